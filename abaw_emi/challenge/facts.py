@@ -1,0 +1,50 @@
+"""The official facts of the EMI challenge on Hume-Vidmimic2, each with its source.
+
+Every other room takes these from here; nothing is typed a second time.
+
+Sources: PAPER is Hallmen et al., "Unimodal Multi-Task Fusion for Emotional Mimicry Intensity
+Prediction", CVPR 2024 workshops, arXiv 2403.11879; CODE is the authors' released code,
+github.com/Skyy93/CVPR2024_abaw, commit 2c4e3c1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Split = Literal["train", "valid", "test"]
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+EMOTIONS = (
+    "Admiration",
+    "Amusement",
+    "Determination",
+    "Empathic Pain",
+    "Excitement",
+    "Joy",
+)
+"""The six emotions, in the column order of the official label files (note the space)."""
+
+FILENAME = "Filename"
+"""Name of the id column of every official file."""
+
+COLUMNS = (FILENAME, *EMOTIONS)
+"""Header of the official label files, and of every prediction file."""
+
+ID_WIDTH = 5
+"""Digits of a clip's id: the files are named 00000.mp4 to 17245.mp4."""
+
+INTENSITY_RANGE = (0.0, 1.0)
+"""Range of an intensity in the label files, and of a submitted prediction."""
+
+OFFICIAL_COUNTS: dict[Split, int] = {"train": 8_072, "valid": 4_588, "test": 4_586}
+"""Clips per split (PAPER, section 3)."""
+
+SAMPLE_RATE = 16_000
+"""Samples per second of the delivered audio and of every encoder (PAPER, section 4), in Hz."""
+
+MIN_SAMPLES = 400
+"""Samples that give wav2vec 2.0 its first frame: the receptive field of its convolutions."""
+
+HOP_SAMPLES = 320
+"""Samples from one frame to the next: the product of wav2vec 2.0's convolution strides."""
