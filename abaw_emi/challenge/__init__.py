@@ -1,0 +1,1 @@
+"""The light wing: facts, tables, scoring, ensembling, checking and submitting; no torch."""

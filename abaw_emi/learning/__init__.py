@@ -1,0 +1,1 @@
+"""The heavy wing: batches, the model, training, runs and prediction (needs the extra `train`)."""

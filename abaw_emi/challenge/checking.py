@@ -1,0 +1,167 @@
+"""Checks a prediction file, a submission folder or a zip, of any origin, before anybody else does.
+
+What the organisers' own format is could not be established (no public rule text gives it), so the checks
+follow what the official label files and the files of past entrants agree on: see
+`submissions/README.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from abaw_emi.challenge.facts import EMOTIONS, FILENAME
+from abaw_emi.challenge.provenance import sha256
+from abaw_emi.challenge.scoring import compare_ids
+from abaw_emi.challenge.tables import Kind, inspect_table, read_bytes
+from abaw_emi.errors import Problem
+
+MANIFEST = "manifest.json"
+
+# Whatever the zip reader and its decompressors raise on damaged bytes.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found: problems reject the file, warnings do not; `rows` is None if none were read."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
+    rows: int | None = None
+
+
+def check_path(path: Path, test_ids: Sequence[str], kind: Kind = "submission") -> Finding:
+    """Checks a CSV, a zip or a submission folder against the ids of the test clips.
+
+    Args:
+        path: the CSV, zip or folder.
+        test_ids: the ids that must be there, each once.
+        kind: "submission" (values in [0, 1], no constant column) or "predictions" (raw model output).
+
+    Raises:
+        TableError: `path` does not exist or cannot be read.
+    """
+    if path.is_dir():
+        return _check_folder(path, test_ids, kind)
+    content = read_bytes(path)
+    if path.suffix.lower() == ".zip" or content.startswith(b"PK\x03\x04"):
+        return check_zip(content, str(path), test_ids, kind)
+    return check_csv(content, str(path), test_ids, kind)
+
+
+def check_csv(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "submission") -> Finding:
+    """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values."""
+    table, problems = inspect_table(content, name, kind)
+    if table is None:
+        return Finding(problems=tuple(problems))
+    # A second copy of an id is already named with its line, so that ids are compared once each.
+    problems += compare_ids(test_ids, table[FILENAME].unique().to_list(), name, "the test ids")
+    problems += _check_order(table, name)
+    constant = [
+        Problem(f"{name}, {emotion}", "every clip has the same value", "values that differ: r is undefined")
+        for emotion in EMOTIONS
+        if table[emotion].drop_nulls().n_unique() == 1 and len(table) > 1
+    ]
+    if kind == "submission":
+        return Finding(problems=(*problems, *constant), rows=len(table))
+    return Finding(problems=tuple(problems), warnings=tuple(constant), rows=len(table))
+
+
+def check_zip(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "submission") -> Finding:
+    """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            damaged = archive.testzip()
+            members = archive.namelist()
+            csv_names = [member for member in members if member.lower().endswith(".csv")]
+            contents = {} if damaged else {member: archive.read(member) for member in csv_names}
+    except _ZIP_ERRORS as error:
+        return Finding(problems=(Problem(name, f"not a sound zip file: {error}"),))
+    if damaged:
+        return Finding(problems=(Problem(f"{name}, {damaged}", "damaged inside the zip"),))
+    problems = []
+    for member in members:
+        if len(PurePosixPath(member).parts) > 1 or member.endswith("/"):
+            found = f"{member} lies in a folder inside the zip"
+            problems.append(Problem(name, found, "the CSV at the zip's root", "zip the file, not its folder"))
+        elif member not in csv_names:
+            problems.append(Problem(name, f"{member} is in the zip", "nothing but the CSV"))
+    if len(csv_names) != 1:
+        problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
+    rows = None
+    warnings: list[Problem] = []
+    for member in contents:
+        inner = check_csv(contents[member], f"{name}, {member}", test_ids, kind)
+        problems += inner.problems
+        warnings += inner.warnings
+        rows = inner.rows
+    return Finding(problems=tuple(problems), warnings=tuple(warnings), rows=rows)
+
+
+def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind) -> Finding:
+    """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
+    archives = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")
+    problems: list[Problem] = []
+    if len(tables) != 1:
+        problems.append(Problem(str(folder), f"{len(tables)} CSV files", "exactly one"))
+    if len(archives) != 1:
+        problems.append(Problem(str(folder), f"{len(archives)} zip files", "exactly one"))
+    findings = [check_path(path, test_ids, kind) for path in (*tables, *archives)]
+    for finding in findings:
+        problems += finding.problems
+    if not problems:
+        content = tables[0].read_bytes()
+        with zipfile.ZipFile(archives[0]) as archive:
+            if archive.read(archive.namelist()[0]) != content:
+                problems.append(
+                    Problem(str(archives[0]), f"its CSV is not {tables[0].name}", "the same bytes")
+                )
+        problems += _check_manifest(folder / MANIFEST, content)
+    return Finding(
+        problems=tuple(problems),
+        warnings=tuple(warning for finding in findings[:1] for warning in finding.warnings),
+        rows=findings[0].rows if findings else None,
+    )
+
+
+def _check_manifest(path: Path, content: bytes) -> list[Problem]:
+    if not path.is_file():
+        return [Problem(str(path), "no manifest", "the one that abaw-emi submit writes")]
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [Problem(str(path), f"not a manifest ({type(error).__name__}: {error})")]
+    if recorded != sha256(content):
+        return [Problem(str(path), "the CSV was changed after it was written", f"SHA-256 {recorded}")]
+    return []
+
+
+def _check_order(table: pl.DataFrame, name: str) -> list[Problem]:
+    """The first row that stands before a smaller id; one line, since one move can shift every row."""
+    ids = table[FILENAME].to_list()
+    for before, after in pairwise(ids):
+        if after < before:
+            return [Problem(name, f"{after} stands after {before}", "rows sorted by id")]
+    return []

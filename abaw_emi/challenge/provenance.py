@@ -1,0 +1,114 @@
+"""Where a prediction file comes from: the record that lies beside it as `X.provenance.json`.
+
+The record names the file's hash, so that it cannot speak for another file, and the ids that the
+predictor was trained on, so that a score on those ids is never taken for a validation score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import abaw_emi
+from abaw_emi.challenge.tables import pack_ids, unpack_ids, write_bytes, write_predictions
+from abaw_emi.errors import Problem
+
+SUFFIX = ".provenance.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The record of one prediction file.
+
+    Attributes:
+        command: what made the file, such as "abaw-emi predict".
+        split: the split predicted, "" where unknown.
+        members: one entry for each run or file that the predictions come from.
+        trained_on: ids that any member was trained on; None where a member does not tell.
+        skipped: ids left out because their clips cannot be read.
+        sha256: hash of the CSV that this record belongs to.
+        version: of this package.
+    """
+
+    command: str
+    split: str = ""
+    members: Sequence[dict[str, Any]] = field(default=())
+    trained_on: frozenset[str] | None = None
+    skipped: Sequence[str] = field(default=())
+    sha256: str = ""
+    version: str = abaw_emi.__version__
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; ids as ranges."""
+        return {
+            "sha256": self.sha256,
+            "command": self.command,
+            "version": self.version,
+            "split": self.split,
+            "trained_on": None if self.trained_on is None else pack_ids(self.trained_on),
+            "skipped": list(self.skipped),
+            "members": list(self.members),
+        }
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of `content`, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def provenance_path(path: Path) -> Path:
+    """Where the record of the prediction file `path` lies.
+
+    >>> provenance_path(Path("predictions/ensemble-test.csv")).name
+    'ensemble-test.provenance.json'
+    """
+    return path.with_name(path.stem + SUFFIX)
+
+
+def write_with_provenance(table: pl.DataFrame, path: Path, record: Provenance) -> None:
+    """Writes the prediction file and, beside it, the record that names its hash."""
+    content = write_predictions(table, path)
+    text = json.dumps(replace(record, sha256=sha256(content)).to_json(), indent=2)
+    write_bytes(provenance_path(path), (text + "\n").encode())
+
+
+def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
+    """The record of the prediction file `path`, None where there is none that belongs to it.
+
+    A record that is damaged, or that was written for other bytes, is a problem and not believed.
+    """
+    beside = provenance_path(path)
+    if not beside.is_file():
+        return None, []
+    try:
+        values = json.loads(beside.read_text(encoding="utf-8"))
+        trained_on = values["trained_on"]
+        record = Provenance(
+            command=values["command"],
+            split=values["split"],
+            members=values["members"],
+            trained_on=None if trained_on is None else frozenset(unpack_ids(trained_on)),
+            skipped=values["skipped"],
+            sha256=values["sha256"],
+            version=values["version"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, [Problem(str(beside), f"not a provenance record ({type(error).__name__}: {error})")]
+    if record.sha256 != sha256(path.read_bytes()):
+        found = f"it was written for other bytes than {path.name} holds now"
+        return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
+    return record, []
+
+
+def merge_trained_on(records: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """All ids that any of the predictors was trained on; None as soon as one does not tell."""
+    known = list(records)
+    if any(ids is None for ids in known):
+        return None
+    return frozenset().union(*(ids for ids in known if ids is not None))

@@ -1,0 +1,317 @@
+"""Commands on prediction files: ensemble, score, submit, check."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    Bad,
+    Data,
+    Debug,
+    Device,
+    Json,
+    OnBadClip,
+    Precision,
+    PrecisionName,
+    Quiet,
+    SeveralValuesCommand,
+    SplitName,
+)
+
+
+class KindName(StrEnum):
+    """What a checked file is."""
+
+    submission = "submission"
+    predictions = "predictions"
+
+
+class Fill(StrEnum):
+    """What stands in for a missing prediction."""
+
+    train_mean = "train-mean"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to `app`."""
+    app.command(
+        cls=SeveralValuesCommand,
+        epilog="Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --split test",
+    )(ensemble)
+    app.command(epilog="Example: abaw-emi score predictions/ensemble-valid.csv data/valid_split.csv")(score)
+    app.command(epilog="Example: abaw-emi submit --out submissions/ --name first-try")(submit)
+    app.command(epilog="Example: abaw-emi check submissions/first-try/first-try.zip")(check)
+
+
+def ensemble(
+    ckpts: Annotated[list[Path] | None, typer.Option("--ckpts", help="Run folders.")] = None,
+    preds: Annotated[
+        list[Path] | None, typer.Option("--preds", help="Prediction CSVs, of any origin.")
+    ] = None,
+    split: Annotated[SplitName, typer.Option("--split", help="The split to predict.")] = SplitName.test,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"),
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    on_bad_clip: Bad = OnBadClip.error,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Combine the predictions of runs and of CSVs: their mean, matched by Filename."""
+    from abaw_emi.challenge.ensembling import ensemble as combine
+    from abaw_emi.challenge.provenance import (
+        Provenance,
+        merge_trained_on,
+        read_provenance,
+        sha256,
+        write_with_provenance,
+    )
+    from abaw_emi.challenge.tables import read_predictions
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.errors import EmiError, Problem, UsageError
+    from abaw_emi.learning.runs import Run, find_run
+    from abaw_emi.progress import Reporter
+
+    paths = [*(ckpts or []), *(preds or [])]
+    if not paths:
+        raise UsageError(Problem("ensemble", "no member", "--ckpts RUN... or --preds CSV..."))
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise UsageError(Problem("ensemble", f"given twice: {', '.join(twice)}", "each member once"))
+    reporter = Reporter(quiet=quiet)
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    runs: list[Run] = []
+    tables, records, trained_on = {}, [], []
+    for path in ckpts or []:
+        try:
+            runs.append(find_run(path))
+        except EmiError as error:
+            problems += error.problems
+    for path in preds or []:
+        try:
+            tables[str(path)] = read_predictions(path)
+        except EmiError as error:
+            problems += error.problems
+            continue
+        record, found = read_provenance(path)
+        warnings += found
+        records.append({"file": path.name, "sha256": sha256(path.read_bytes())})
+        trained_on.append(record.trained_on if record else None)
+    if problems:
+        raise EmiError(problems)
+    reporter.warn(warnings)
+    skipped: tuple[str, ...] = ()
+    if runs:
+        from abaw_emi.installation import check_installation
+
+        check_installation()
+
+        from abaw_emi.corpus.data_folder import DataFolder
+        from abaw_emi.learning.members import predict_runs
+
+        members = predict_runs(
+            runs,
+            DataFolder(data),
+            split.value,
+            on_bad=on_bad_clip.value,
+            device=device,
+            precision=precision.value,
+            reporter=reporter,
+        )
+        tables = {**members.tables, **tables}
+        records = [*members.records, *records]
+        trained_on += [run.trained_on for run in runs]
+        skipped = members.skipped
+    table = combine(tables)
+    path = out or Path("predictions") / f"ensemble-{split}.csv"
+    provenance = Provenance(
+        command="abaw-emi ensemble",
+        split=split.value,
+        members=records,
+        trained_on=merge_trained_on(trained_on),
+        skipped=skipped,
+    )
+    write_with_provenance(table, path, provenance)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "rows": len(table),
+                "members": list(tables),
+                "skipped": list(skipped),
+                "problems": texts(warnings),
+            }
+        )
+    else:
+        print_line(f"{path}: mean of {len(tables)}, {len(table):,} clips")
+
+
+def score(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="A prediction CSV, of any origin.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="The label CSV of the same clips.")],
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", help="Resamples for the intervals; 0 for none.", min=0)
+    ] = 1_000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the resampling.", min=0)] = 1,
+    allow_constant: Annotated[
+        bool, typer.Option("--allow-constant", help="Exit 0 although an emotion's r is undefined.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
+    from abaw_emi.challenge.provenance import read_provenance
+    from abaw_emi.challenge.scoring import score as score_tables
+    from abaw_emi.challenge.tables import read_labels, read_predictions
+    from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
+    from abaw_emi.errors import EmiError, Problem
+    from abaw_emi.progress import Reporter
+
+    problems: list[Problem] = []
+    tables = []
+    for read, path in ((read_labels, labels), (read_predictions, predictions)):
+        try:
+            tables.append(read(path))
+        except EmiError as error:
+            problems += error.problems
+    if problems:
+        raise EmiError(problems)
+    record, warnings = read_provenance(predictions)
+    if record is None or record.trained_on is None:
+        found = "what the predictor was trained on is not known"
+        warnings.append(Problem(str(predictions), found, next_step="make sure it has not seen these clips"))
+    result = score_tables(
+        *tables,
+        resamples=bootstrap,
+        seed=seed,
+        trained_on=record.trained_on or () if record else (),
+    )
+    if as_json:
+        print_json(score_to_json(result, warnings))
+    else:
+        if result.seen:
+            print_line("SEEN IN TRAINING: not a validation score")
+        print_score(result)
+        print_line(f"{result.n:,} clips")
+        print_line(result.signature)
+    Reporter().warn([*result.problems, *warnings])
+    if result.undefined and not allow_constant:
+        raise typer.Exit(1)
+
+
+def submit(
+    preds: Annotated[Path, typer.Option("--preds", help="The prediction CSV to submit.")] = Path(
+        "predictions/ensemble-test.csv"
+    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the submissions.")] = Path("submissions"),
+    name: Annotated[
+        str, typer.Option("--name", help="Of the submission.", show_default="submission-<k>")
+    ] = "",
+    no_clip: Annotated[
+        bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead of clipping them.")
+    ] = False,
+    fill: Annotated[
+        Fill | None, typer.Option("--fill", help="What stands in for clips without a prediction.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write, pack, re-read and check a submission."""
+    from abaw_emi.challenge.provenance import read_provenance, sha256
+    from abaw_emi.challenge.submission import write_submission
+    from abaw_emi.challenge.tables import read_predictions
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.corpus.data_folder import DataFolder
+    from abaw_emi.errors import Problem, SubmissionError
+    from abaw_emi.progress import Reporter
+
+    folder = DataFolder(data)
+    table = read_predictions(preds)
+    test_ids = folder.ids("test")
+    record, problems = read_provenance(preds)
+    seen = sorted(record.trained_on & set(test_ids)) if record and record.trained_on else []
+    if seen:
+        problems.append(Problem(str(preds), f"its runs were trained on {len(seen):,} of the test clips"))
+    if problems:
+        raise SubmissionError(problems)
+    Reporter().warn(folder.check_counts("test"))
+    source: dict[str, Any] = {"file": preds.name, "sha256": sha256(preds.read_bytes())}
+    submission = write_submission(
+        table,
+        test_ids,
+        out,
+        name=name,
+        clip=not no_clip,
+        fill=folder.read_labels("train") if fill else None,
+        source=source,
+        provenance=record,
+    )
+    clipped = {emotion: count for emotion, count in submission.clipped.items() if count}
+    if as_json:
+        print_json(
+            {
+                "folder": str(submission.folder),
+                "archive": str(submission.archive),
+                "sha256": submission.manifest["sha256"],
+                "clipped": submission.clipped,
+                "filled": list(submission.filled),
+                "problems": [],
+            }
+        )
+        return
+    if clipped:
+        print_line("clipped to [0, 1]: " + ", ".join(f"{e} {count:,}" for e, count in clipped.items()))
+    if submission.filled:
+        filled = submission.filled
+        more = ", ..." if len(filled) > 10 else ""
+        print_line(f"filled with the train mean: {len(filled):,} clips: {', '.join(filled[:10])}{more}")
+    print_line(f"{submission.archive}: {len(test_ids):,} clips; written, read back and checked")
+    print_line("the format is assumed: see submissions/README.md")
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="A CSV, a submission folder or a zip.")],
+    kind: Annotated[
+        KindName, typer.Option("--kind", help="Raw predictions may lie outside [0, 1].")
+    ] = KindName.submission,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a CSV, folder or zip, of any origin, against the test ids."""
+    from abaw_emi.challenge.checking import check_path
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.corpus.data_folder import DataFolder
+    from abaw_emi.errors import EmiError
+    from abaw_emi.progress import Reporter
+
+    finding = check_path(path, DataFolder(data).ids("test"), kind.value)
+    if as_json:
+        print_json(
+            {
+                "ok": not finding.problems,
+                "rows": finding.rows,
+                "problems": texts(finding.problems),
+                "warnings": texts(finding.warnings),
+            }
+        )
+    Reporter().warn(finding.warnings)
+    if finding.problems and as_json:
+        for problem in texts(finding.problems):
+            typer.echo(problem, err=True)
+        raise typer.Exit(1)
+    if finding.problems:
+        raise EmiError(finding.problems)
+    if not as_json:
+        print_line(f"{path}: fit to be sent, {finding.rows:,} clips" if kind == "submission" else f"{path}: sound")

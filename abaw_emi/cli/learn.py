@@ -1,0 +1,272 @@
+"""Commands that run the model: train, predict, import-weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    Bad,
+    Data,
+    Debug,
+    Device,
+    Json,
+    OnBadClip,
+    Precision,
+    PrecisionName,
+    Quiet,
+    SeveralValuesCommand,
+    SplitName,
+)
+
+if TYPE_CHECKING:
+    from abaw_emi.config import RunConfig
+    from abaw_emi.learning.runs import Run
+
+_TRAIN_EXAMPLES = """Examples:
+
+  abaw-emi train                                   the paper's recipe, seed 1
+
+  abaw-emi train --train-plus-val --seeds 1 2 3    what a submission is made of
+
+  abaw-emi train --limit 64                        how long would it take here?
+
+  abaw-emi train --preset paper-dropout --set training.epochs=10 training.patience=3
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to `app`."""
+    app.command(cls=SeveralValuesCommand, epilog=_TRAIN_EXAMPLES)(train)
+    app.command(epilog="Example: abaw-emi predict --ckpt runs/paper-seed1 --split valid")(predict)
+    app.command("import-weights")(import_weights)
+
+
+def train(
+    train_plus_val: Annotated[
+        bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="paper, paper-dropout, released or tiny.", show_default="paper"
+        ),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="A TOML file as a run's run.toml, instead of a preset.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as training.epochs=10.")
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seeds", help="One run for each.", show_default="1", min=0)
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="wav2vec 2.0 to start from: a hub id or a folder.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Of the backbone on the hub.", show_default="main")
+    ] = None,
+    epochs_from: Annotated[
+        Path | None,
+        typer.Option("--epochs-from", help="With --train-plus-val: train for this run's best epoch."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of each run.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is there.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", help="A smoke run on N clips; prints the time of a full run.", min=2),
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    on_bad_clip: Bad = OnBadClip.error,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
+    from abaw_emi.errors import Problem, UsageError
+    from abaw_emi.installation import check_installation
+
+    if resume and overwrite:
+        raise UsageError(Problem("train", "both --resume and --overwrite", "one of them"))
+    if preset and config_file:
+        raise UsageError(Problem("train", "both --preset and --config", "one of them"))
+    if epochs_from and not train_plus_val:
+        raise UsageError(Problem("--epochs-from", "without --train-plus-val", "both"))
+    name, config = _choose_config(preset, config_file, changes or [], backbone, revision, epochs_from)
+    check_installation()
+
+    from abaw_emi.cli.output import print_json
+    from abaw_emi.corpus.data_folder import DataFolder
+    from abaw_emi.learning.sessions import Plan, try_out
+    from abaw_emi.learning.sessions import train as train_runs
+    from abaw_emi.progress import Reporter
+
+    reporter = Reporter(quiet=quiet)
+    if epochs_from:
+        reporter.say(f"{config.training.epochs} epochs, the best epoch of {epochs_from}")
+    chosen = seeds or [config.training.seed]
+    plan = Plan(
+        config=config,
+        preset=name,
+        seeds=list(dict.fromkeys(chosen)),
+        out=out,
+        train_plus_val=train_plus_val,
+        if_there="resume" if resume else "overwrite" if overwrite else "refuse",
+        on_bad_clip=on_bad_clip.value,
+        device=device,
+        precision=precision.value,
+    )
+    if limit is not None:
+        seconds = try_out(plan, DataFolder(data), limit, reporter)
+        if as_json:
+            print_json({"seconds": seconds})
+        else:
+            _print_duration(seconds)
+        return
+    runs = train_runs(plan, DataFolder(data), reporter)
+    _print_runs(runs, as_json=as_json)
+
+
+def predict(
+    ckpt: Annotated[Path, typer.Option("--ckpt", help="A run folder.")],
+    split: Annotated[SplitName, typer.Option("--split", help="The split to predict.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The CSV to write.", show_default="predictions/<run>-<split>.csv"),
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    on_bad_clip: Bad = OnBadClip.error,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write one run's predictions for a split as a CSV."""
+    from abaw_emi.installation import check_installation
+    from abaw_emi.learning.runs import find_run
+
+    run = find_run(ckpt)
+    check_installation()
+
+    from abaw_emi.challenge.provenance import Provenance, write_with_provenance
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.corpus.data_folder import DataFolder
+    from abaw_emi.learning.members import predict_runs
+    from abaw_emi.progress import Reporter
+
+    members = predict_runs(
+        [run],
+        DataFolder(data),
+        split.value,
+        on_bad=on_bad_clip.value,
+        device=device,
+        precision=precision.value,
+        reporter=Reporter(quiet=quiet),
+    )
+    path = out or Path("predictions") / f"{run.name}-{split}.csv"
+    record = Provenance(
+        command="abaw-emi predict",
+        split=split.value,
+        members=members.records,
+        trained_on=run.trained_on,
+        skipped=members.skipped,
+    )
+    (table,) = members.tables.values()
+    write_with_provenance(table, path, record)
+    if as_json:
+        print_json({"path": str(path), "rows": len(table), "skipped": list(members.skipped), "problems": []})
+    else:
+        print_line(f"{path}: {len(table):,} clips")
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A .pth checkpoint of the paper's released code.")],
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="The backbone it was trained from: a hub id or a folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The run folder to make.")],
+    revision: Annotated[str, typer.Option("--revision", help="Of the backbone on the hub.")] = "main",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint of the paper's released code into a run folder."""
+    from abaw_emi.installation import check_installation
+
+    check_installation()
+
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.learning.imports import import_run
+
+    run = import_run(file, backbone, revision, out)
+    if as_json:
+        print_json({"run": str(run.folder), "problems": []})
+    else:
+        print_line(f"{run.folder}: imported; which clips it was trained on is not known")
+
+
+def _choose_config(
+    preset: str | None,
+    config_file: Path | None,
+    changes: list[str],
+    backbone: str | None,
+    revision: str | None,
+    epochs_from: Path | None,
+) -> tuple[str, RunConfig]:
+    from dataclasses import replace
+
+    from abaw_emi.config import change_config, read_config
+    from abaw_emi.errors import Problem, RunError
+    from abaw_emi.learning.runs import find_run
+    from abaw_emi.presets import find_preset
+
+    if config_file:
+        name, config = config_file.stem, read_config(config_file)
+    else:
+        name = preset or "paper"
+        config = find_preset(name)
+    config = change_config(config, changes)
+    given = {"backbone": backbone, "revision": revision}
+    model = replace(config.model, **{key: value for key, value in given.items() if value is not None})
+    training = config.training
+    if epochs_from:
+        best = find_run(epochs_from).read_provenance().get("best_epoch")
+        if not best:
+            raise RunError(Problem(str(epochs_from), "its record holds no best epoch"))
+        training = replace(training, epochs=best)
+    return name, replace(config, model=model, training=training)
+
+
+def _print_runs(runs: list[Run], *, as_json: bool) -> None:
+    from abaw_emi.cli.output import print_json, print_line
+
+    records = [(run, run.read_provenance()) for run in runs]
+    if as_json:
+        keys = ("seed", "best_epoch", "valid", "train_plus_val", "weights_sha256")
+        values = [{"run": str(run.folder), **{key: record.get(key) for key in keys}} for run, record in records]
+        print_json({"runs": values, "problems": []})
+        return
+    for run, record in records:
+        valid = record.get("valid")
+        scored = f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)" if valid else "no validation"
+        print_line(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
+    print_line(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
+
+
+def _print_duration(seconds: dict[str, float]) -> None:
+    from datetime import timedelta
+
+    from abaw_emi.cli.output import print_line
+
+    for name, value in seconds.items():
+        print_line(f"{name:10} {timedelta(seconds=round(value))}")

@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM (pre-emption): finish the step at hand, save, and say how to go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to stop; `exit_code` is what the shell expects (130 or 143)."""
+
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+class StopRequest:
+    """Whether a signal has asked for a stop."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def __bool__(self) -> bool:
+        return self.signum != 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """The signal handler: notes the first request; a second one stops at once."""
+        if self:
+            raise Interrupted(signum)
+        self.signum = signum
+
+
+@contextmanager
+def deferred_signals() -> Iterator[StopRequest]:
+    """Holds SIGINT and SIGTERM back: the block asks the request it gets, at points where it can stop."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_on_sigterm() -> None:
+    """Lets SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written is left."""
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,82 @@
+"""Where the model runs and in which arithmetic, chosen once and recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from typing import Any
+
+import torch
+
+from abaw_emi.config import Precision
+from abaw_emi.errors import Problem, UsageError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" is the first GPU, else the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            Problem("--device", f"{name!r} cannot be used: {reason}", "auto, cpu or cuda")
+        ) from None
+    return device
+
+
+def choose_precision(asked: Precision, preset: Precision, device: torch.device) -> Precision:
+    """The arithmetic to use: what the command line asks for, else the preset, else the device's best.
+
+    "auto" is fp32 on a CPU and bf16 on a GPU that has it. A preset's fp16 gives way to fp32 on a CPU.
+
+    Raises:
+        UsageError: fp16 was asked for on a CPU.
+    """
+    if asked == "fp16" and device.type == "cpu":
+        raise UsageError(Problem("--precision", "fp16 on a CPU", "fp32 or bf16"))
+    wanted = asked if asked != "auto" else preset
+    if wanted == "fp16" and device.type == "cpu":
+        return "fp32"
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The context in which the model runs in `precision`; its weights stay float32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """What ran: device, processor, threads, Python and library versions, for a provenance record."""
+    from importlib.metadata import version
+
+    packages = (
+        "abaw-emi",
+        "torch",
+        "torchaudio",
+        "transformers",
+        "numpy",
+        "polars",
+        "soundfile",
+        "av",
+        "soxr",
+    )
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }

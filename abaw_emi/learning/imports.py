@@ -1,0 +1,55 @@
+"""A checkpoint of the paper's released code to a run folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import abaw_emi
+from abaw_emi.errors import Problem, RunError
+from abaw_emi.learning.checkpoints import save_model
+from abaw_emi.learning.prediction import hash_file
+from abaw_emi.learning.runs import Run
+from abaw_emi.learning.weights import find_backbone, import_released
+from abaw_emi.presets import find_preset
+
+
+def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
+    """The finished run folder `out`, made from the released code's checkpoint `file`.
+
+    Which clips it was trained on is not recorded in such a file, so the run does not tell.
+
+    Raises:
+        WeightsError: the checkpoint or the backbone is not what it should be.
+        RunError: `out` is already there.
+    """
+    if out.exists():
+        raise RunError(Problem(str(out), "already there", next_step="give --out another folder"))
+    backbone = find_backbone(backbone_name, revision)
+    model = import_released(file, backbone)
+    staging = Run(out.with_name(f".{out.name}.partial"))
+    shutil.rmtree(staging.folder, ignore_errors=True)
+    try:
+        save_model(model, staging)
+        config = find_preset("released")
+        staging.write_config(
+            replace(config, model=replace(config.model, backbone=backbone_name, revision=revision))
+        )
+        staging.write_provenance(
+            {
+                "version": abaw_emi.__version__,
+                "preset": "released",
+                "imported_from": {"file": file.name, "sha256": hash_file(file)},
+                "trained_on": None,
+                "backbone": {"name": backbone.name, "revision": revision, "commit": backbone.commit},
+                "weights_sha256": hash_file(staging.weights_file),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+        staging.folder.rename(out)
+    except BaseException:
+        shutil.rmtree(staging.folder, ignore_errors=True)
+        raise
+    return Run(out)

@@ -1,0 +1,121 @@
+"""A small encoder for CPUs and for the demo: log-mel frames through a few convolutions.
+
+It needs no download and trains from scratch in seconds. It keeps the two promises of the large
+encoder: hidden states every 320 samples, and a clip's states do not depend on its neighbours in
+the padded batch. Hence no normalisation over time or batch inside the network, and zeros beyond
+a clip's end before whatever looks sideways, which is what the clip alone would find there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.functional import melscale_fbanks
+
+from abaw_emi.challenge import facts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogMelConfig:
+    """Everything that rebuilds a `LogMelEncoder`.
+
+    Attributes:
+        n_mels: Mel bands from 0 to 8 kHz.
+        window: Samples per spectrum, at least 400; 1024 (64 ms) tells the harmonics of low voices apart.
+        hidden_size: Width of the hidden states, H.
+        layers: Residual convolutions after the first one.
+        kernel: Frames that a convolution sees; odd.
+        dropout: Share of the values that each convolution's output forgets while training.
+    """
+
+    n_mels: int = 64
+    window: int = 1024
+    hidden_size: int = 64
+    layers: int = 3
+    kernel: int = 5
+    dropout: float = 0.1
+
+
+class LogMelEncoder(nn.Module):
+    """Waveforms to hidden states at 50 Hz: log-mels at 100 Hz, a convolution of stride 2, residual ones."""
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.hidden_size = config.hidden_size
+        filters = melscale_fbanks(
+            config.window // 2 + 1, 0.0, facts.SAMPLE_RATE / 2, config.n_mels, facts.SAMPLE_RATE
+        )
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)  # (K, M)
+        size, pad = config.hidden_size, config.kernel // 2
+        self.entry = nn.Conv1d(3 * config.n_mels, size, config.kernel, stride=2, padding=pad)
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(config.layers))
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(size, size, config.kernel, padding=pad) for _ in range(config.layers)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames (B,) of clips of the given samples (B,): those of wav2vec 2.0, 1 from 400 samples on."""
+        return (lengths - facts.MIN_SAMPLES) // facts.HOP_SAMPLES + 1
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, F, H), zero beyond a clip's last frame, and each clip's frames (B,).
+
+        Args:
+            waveforms: Clips (B, T) at 16 kHz, each of zero mean and unit variance; what lies
+                beyond a clip's length is not read.
+            lengths: Samples of each clip (B,), at least 400.
+        """
+        features = self._features(waveforms, lengths)  # (B, 2F or 2F - 1, 3M)
+        frame_lengths = self.frame_lengths(lengths)
+        hidden = self.entry(features.transpose(1, 2)).transpose(1, 2)
+        mask = _mask(frame_lengths, hidden.shape[1])
+        # The way past the convolutions is linear: the mean over frames keeps the mean log-mels.
+        hidden = self.dropout(hidden) * mask
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            inner = F.gelu(norm(hidden)) * mask
+            inner = convolution(inner.transpose(1, 2)).transpose(1, 2)
+            hidden = (hidden + self.dropout(inner)) * mask
+        return hidden, frame_lengths
+
+    def _features(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Log-mels, how far each is from its mean over the clip, and how far from the frame before: (B, F', 3M).
+
+        Every 160 samples; zero beyond a clip. In single precision or better, whatever autocast says.
+        """
+        hop = facts.HOP_SAMPLES // 2
+        with torch.autocast(waveforms.device.type, enabled=False):
+            waveforms = waveforms.to(self.window.dtype)
+            waveforms = torch.where(_mask(lengths, waveforms.shape[1]).squeeze(2), waveforms, 0.0)
+            # A frame stands for 400 samples; its window may see more of the clip, or zeros past it.
+            edge = (self.config.window - facts.MIN_SAMPLES) // 2
+            spectra = torch.stft(
+                F.pad(waveforms, (edge, edge)),
+                self.config.window,
+                hop,
+                window=self.window,
+                center=False,
+                return_complex=True,
+            )  # (B, K, F')
+            power = spectra.real.square() + spectra.imag.square()  # abs() would take a root first
+            log_mels = torch.log(power.transpose(1, 2) @ self.filters + 1e-3)  # (B, F', M)
+            lengths = (lengths - facts.MIN_SAMPLES) // hop + 1
+            mask = _mask(lengths, log_mels.shape[1])
+            mean = (log_mels * mask).sum(1, keepdim=True) / lengths[:, None, None]
+            change = F.pad(log_mels.diff(dim=1), (0, 0, 1, 0))
+            # Divided so that all three are of about unit size.
+            features = torch.cat((log_mels / 4, (log_mels - mean).abs() / 2, change.abs()), dim=2)
+            return features * mask
+
+
+def _mask(lengths: Tensor, places: int) -> Tensor:
+    """(B, places, 1), true within a clip."""
+    return (torch.arange(places, device=lengths.device) < lengths[:, None]).unsqueeze(2)

@@ -1,0 +1,72 @@
+"""Several runs predict one split; each clip is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from abaw_emi.challenge.facts import Split
+from abaw_emi.config import Precision
+from abaw_emi.corpus.clips import Clip, OnBadClip
+from abaw_emi.corpus.data_folder import DataFolder
+from abaw_emi.errors import CorpusError, Problem
+from abaw_emi.learning.data import read_split_clips
+from abaw_emi.learning.devices import choose_device, choose_precision
+from abaw_emi.learning.prediction import describe_run, load_model, predict
+from abaw_emi.learning.runs import Run
+from abaw_emi.progress import Reporter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """What the runs predicted: a table for each by its folder, their records, and the ids left out."""
+
+    tables: dict[str, pl.DataFrame]
+    records: list[dict[str, Any]]
+    skipped: tuple[str, ...]
+
+
+def predict_runs(
+    runs: Sequence[Run],
+    data: DataFolder,
+    split: Split,
+    *,
+    on_bad: OnBadClip,
+    device: str,
+    precision: Precision,
+    reporter: Reporter,
+) -> Members:
+    """Predicts `split` with each of the runs, one after the other.
+
+    Raises:
+        EmiError: the data, a clip or a run is not what it should be.
+    """
+    chosen = choose_device(device)
+    ids = data.ids(split)
+    reporter.warn(data.check_counts(split))
+    clips: dict[float, tuple[Clip, ...]] = {}  # by the length that a run cuts its clips to
+    skipped: set[str] = set()
+    tables, records = {}, []
+    for run in runs:
+        config = run.read_config()
+        seconds = config.data.max_seconds
+        if seconds not in clips:
+            read = read_split_clips(data, ids, seconds, on_bad, reporter)
+            clips[seconds] = read.clips
+            skipped.update(read.skipped)
+        if not clips[seconds]:
+            raise CorpusError(Problem(f"{data.root}, {split}", "no clip can be read"))
+        arithmetic = choose_precision(precision, "auto", chosen)
+        tables[str(run.folder)] = predict(
+            load_model(run, chosen),
+            clips[seconds],
+            device=chosen,
+            precision=arithmetic,
+            reporter=reporter,
+            description=run.name,
+        )
+        records.append(describe_run(run, arithmetic, chosen))
+    return Members(tables=tables, records=records, skipped=tuple(sorted(skipped)))

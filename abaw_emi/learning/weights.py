@@ -1,0 +1,228 @@
+"""Published weights into an `EmiModel`, strictly: a weight that was to be loaded and is not is an error.
+
+Sources of names: transformers' Wav2Vec2Model; the audeering checkpoint's `classifier.*` (its model card);
+the released code's state dict (CODE, abaw/model.py; see `challenge.facts`).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from abaw_emi.config import ModelConfig
+from abaw_emi.errors import Problem, WeightsError
+from abaw_emi.learning.model import EmiConfig, EmiModel
+
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+# The positional convolution's weight norm was renamed by torch; older files hold the left-hand names.
+_RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+
+# The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
+# it; it is no part of the forward pass outside training.
+_MASK_VECTOR = "masked_spec_embed"
+
+# Released code to this package (CODE, abaw/model.py: class Model).
+_RELEASED = {
+    "audio_model.wav2vec2.": "encoder.wav2vec2.",
+    "audio_model.classifier.": "vad_head.",
+    "lstm_audio.": "lstm.",
+    "fusion_model.0.": "dense.",
+    "fusion_model.2.": "projection.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """A wav2vec 2.0 on disk: its folder, its config, and the hub's commit (None for a plain folder)."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    commit: str | None
+
+
+def find_backbone(name: str, revision: str = "main") -> Backbone:
+    """The backbone at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
+
+    Raises:
+        WeightsError: there is no such backbone, or it is not a wav2vec 2.0.
+    """
+    folder, commit = Path(name), None
+    if not folder.is_dir():
+        folder = _fetch(name, revision)
+        commit = folder.name
+    config_file = folder / "config.json"
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(Problem(str(config_file), f"cannot be read: {error}")) from error
+    if not isinstance(config, dict) or config.get("model_type") != "wav2vec2":
+        found = config.get("model_type") if isinstance(config, dict) else config
+        raise WeightsError(Problem(str(config_file), f"model_type is {found!r}", "'wav2vec2'"))
+    return Backbone(name=name, folder=folder, config=config, commit=commit)
+
+
+def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
+    """Fills the encoder, and the VAD head if the model has one, with the backbone's weights.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        WeightsError: a weight is missing, has another shape, or the file cannot be read.
+    """
+    weights = read_weights(backbone.folder)
+    if not any(key.startswith("wav2vec2.") for key in weights):
+        weights = {f"wav2vec2.{key}": value for key, value in weights.items()}
+    wanted = {"encoder.wav2vec2.": "wav2vec2.", "vad_head.": "classifier."}
+    found = {
+        ours + key.removeprefix(theirs): value
+        for key, value in weights.items()
+        for ours, theirs in wanted.items()
+        if key.startswith(theirs)
+    }
+    targets = {key: value for key, value in model.state_dict().items() if key.startswith(tuple(wanted))}
+    if model.config.vad_head and "vad_head.dense.weight" not in found:
+        raise WeightsError(
+            Problem(
+                backbone.name,
+                "the checkpoint has no VAD head (classifier.dense, classifier.out_proj)",
+                next_step="use the audeering checkpoint, or --set model.vad_head=false",
+            )
+        )
+    warnings = []
+    mask_vector = f"encoder.wav2vec2.{_MASK_VECTOR}"
+    if mask_vector in targets and mask_vector not in found:
+        found[mask_vector] = targets[mask_vector]
+        warnings.append(
+            Problem(backbone.name, f"no {_MASK_VECTOR}; SpecAugment starts from a new mask vector")
+        )
+    fill(model, {key: found[key] for key in found if key in targets}, targets, backbone.name)
+    return warnings
+
+
+def import_released(path: Path, backbone: Backbone) -> EmiModel:
+    """The model that a checkpoint `.pth` of the released code holds.
+
+    Args:
+        path: a state dict that the released code saved.
+        backbone: the one it was trained from; only its config is used.
+
+    Raises:
+        WeightsError: the file cannot be read, or a weight is missing, unknown or of another shape.
+    """
+    weights = _load_torch(path)
+    if all(key.startswith("module.") for key in weights):  # saved from torch's DataParallel
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    renamed, unknown = {}, []
+    for key, value in weights.items():
+        theirs = next((prefix for prefix in _RELEASED if key.startswith(prefix)), None)
+        if theirs is None:
+            unknown.append(key)
+        else:
+            renamed[_RELEASED[theirs] + key.removeprefix(theirs)] = value
+    if unknown:
+        expected = ", ".join(f"{prefix}*" for prefix in _RELEASED)
+        raise WeightsError(Problem(str(path), f"unknown weights: {_list(unknown)}", f"only {expected}"))
+    config = EmiConfig.from_parts(ModelConfig(backbone=backbone.name), backbone.config)
+    model = EmiModel(config)
+    fill(model, renamed, model.state_dict(), str(path))
+    return model
+
+
+def fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, Tensor], name: str) -> None:
+    """Loads `weights` into `model`; every one of `targets` must be there, and nothing else.
+
+    Raises:
+        WeightsError: all weights that are missing, unknown or of another shape.
+    """
+    weights = {_rename(key): value for key, value in weights.items()}
+    missing = sorted(set(targets) - set(weights))
+    unknown = sorted(set(weights) - set(targets))
+    problems = []
+    if missing:
+        problems.append(Problem(name, f"{len(missing)} weights are missing: {_list(missing)}"))
+    if unknown:
+        problems.append(Problem(name, f"{len(unknown)} weights fit nowhere: {_list(unknown)}"))
+    for key in sorted(set(targets) & set(weights)):
+        if weights[key].shape != targets[key].shape:
+            found, expected = tuple(weights[key].shape), str(tuple(targets[key].shape))
+            problems.append(Problem(f"{name}, {key}", f"shape {found}", expected))
+        elif not torch.isfinite(weights[key]).all():
+            problems.append(Problem(f"{name}, {key}", "a value that is not finite"))
+    if problems:
+        raise WeightsError(problems)
+    model.load_state_dict(dict(weights), strict=False)  # strict above: every target is filled
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict that lies in a model folder, from safetensors if it is there; names as written."""
+    for name in _WEIGHT_FILES:
+        path = folder / name
+        if path.is_file():
+            break
+    else:
+        raise WeightsError(Problem(str(folder), "no weights", " or ".join(_WEIGHT_FILES)))
+    if path.suffix != ".safetensors":
+        weights = _load_torch(path)
+    else:
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(Problem(str(path), f"not readable as safetensors: {error}")) from error
+    return {_rename(key): value for key, value in weights.items()}
+
+
+def _load_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(Problem(str(path), "no such file")) from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(Problem(str(path), f"not readable as plain torch weights: {reason}")) from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise WeightsError(Problem(str(path), "not a state dict", "names of weights with their tensors"))
+    return weights
+
+
+def _fetch(name: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=["config.json", *_WEIGHT_FILES], ignore_patterns=["*/*"]
+        )
+    except HFValidationError as error:
+        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            Problem(
+                name,
+                f"revision {revision!r} is neither in the hub's local cache nor to be had: {error}",
+                next_step="fetch it where there is a network (hf download), or give --backbone a folder",
+            )
+        ) from error
+    return Path(folder)
+
+
+def _rename(key: str) -> str:
+    parent, _, name = key.rpartition(".")
+    return f"{parent}.{_RENAMED[name]}" if name in _RENAMED else key
+
+
+def _list(names: Iterable[str], shown: int = 5) -> str:
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
