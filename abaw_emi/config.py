@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomli_w
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from abaw_emi.challenge.facts import MIN_SAMPLES, SAMPLE_RATE
+from abaw_emi.challenge.facts import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.errors import ConfigError, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class DataConfig:
 
     __pydantic_config__ = _STRICT
 
-    max_seconds: Annotated[float, Field(ge=MIN_SAMPLES / SAMPLE_RATE)] = 12.0
-    """A clip is cut to its first seconds: 12 keep 95.6 % of the clips whole (PAPER, section 4)."""
+    max_seconds: Annotated[float, Field(ge=MIN_SAMPLES / SAMPLE_RATE)] = MAX_SECONDS
+    """A clip is cut to its first seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

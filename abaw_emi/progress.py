@@ -5,7 +5,7 @@ A bar is shown on a terminal only; messages always, unless the reporter is quiet
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,10 +48,13 @@ class Reporter:
         if not self.quiet:
             self.console.print(message, markup=False)
 
-    def warn(self, problems: Iterable[Problem]) -> None:
-        """Prints each problem as a warning, quiet or not."""
-        for problem in problems:
+    def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
+        """Prints the problems as warnings, quiet or not; at most `shown` of them and how many more."""
+        for problem in problems[:shown]:
             self.console.print(f"warning: {problem}", markup=False)
+        if shown is not None and len(problems) > shown:
+            more = len(problems) - shown
+            self.console.print(f"warning: and {more:,} more like these, all in the provenance record")
 
     def track(self, items: Iterable[T], description: str, total: int, unit: str = "clips") -> Iterator[T]:
         """`items`, with a bar over them."""

@@ -43,6 +43,9 @@ OFFICIAL_COUNTS: dict[Split, int] = {"train": 8_072, "valid": 4_588, "test": 4_5
 SAMPLE_RATE = 16_000
 """Samples per second of the delivered audio and of every encoder (PAPER, section 4), in Hz."""
 
+MAX_SECONDS = 12.0
+"""A clip is cut to its first seconds: 12 keep 95.6 % of the clips whole (PAPER, section 4)."""
+
 MIN_SAMPLES = 400
 """Samples that give wav2vec 2.0 its first frame: the receptive field of its convolutions."""
 

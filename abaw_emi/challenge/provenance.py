@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Provenance:
         members: one entry for each run or file that the predictions come from.
         trained_on: ids that any member was trained on; None where a member does not tell.
         skipped: ids left out because their clips cannot be read.
+        read_from_video: ranges of ids whose sound came from the video, by what was wrong with the sound
+            file ("missing", "broken").
         sha256: hash of the CSV that this record belongs to.
         version: of this package.
     """
@@ -41,6 +43,7 @@ class Provenance:
     members: Sequence[dict[str, Any]] = field(default=())
     trained_on: frozenset[str] | None = None
     skipped: Sequence[str] = field(default=())
+    read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sha256: str = ""
     version: str = abaw_emi.__version__
 
@@ -53,6 +56,7 @@ class Provenance:
             "split": self.split,
             "trained_on": None if self.trained_on is None else pack_ids(self.trained_on),
             "skipped": list(self.skipped),
+            "read_from_video": dict(self.read_from_video),
             "members": list(self.members),
         }
 
@@ -95,6 +99,7 @@ def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
             members=values["members"],
             trained_on=None if trained_on is None else frozenset(unpack_ids(trained_on)),
             skipped=values["skipped"],
+            read_from_video=values["read_from_video"],
             sha256=values["sha256"],
             version=values["version"],
         )

@@ -13,7 +13,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,13 @@ def write_submission(
     problems += range_problems
     content = format_predictions(table)
     if not id_problems and not range_problems:
-        problems += check_csv(content, CSV_NAME, test_ids).problems
+        step = (
+            f"{sum(clipped.values()):,} values were clipped to [0, 1] first" if any(clipped.values()) else ""
+        )
+        problems += [
+            replace(problem, next_step=problem.next_step or step)
+            for problem in check_csv(content, CSV_NAME, test_ids).problems
+        ]
     if problems:
         raise SubmissionError(problems)
 

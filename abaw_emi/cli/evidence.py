@@ -111,6 +111,7 @@ def ensemble(
         raise EmiError(problems)
     reporter.warn(warnings)
     skipped: tuple[str, ...] = ()
+    read_from_video: dict[str, list[str]] = {}
     if runs:
         from abaw_emi.installation import check_installation
 
@@ -131,7 +132,7 @@ def ensemble(
         tables = {**members.tables, **tables}
         records = [*members.records, *records]
         trained_on += [run.trained_on for run in runs]
-        skipped = members.skipped
+        skipped, read_from_video = members.skipped, members.read_from_video
     table = combine(tables)
     path = out or Path("predictions") / f"ensemble-{split}.csv"
     provenance = Provenance(
@@ -140,6 +141,7 @@ def ensemble(
         members=records,
         trained_on=merge_trained_on(trained_on),
         skipped=skipped,
+        read_from_video=read_from_video,
     )
     write_with_provenance(table, path, provenance)
     if as_json:
@@ -314,4 +316,6 @@ def check(
     if finding.problems:
         raise EmiError(finding.problems)
     if not as_json:
-        print_line(f"{path}: fit to be sent, {finding.rows:,} clips" if kind == "submission" else f"{path}: sound")
+        print_line(
+            f"{path}: fit to be sent, {finding.rows:,} clips" if kind == "submission" else f"{path}: sound"
+        )

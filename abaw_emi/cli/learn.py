@@ -51,9 +51,7 @@ def train(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset", help="paper, paper-dropout, released or tiny.", show_default="paper"
-        ),
+        typer.Option("--preset", help="paper, paper-dropout, released or tiny.", show_default="paper"),
     ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", help="A TOML file as a run's run.toml, instead of a preset.")
@@ -180,6 +178,7 @@ def predict(
         members=members.records,
         trained_on=run.trained_on,
         skipped=members.skipped,
+        read_from_video=members.read_from_video,
     )
     (table,) = members.tables.values()
     write_with_provenance(table, path, record)
@@ -236,8 +235,11 @@ def _choose_config(
         name = preset or "paper"
         config = find_preset(name)
     config = change_config(config, changes)
-    given = {"backbone": backbone, "revision": revision}
-    model = replace(config.model, **{key: value for key, value in given.items() if value is not None})
+    model = replace(
+        config.model,
+        backbone=backbone or config.model.backbone,
+        revision=revision or config.model.revision,
+    )
     training = config.training
     if epochs_from:
         best = find_run(epochs_from).read_provenance().get("best_epoch")
@@ -253,12 +255,16 @@ def _print_runs(runs: list[Run], *, as_json: bool) -> None:
     records = [(run, run.read_provenance()) for run in runs]
     if as_json:
         keys = ("seed", "best_epoch", "valid", "train_plus_val", "weights_sha256")
-        values = [{"run": str(run.folder), **{key: record.get(key) for key in keys}} for run, record in records]
+        values = [
+            {"run": str(run.folder), **{key: record.get(key) for key in keys}} for run, record in records
+        ]
         print_json({"runs": values, "problems": []})
         return
     for run, record in records:
         valid = record.get("valid")
-        scored = f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)" if valid else "no validation"
+        scored = (
+            f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)" if valid else "no validation"
+        )
         print_line(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
     print_line(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
 

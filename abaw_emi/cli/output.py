@@ -42,7 +42,7 @@ def print_score(score: Score) -> None:
     rows: list[tuple[str, float | None]] = [(emotion, score.pearson[emotion]) for emotion in EMOTIONS]
     for name, value in [*rows, ("mean_pearson", score.mean_pearson)]:
         interval = score.interval.get(name)
-        cells = [name.replace("_p", " P").capitalize() if name == "mean_pearson" else name]
+        cells = ["Mean" if name == "mean_pearson" else name]
         cells.append("undefined" if value is None else f"{value:.4f}")
         cells.append(f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
         table.add_row(*cells[: len(table.columns)], style="bold" if name == "mean_pearson" else "")

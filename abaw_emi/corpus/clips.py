@@ -19,9 +19,6 @@ from abaw_emi.corpus.decoding import Waveform, decode
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.errors import ClipError, Problem
 
-MAX_SECONDS = 12.0
-"""What the paper keeps of a clip, in s (PAPER, section 3: longer clips are cut)."""
-
 SILENT_RANGE = 2e-4
 """A clip whose samples span less than this (of 2.0) is silent: +-1e-4 is -80 dB of full scale."""
 
@@ -69,12 +66,12 @@ class Clips:
         """How many clips are silent."""
         return sum(clip.silent for clip in self.clips)
 
-    def fallbacks(self, cause: Fallback) -> int:
-        """How many clips were read from their video because their sound file is `cause`."""
-        return sum(clip.fallback == cause for clip in self.clips)
+    def fallbacks(self, cause: Fallback) -> list[str]:
+        """Ids of the clips that were read from their video because their sound file is `cause`."""
+        return [clip.filename for clip in self.clips if clip.fallback == cause]
 
 
-def read_clip(files: ClipFiles, max_seconds: float = MAX_SECONDS) -> Clip:
+def read_clip(files: ClipFiles, max_seconds: float = facts.MAX_SECONDS) -> Clip:
     """The first `max_seconds` of a clip, mono, at `facts.SAMPLE_RATE`.
 
     Other rates are resampled by soxr's HQ quality: measured on 7 s, it is as fast as any (1 ms), keeps
@@ -145,13 +142,13 @@ def read_clips(
     filenames: Sequence[str],
     files: Mapping[str, ClipFiles],
     *,
-    max_seconds: float = MAX_SECONDS,
+    max_seconds: float = facts.MAX_SECONDS,
     on_bad: OnBadClip = "error",
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> Clips:
     """The clips of these ids, in this order, read one after the other.
 
-    Threads do not help (measured: 1, 2 and 4 on 2 cores, MP3 and MP4): half of the time is Python's.
+    No threads: 1, 2 and 4 of them read the same 190 MP3s or 80 MP4s a second (measured on 2 shared cores).
 
     Args:
         filenames: Ids, such as a label table's `Filename` column.

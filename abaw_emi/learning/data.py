@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,14 @@ import polars as pl
 
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, SAMPLE_RATE, Split
 from abaw_emi.challenge.provenance import sha256
-from abaw_emi.challenge.tables import format_predictions
-from abaw_emi.corpus.clips import Clip, Clips, OnBadClip, read_clips
+from abaw_emi.challenge.tables import format_predictions, pack_ids
+from abaw_emi.corpus.clips import Clip, Clips, Fallback, OnBadClip, read_clips
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import CorpusError, Problem
 from abaw_emi.progress import Reporter
+
+_SHOWN_WARNINGS = 20
+"""Warnings about readable clips that are printed; a third of the test clips may have no sound file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +30,14 @@ class TrainingData:
         valid: the clips to validate on; none for a run on train+val.
         labels: the label table of both (`tables.read_labels`).
         skipped: ids that were left out because their clips cannot be read.
+        read_from_video: ids whose sound came from the video, see `pack_fallbacks`.
     """
 
     train: Sequence[Clip]
     valid: Sequence[Clip]
     labels: pl.DataFrame
     skipped: Sequence[str] = ()
+    read_from_video: Mapping[str, list[str]] = field(default_factory=dict)
 
     def intensities(self) -> dict[str, npt.NDArray[np.float32]]:
         """The labels (6,) of each clip, by Filename."""
@@ -74,7 +79,14 @@ def read_training_data(
         valid=[by_name[name] for name in validated if name in by_name],
         labels=labels.filter(labels[FILENAME].is_in(list(by_name))),
         skipped=sorted(clips.skipped),
+        read_from_video=pack_fallbacks(clips),
     )
+
+
+def pack_fallbacks(clips: Clips) -> dict[str, list[str]]:
+    """Ranges of the ids that were read from video, by what was wrong: sound file "missing" or "broken"."""
+    causes: tuple[Fallback, ...] = ("missing", "broken")
+    return {cause: pack_ids(clips.fallbacks(cause)) for cause in causes if clips.fallbacks(cause)}
 
 
 def read_split_clips(
@@ -88,14 +100,14 @@ def read_split_clips(
         on_bad=on_bad,
         progress=lambda names: reporter.track(names, "reading clips", len(ids)),
     )
-    reporter.warn(clips.warnings)
+    reporter.warn(clips.warnings, shown=_SHOWN_WARNINGS)
     reporter.warn(clips.problems)
     seconds = sum(len(clip.waveform) for clip in clips.clips) / SAMPLE_RATE
     text = f"{len(clips.clips):,} clips, {seconds / 3600:.2f} h"
     counted = {
         "skipped": len(clips.skipped),
-        "read from video, no sound file": clips.fallbacks("missing"),
-        "read from video, sound file broken": clips.fallbacks("broken"),
+        "read from video, no sound file": len(clips.fallbacks("missing")),
+        "read from video, sound file broken": len(clips.fallbacks("broken")),
         "silent": clips.silent,
     }
     reporter.say(text + "".join(f"; {count:,} {what}" for what, count in counted.items() if count))

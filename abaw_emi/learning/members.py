@@ -13,7 +13,7 @@ from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip, OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import CorpusError, Problem
-from abaw_emi.learning.data import read_split_clips
+from abaw_emi.learning.data import pack_fallbacks, read_split_clips
 from abaw_emi.learning.devices import choose_device, choose_precision
 from abaw_emi.learning.prediction import describe_run, load_model, predict
 from abaw_emi.learning.runs import Run
@@ -22,11 +22,14 @@ from abaw_emi.progress import Reporter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """What the runs predicted: a table for each by its folder, their records, and the ids left out."""
+    """What the runs predicted: a table for each by its folder, their records, and the ids left
+    out or read from video.
+    """
 
     tables: dict[str, pl.DataFrame]
     records: list[dict[str, Any]]
     skipped: tuple[str, ...]
+    read_from_video: dict[str, list[str]]
 
 
 def predict_runs(
@@ -49,6 +52,7 @@ def predict_runs(
     reporter.warn(data.check_counts(split))
     clips: dict[float, tuple[Clip, ...]] = {}  # by the length that a run cuts its clips to
     skipped: set[str] = set()
+    read_from_video: dict[str, list[str]] = {}
     tables, records = {}, []
     for run in runs:
         config = run.read_config()
@@ -57,6 +61,7 @@ def predict_runs(
             read = read_split_clips(data, ids, seconds, on_bad, reporter)
             clips[seconds] = read.clips
             skipped.update(read.skipped)
+            read_from_video |= pack_fallbacks(read)
         if not clips[seconds]:
             raise CorpusError(Problem(f"{data.root}, {split}", "no clip can be read"))
         arithmetic = choose_precision(precision, "auto", chosen)
@@ -69,4 +74,6 @@ def predict_runs(
             description=run.name,
         )
         records.append(describe_run(run, arithmetic, chosen))
-    return Members(tables=tables, records=records, skipped=tuple(sorted(skipped)))
+    return Members(
+        tables=tables, records=records, skipped=tuple(sorted(skipped)), read_from_video=read_from_video
+    )

@@ -161,6 +161,7 @@ def _train_run(
             members=[describe_run(run, precision, device)],
             trained_on=run.trained_on,
             skipped=data.skipped,
+            read_from_video=data.read_from_video,
         )
         write_with_provenance(table, run.valid_predictions, provenance)
     run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
@@ -232,6 +233,7 @@ def _record(
         "train_plus_val": plan.train_plus_val,
         "trained_on": pack_ids(clip.filename for clip in data.train),
         "skipped": list(data.skipped),
+        "read_from_video": dict(data.read_from_video),
         "data": {"fingerprint": data.fingerprint(), "train": len(data.train), "valid": len(data.valid)},
         "backbone": None
         if backbone is None

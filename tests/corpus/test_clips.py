@@ -203,7 +203,7 @@ def test_skipping_leaves_bad_clips_out_and_counts_the_others(mixed: Path) -> Non
     assert [clip.filename for clip in clips.clips] == ["00005", "00003", "00001"]
     assert list(clips.skipped) == ["00004", "00002"]
     assert len(clips.problems) == 2
-    assert (clips.fallbacks("missing"), clips.fallbacks("broken"), clips.silent) == (1, 0, 0)
+    assert (len(clips.fallbacks("missing")), clips.fallbacks("broken"), clips.silent) == (1, [], 0)
     assert len(clips.warnings) == 1
     assert tuple(shown) == IDS
 

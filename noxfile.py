@@ -1,0 +1,79 @@
+"""Every check of this repository: `nox` runs lint, types and tests; `nox -s NAME` any other session.
+
+The default sessions share the environment that nox itself is installed in: torch alone is 5.7 GB.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "none"
+
+# What the light wing is tested by; none of it may need torch.
+LIGHT = [
+    "abaw_emi/challenge",
+    "abaw_emi/config.py",
+    "abaw_emi/errors.py",
+    "tests/challenge",
+    "tests/cli",
+    "tests/test_config.py",
+    "tests/test_errors.py",
+]
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Runs a module in the shared environment."""
+    session.run(sys.executable, "-m", *arguments, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's rules and format."""
+    python(session, "ruff", "check", ".")
+    python(session, "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict on the package."""
+    python(session, "mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The quick suite."""
+    python(session, "pytest", "-m", "not end_to_end", *session.posargs)
+
+
+@nox.session(default=False)
+def parity(session: nox.Session) -> None:
+    """The claims of equality: released forward, transformers, scipy."""
+    python(session, "pytest", "tests/parity", "tests/challenge/test_scoring.py", *session.posargs)
+
+
+@nox.session(default=False)
+def end_to_end(session: nox.Session) -> None:
+    """The whole way through the command line: the demo, and the four lines on foreign data. Minutes."""
+    python(session, "pytest", "-m", "end_to_end", "tests", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="venv")
+def light(session: nox.Session) -> None:
+    """The light wing in an environment without torch."""
+    session.install("-e", ".", "pytest", "hypothesis")
+    session.run("python", "-c", "import importlib.util as u; assert u.find_spec('torch') is None")
+    session.run("pytest", *LIGHT, *session.posargs)
+
+
+@nox.session(default=False, venv_backend="venv")
+def build(session: nox.Session) -> None:
+    """The wheel, installed elsewhere, starts."""
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder)
+        (wheel,) = Path(folder).glob("*.whl")
+        session.install(str(wheel))
+        session.run("abaw-emi", "--help")
