@@ -31,6 +31,10 @@ class Bar:
         """Moves the bar on, and shows `note=...` beside it."""
         self._progress.update(self._task, advance=steps, **fields)
 
+    def set(self, done: float, total: float) -> None:
+        """Moves the bar to `done` of `total`."""
+        self._progress.update(self._task, completed=done, total=total)
+
 
 class Reporter:
     """Tells a person how far things are.

@@ -112,7 +112,8 @@ def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame |
 def write_predictions(table: pl.DataFrame, path: Path) -> bytes:
     """Writes a prediction table, sorted by id, whole or not at all; returns the bytes written.
 
-    Values are rounded to float32 and written in the shortest form that reads back to it.
+    Values are rounded to float32, and written with the digits that read back to just that number in
+    float64 too: a score of the file equals the score of the predictions in memory.
     """
     content = format_predictions(table)
     write_bytes(path, content)
@@ -121,7 +122,9 @@ def write_predictions(table: pl.DataFrame, path: Path) -> bytes:
 
 def format_predictions(table: pl.DataFrame) -> bytes:
     """The bytes of the prediction CSV: UTF-8, comma, `facts.COLUMNS`, one row a clip, sorted by id."""
-    rows = table.select(COLUMNS).sort(FILENAME).with_columns(pl.col(EMOTIONS).cast(pl.Float32))
+    rows = (
+        table.select(COLUMNS).sort(FILENAME).with_columns(pl.col(EMOTIONS).cast(pl.Float32).cast(pl.Float64))
+    )
     return rows.write_csv().encode()
 
 

@@ -2,8 +2,91 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from abaw_emi.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from abaw_emi.demo.whole_way import DemoResult
 
 
 def register(app: typer.Typer) -> None:
     """Adds this room's command to `app`."""
+    app.command(epilog="Example: abaw-emi demo --out demo/")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("demo"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show the whole way, offline, on a corpus that it makes: some four minutes on two cores."""
+    from abaw_emi.installation import check_installation
+
+    check_installation()
+
+    from abaw_emi.cli.output import print_json, score_to_json
+    from abaw_emi.demo.whole_way import run_demo
+    from abaw_emi.progress import Reporter
+
+    result = run_demo(out, Reporter(quiet=quiet))
+    if not as_json:
+        _print_summary(result, out)
+        return
+    print_json(
+        {
+            "scores": {
+                system: {split: score_to_json(score) for split, score in by_split.items()}
+                for system, by_split in result.scores.items()
+            },
+            "submission": str(result.submission.archive),
+            "sha256": result.submission.manifest["zip_sha256"],
+            "seconds": result.seconds,
+            "problems": [],
+        }
+    )
+
+
+def _print_summary(result: DemoResult, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from abaw_emi.challenge.facts import SPLITS
+    from abaw_emi.cli.output import print_line
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title="mean Pearson", title_justify="left")
+    for column in ("", "valid", "test (its truth is known here)"):
+        table.add_column(column, justify="right" if column else "left")
+    for system, by_split in result.scores.items():
+        cells = []
+        for split in SPLITS[1:]:
+            low_high = by_split[split].interval["mean_pearson"]
+            interval = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
+            cells.append(f"{by_split[split].mean_pearson:.4f}{interval}")
+        table.add_row(system, *cells, style="bold" if system == "ensemble" else "")
+    means = [f"{result.mean_of_seeds(split):.4f}{' ' * 15}" for split in SPLITS[1:]]
+    table.add_row("mean of seeds", *means)
+    print_line()
+    Console(highlight=False).print(table)
+    minutes, seconds = divmod(round(result.seconds), 60)
+    test = {system: by_split["test"].mean_pearson for system, by_split in result.scores.items()}
+    winner = "the ensemble" if test["ensemble"] > test["ridge"] else "the ridge"
+    clipped = sum(result.submission.clipped.values())
+    print_line(f"""
+{minutes} min {seconds} s. On unseen speakers {winner} wins. The speech is synthetic: these numbers say
+nothing about the challenge.
+
+{out}/data          the corpus, in the official layout
+{out}/runs          one folder a seed: weights, config, metrics, provenance
+{out}/predictions   the ensemble's predictions for valid and test
+{result.submission.archive}   the checked submission ({clipped} values clipped to [0, 1])
+
+With the official data in data/, type:
+
+  abaw-emi train --train-plus-val
+  abaw-emi ensemble --ckpts runs/*
+  abaw-emi submit --out submissions/""")

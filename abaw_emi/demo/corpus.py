@@ -60,9 +60,9 @@ def write_corpus(
     folder: Path,
     *,
     seed: int = 1,
-    train: int = 320,
-    valid: int = 90,
-    test: int = 90,
+    train: int = 400,
+    valid: int = 80,
+    test: int = 80,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes `folder/data` in the official layout and `folder/truth/test_labels.csv`.
@@ -112,7 +112,7 @@ def plan_corpus(*, seed: int, train: int, valid: int, test: int) -> Iterator[Dem
             rng = np.random.default_rng((seed, _CLIP_STREAM, number))
             latent, intensities = _draw_intensities(rng)
             form = _form(index)
-            seconds = {"short": 0.064, "long": 13.0}.get(form, float(rng.uniform(2.0, 4.5)))
+            seconds = {"short": 0.064, "long": 13.0}.get(form, float(rng.uniform(1.5, 3.5)))
             yield DemoClip(
                 split=split,
                 name=f"{number:0{facts.ID_WIDTH}d}",

@@ -109,7 +109,7 @@ class Prosody:
         drive = dict(zip(facts.EMOTIONS, map(float, np.sqrt(intensities)), strict=True))
         return cls(
             pitch=12.0 * drive["Joy"],
-            pitch_range=1.0 + 6.0 * drive["Amusement"],
+            pitch_range=1.0 + 9.0 * drive["Amusement"],
             rate=2.0 ** (1.0 * drive["Excitement"]),
             breath=2.0 ** (4.0 * drive["Admiration"]),
             tilt=2.0 ** (3.0 * drive["Determination"]),

@@ -22,8 +22,13 @@ from abaw_emi.progress import Reporter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """What the runs predicted: a table for each by its folder, their records, and the ids left
-    out or read from video.
+    """What the runs predicted.
+
+    Attributes:
+        tables: each run's predictions, by its folder.
+        records: each run as a member of a provenance record.
+        skipped: ids left out because their clips cannot be read.
+        read_from_video: see `data.pack_fallbacks`.
     """
 
     tables: dict[str, pl.DataFrame]

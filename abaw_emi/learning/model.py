@@ -125,7 +125,7 @@ class EmiModel(PreTrainedModel):
             self.dense = nn.Linear(clip_width, clip_width)
         self.head_dropout = nn.Dropout(config.head_dropout)
         self.projection = nn.Linear(clip_width, len(EMOTIONS))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
         if config.freeze_encoder:
             for module in self._frozen():
                 module.requires_grad_(False)

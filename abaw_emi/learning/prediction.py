@@ -46,7 +46,7 @@ def predict(
     lengths = [len(clip.waveform) for clip in clips]
     intensities: dict[str, npt.NDArray[np.float32]] = {}
     was_training = model.training
-    model.eval()
+    model.train(False)
     context = nullcontext() if reporter is None else reporter.bar(description, len(clips))
     with context as bar, torch.inference_mode():
         for group in group_by_length(range(len(clips)), lengths, GROUP_SIZE):

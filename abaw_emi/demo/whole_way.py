@@ -1,0 +1,172 @@
+"""The demo's whole way: make a corpus, train, ensemble, score, submit, check.
+
+Each step calls what the command of the same name calls, and says that command, so that a reader can
+repeat any of them by hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from abaw_emi.challenge.checking import check_path
+from abaw_emi.challenge.ensembling import ensemble
+from abaw_emi.challenge.facts import EMOTIONS, FILENAME, SPLITS, Split
+from abaw_emi.challenge.provenance import Provenance, merge_trained_on, read_provenance, write_with_provenance
+from abaw_emi.challenge.scoring import Score, score
+from abaw_emi.challenge.submission import Submission, write_submission
+from abaw_emi.challenge.tables import read_labels, read_predictions
+from abaw_emi.corpus.clips import read_clips
+from abaw_emi.corpus.data_folder import DataFolder
+from abaw_emi.demo.corpus import write_corpus
+from abaw_emi.demo.ridge import fit_ridge
+from abaw_emi.errors import Problem, RunError, SubmissionError
+from abaw_emi.learning.members import Members, predict_runs
+from abaw_emi.learning.runs import Run
+from abaw_emi.learning.sessions import Plan, train
+from abaw_emi.presets import find_preset
+from abaw_emi.progress import Reporter
+
+SEEDS = (1, 2, 3)
+
+_MARK = "DEMO.md"  # tells a demo folder, which may be made anew, from any other folder
+
+_MARK_TEXT = """# A demo of abaw-emi
+
+Made by `abaw-emi demo`, which makes this folder anew each time. The speech is synthetic.
+
+- `data/`: a corpus in the official layout; `truth/`: the test labels, which a real corpus keeps back
+- `runs/`, `predictions/`, `submissions/`: as in your own folder later
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """What the demo found: scores by system and split, and the submission.
+
+    Attributes:
+        scores: "ridge", "seed 1" to "seed 3" and "ensemble", each on "valid" and "test".
+    """
+
+    scores: dict[str, dict[Split, Score]]
+    submission: Submission
+    seconds: float
+
+    def mean_of_seeds(self, split: Split) -> float:
+        """The mean of the single seeds' mean Pearson."""
+        return float(np.mean([self.scores[f"seed {seed}"][split].mean_pearson for seed in SEEDS]))
+
+
+def run_demo(out: Path, reporter: Reporter, *, seed: int = 1) -> DemoResult:
+    """Runs the demo in the folder `out`, which is made anew if an earlier demo made it.
+
+    Raises:
+        RunError: `out` holds something that no demo made.
+    """
+    start = time.monotonic()
+    _prepare(out)
+    data = DataFolder(out / "data")
+
+    reporter.say("1. a corpus in the official layout: synthetic speech, six intensities, no common speaker")
+    with reporter.bar("making clips", 1) as bar:
+        write_corpus(out, seed=seed, progress=lambda done, total: bar.set(done, total))
+    counts = [f"{len(data.ids(split)):,} {split}" for split in SPLITS]
+    reporter.say(f"   {data.root}: {', '.join(counts)} clips")
+
+    seeds = " ".join(map(str, SEEDS))
+    reporter.say(f"2. abaw-emi train --preset tiny --seeds {seeds} --data {data.root} --out {out / 'runs'}")
+    plan = Plan(config=find_preset("tiny"), preset="tiny", seeds=SEEDS, out=out / "runs", device="cpu")
+    runs = train(plan, data, reporter)
+
+    names = " ".join(str(run.folder) for run in runs)
+    tables: dict[Split, dict[str, pl.DataFrame]] = {}
+    for number, split in enumerate(SPLITS[1:], start=3):
+        reporter.say(f"{number}. abaw-emi ensemble --ckpts {names} --split {split} --data {data.root}")
+        tables[split] = _ensemble(runs, data, split, out / "predictions", reporter)
+    reporter.say("5. a ridge on log-mel statistics, for comparison")
+    for split, table in _ridge(data).items():
+        tables[split]["ridge"] = table
+
+    reporter.say("6. abaw-emi score: against valid and, since here it is known, against the test truth")
+    truth: dict[Split, pl.DataFrame] = {
+        "valid": data.read_labels("valid"),
+        "test": read_labels(out / "truth" / "test_labels.csv"),
+    }
+    systems = ("ridge", *(f"seed {seed}" for seed in SEEDS), "ensemble")
+    scores = {
+        system: {split: score(truth[split], tables[split][system]) for split in truth} for system in systems
+    }
+    reporter.say(f"7. abaw-emi submit --out {out / 'submissions'}; abaw-emi check")
+    submission = _submit(out, data)
+    return DemoResult(scores=scores, submission=submission, seconds=time.monotonic() - start)
+
+
+def _prepare(out: Path) -> None:
+    mark = out / _MARK
+    if out.exists() and not mark.is_file() and (not out.is_dir() or any(out.iterdir())):
+        found = "already there, and not made by a demo"
+        raise RunError(Problem(str(out), found, next_step="give --out another folder"))
+    if mark.is_file():
+        for name in ("data", "truth", "runs", "predictions", "submissions"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    mark.write_text(_MARK_TEXT, encoding="utf-8")
+
+
+def _ensemble(
+    runs: Sequence[Run], data: DataFolder, split: Split, out: Path, reporter: Reporter
+) -> dict[str, pl.DataFrame]:
+    """Each seed's predictions and their mean, which is also written to `ensemble-<split>.csv`."""
+    members: Members = predict_runs(
+        runs, data, split, on_bad="error", device="cpu", precision="fp32", reporter=reporter
+    )
+    path = out / f"ensemble-{split}.csv"
+    record = Provenance(
+        command="abaw-emi demo",
+        split=split,
+        members=members.records,
+        trained_on=merge_trained_on(run.trained_on for run in runs),
+        read_from_video=members.read_from_video,
+    )
+    write_with_provenance(ensemble(members.tables), path, record)
+    singles = dict(zip((f"seed {seed}" for seed in SEEDS), members.tables.values(), strict=True))
+    return {**singles, "ensemble": read_predictions(path)}
+
+
+def _ridge(data: DataFolder) -> dict[Split, pl.DataFrame]:
+    """The ridge's predictions for valid and test, fitted on train alone."""
+    labels = data.read_labels("train")
+    waveforms = {
+        split: [clip.waveform for clip in read_clips(data.ids(split), data.files).clips] for split in SPLITS
+    }
+    ridge = fit_ridge(waveforms["train"], labels.select(EMOTIONS).to_numpy())
+    tables: dict[Split, pl.DataFrame] = {}
+    for split in SPLITS[1:]:
+        values = ridge.predict(waveforms[split])  # (N, 6)
+        columns: dict[str, Any] = dict(zip(EMOTIONS, values.T, strict=True))
+        tables[split] = pl.DataFrame({FILENAME: data.ids(split), **columns})
+    return tables
+
+
+def _submit(out: Path, data: DataFolder) -> Submission:
+    path = out / "predictions" / "ensemble-test.csv"
+    record, _ = read_provenance(path)
+    submission = write_submission(
+        read_predictions(path),
+        data.ids("test"),
+        out / "submissions",
+        name="demo",
+        source={"file": path.name},
+        provenance=record,
+    )
+    finding = check_path(submission.archive, data.ids("test"))
+    if finding.problems:
+        raise SubmissionError(finding.problems)
+    return submission

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from abaw_emi.challenge.provenance import read_provenance
+from abaw_emi.challenge.scoring import score
+from abaw_emi.challenge.tables import read_labels, read_predictions
+from abaw_emi.config import ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.corpus.data_folder import DataFolder
+from abaw_emi.errors import ClipError, RunError, TrainingError
+from abaw_emi.learning.members import predict_runs
+from abaw_emi.learning.runs import Run, find_run
+from abaw_emi.learning.sessions import Plan, train, try_out
+from abaw_emi.presets import find_preset
+from abaw_emi.progress import Reporter
+from tests.backbones import write_backbone
+from tests.learning.conftest import write_data
+
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    backbone = write_backbone(tmp_path_factory.mktemp("backbone") / "small")
+    return RunConfig(
+        model=ModelConfig(backbone=str(backbone)),
+        training=TrainingConfig(epochs=3, batch_size=5, group_size=2, learning_rate=1e-3, patience=0),
+    )
+
+
+def plan_for(config: RunConfig, out: Path, **changes: object) -> Plan:
+    return Plan(**{"config": config, "preset": "small", "seeds": [1], "out": out, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def finished(config: RunConfig, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    (run,) = train(plan_for(config, tmp_path_factory.mktemp("runs")), DataFolder(data_root), QUIET)
+    return run
+
+
+def shell(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "abaw_emi", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_finished_run_holds_exactly_the_files_of_the_contract(finished: Run) -> None:
+    assert sorted(path.name for path in finished.folder.iterdir()) == [
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "provenance.json",
+        "run.toml",
+        "valid_predictions.csv",
+        "valid_predictions.provenance.json",
+    ]
+    assert [path.name for path in finished.folder.parent.iterdir()] == ["small-seed1"]
+    assert find_run(finished.folder).read_config().training.seed == 1
+
+
+def test_valid_predictions_read_back_and_scored_by_id_equal_the_score_in_memory(
+    finished: Run, data_root: Path
+) -> None:
+    labels = read_labels(data_root / "valid_split.csv")
+    # Rows in another order than the labels: a match by position would be found out.
+    predictions = read_predictions(finished.valid_predictions).reverse()
+    on_disk = score(labels, predictions, resamples=0)
+    in_memory = finished.read_provenance()["valid"]
+    assert on_disk.mean_pearson == pytest.approx(in_memory["mean_pearson"], abs=1e-12)
+    assert on_disk.pearson == pytest.approx(in_memory["pearson"], abs=1e-12)
+    record, problems = read_provenance(finished.valid_predictions)
+    assert record is not None
+    assert record.trained_on == set(read_labels(data_root / "train_split.csv")["Filename"])
+    assert not problems
+
+
+def test_metrics_hold_a_line_an_epoch_and_the_best_is_the_one_kept(finished: Run) -> None:
+    lines = [json.loads(line) for line in finished.metrics_file.read_text().splitlines()]
+    epochs = {line["epoch"]: line["valid"]["mean_pearson"] for line in lines if "valid" in line}
+    assert sorted(epochs) == [1, 2, 3]
+    record = finished.read_provenance()
+    assert max(epochs.values()) == epochs[record["best_epoch"]] == record["valid"]["mean_pearson"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    config: RunConfig, data_root: Path, finished: Run, tmp_path: Path
+) -> None:
+    again, other = train(plan_for(config, tmp_path, seeds=[1, 2]), DataFolder(data_root), QUIET)
+    assert again.weights_file.read_bytes() == finished.weights_file.read_bytes()
+    assert other.weights_file.read_bytes() != finished.weights_file.read_bytes()
+
+
+def test_training_lowers_the_loss(config: RunConfig, data_root: Path, tmp_path: Path) -> None:
+    longer = replace(config, training=replace(config.training, epochs=12))
+    (run,) = train(plan_for(longer, tmp_path), DataFolder(data_root), QUIET)
+    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    losses = [line["train_loss"] for line in lines if "train_loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_early_stopping_waits_for_the_patience_and_no_longer(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    still = replace(
+        config, training=replace(config.training, epochs=9, patience=2, learning_rate=1e-30, warmup_epochs=0)
+    )
+    (run,) = train(plan_for(still, tmp_path), DataFolder(data_root), QUIET)
+    record = run.read_provenance()
+    assert (record["best_epoch"], record["epochs"]) == (1, 3)
+
+
+def test_train_plus_val_keeps_the_last_weights_and_knows_that_valid_was_seen(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    (run,) = train(plan_for(config, tmp_path, train_plus_val=True), DataFolder(data_root), QUIET)
+    record = run.read_provenance()
+    assert run.name == "small-trainval-seed1"
+    assert record["best_epoch"] == record["epochs"] == config.training.epochs
+    assert record["valid"] is None
+    assert not run.valid_predictions.exists()
+    labels = pl.concat([read_labels(data_root / f"{split}_split.csv") for split in ("train", "valid")])
+    assert run.trained_on == set(labels["Filename"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    wild = replace(config, training=replace(config.training, learning_rate=1e30, warmup_epochs=0))
+    with pytest.raises(TrainingError) as error:
+        train(plan_for(wild, tmp_path), DataFolder(data_root), QUIET)
+    named = set(re.findall(r"\b\d{5}\b", str(error.value)))
+    assert named
+    assert named <= set(read_labels(data_root / "train_split.csv")["Filename"])
+    with pytest.raises(RunError, match="not finished"):
+        find_run(tmp_path / "small-seed1")
+
+
+def test_a_run_that_is_there_is_refused_and_overwrite_starts_anew(
+    config: RunConfig, data_root: Path, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "small-seed1")
+    with pytest.raises(RunError, match=r"--resume.*--overwrite"):
+        train(plan_for(config, tmp_path), DataFolder(data_root), QUIET)
+    shorter = replace(config, training=replace(config.training, epochs=1))
+    (run,) = train(plan_for(shorter, tmp_path, if_there="overwrite"), DataFolder(data_root), QUIET)
+    assert run.read_provenance()["epochs"] == 1
+
+
+def test_overwrite_leaves_a_folder_that_is_no_run_alone(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "small-seed1" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(RunError, match="left alone"):
+        train(plan_for(config, tmp_path, if_there="overwrite"), DataFolder(data_root), QUIET)
+    assert precious.read_text() == "years of work"
+
+
+def test_resume_refuses_another_config_and_names_what_changed(
+    config: RunConfig, data_root: Path, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "small-seed1")
+    changed = replace(config, training=replace(config.training, epochs=7))
+    with pytest.raises(RunError, match="training.epochs is 7, was 3"):
+        train(plan_for(changed, tmp_path, if_there="resume"), DataFolder(data_root), QUIET)
+
+
+def test_bad_clips_are_all_named_at_once_or_left_out_listed_and_missing(
+    config: RunConfig, finished: Run, tmp_path: Path
+) -> None:
+    root = write_data(tmp_path / "data")
+    broken = {"00002": b"", "00013": b"<html>not found</html>", "00021": b"RIFF"}
+    for name, content in broken.items():
+        (path,) = root.rglob(f"{name}.wav")
+        path.write_bytes(content)
+    with pytest.raises(ClipError) as error:
+        train(plan_for(config, tmp_path / "runs"), DataFolder(root), QUIET)
+    assert {name for name in broken if name in str(error.value)} == {"00002", "00013"}
+    assert not (tmp_path / "runs").exists()
+
+    plan = plan_for(config, tmp_path / "runs", on_bad_clip="skip")
+    (run,) = train(plan, DataFolder(root), QUIET)
+    assert run.read_provenance()["skipped"] == ["00002", "00013"]
+    assert "00002" not in (run.trained_on or ())
+    assert "00013" not in read_predictions(run.valid_predictions)["Filename"]
+    members = predict_runs(
+        [run], DataFolder(root), "test", on_bad="skip", device="cpu", precision="fp32", reporter=QUIET
+    )
+    assert members.skipped == ("00021",)
+    assert "00021" not in members.tables[str(run.folder)]["Filename"]
+
+
+def test_the_released_preset_runs_on_a_cpu_in_fp32(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    released = find_preset("released")
+    small = replace(released, training=replace(released.training, epochs=1), model=config.model)
+    (run,) = train(plan_for(small, tmp_path), DataFolder(data_root), QUIET)
+    assert run.read_provenance()["precision"] == "fp32"
+
+
+def test_a_smoke_run_estimates_the_full_time_and_leaves_nothing(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    seconds = try_out(plan_for(config, tmp_path / "runs"), DataFolder(data_root), 4, QUIET)
+    assert not (tmp_path / "runs").exists()
+    assert seconds["run"] == pytest.approx(3 * (seconds["epoch"] + seconds["validation"]))
+    assert seconds["epoch"] > 0
+
+
+def test_predictions_do_not_depend_on_the_group_size_of_training_or_on_order(
+    finished: Run, data_root: Path
+) -> None:
+    from abaw_emi.corpus.clips import read_clips
+    from abaw_emi.learning.devices import choose_device
+    from abaw_emi.learning.prediction import load_model, predict
+
+    data = DataFolder(data_root)
+    clips = read_clips(data.ids("valid"), data.files).clips
+    model = load_model(finished, choose_device("cpu"))
+    together = predict(model, clips, device=choose_device("cpu"))
+    alone = pl.concat([predict(model, [clip], device=choose_device("cpu")) for clip in reversed(clips)])
+    difference = together.drop("Filename").to_numpy() - alone.sort("Filename").drop("Filename").to_numpy()
+    assert np.abs(difference).max() < 1e-4
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_saves_says_how_to_go_on_and_ends_as_if_never_stopped(
+    config: RunConfig, data_root: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    run = Run(tmp_path / "runs" / "tiny-seed1")
+    arguments = ["train", "--preset", "tiny", "--set", "training.epochs=40", "training.patience=0"]
+    arguments += ["training.batch_size=2", "--data", str(data_root), "--device", "cpu"]
+    command = [sys.executable, "-m", "abaw_emi", *arguments, "--out", str(run.folder.parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (run.metrics_file.exists() and run.metrics_file.read_text().count("valid") >= 2):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert errors.strip().endswith("--resume")
+    assert "Traceback" not in errors
+    assert not run.finished
+
+    resumed = shell(*arguments, "--out", run.folder.parent, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after epoch" in resumed.stderr
+    straight = shell(*arguments, "--out", tmp_path / "straight")
+    assert straight.returncode == 0, straight.stderr
+    assert (run.folder / "model.safetensors").read_bytes() == (
+        tmp_path / "straight" / "tiny-seed1" / "model.safetensors"
+    ).read_bytes()
+    # Every epoch has its line once, though the process was stopped between two checkpoints.
+    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "valid" in line] == list(range(1, 41))
+
+    again = shell(*arguments, "--out", run.folder.parent, "--resume")
+    assert again.returncode == 0
+    assert "finished already" in again.stderr
+
+
+def test_kill_at_any_moment_leaves_a_run_that_resumes(data_root: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "tiny-seed1")
+    arguments = ["train", "--preset", "tiny", "--set", "training.epochs=30", "training.patience=0"]
+    arguments += ["--data", str(data_root), "--device", "cpu", "--out", str(tmp_path), "--resume", "--quiet"]
+    for delay in (0.0, 0.05, 0.1):
+        process = subprocess.Popen([sys.executable, "-m", "abaw_emi", *arguments], stderr=subprocess.DEVNULL)
+        lines = run.metrics_file.read_text().count("valid") if run.metrics_file.exists() else 0
+        while process.poll() is None and not (
+            run.metrics_file.exists() and run.metrics_file.read_text().count("valid") > lines
+        ):
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    assert shell(*arguments).returncode == 0
+    assert find_run(run.folder).read_provenance()["epochs"] == 30
