@@ -51,17 +51,24 @@ class LogMelConfig:
     n_mels: _Count = 64
     """Mel bands from 0 to 8 kHz."""
 
-    hidden_size: _Count = 64
-    """Width of the hidden states."""
+    window: Annotated[int, Field(ge=MIN_SAMPLES, multiple_of=2)] = 512
+    """Samples per spectrum."""
 
-    layers: _Count = 3
-    """Convolutions, the halving one included."""
+    hidden_size: _Count = 48
+    """Width of the hidden states, H."""
+
+    layers: Annotated[int, Field(ge=0)] = 2
+    """Residual convolutions after the first one."""
 
     kernel: _Count = 5
     """Frames that a convolution sees; odd."""
 
-    dropout: _Fraction = 0.2
-    """Share of the hidden states that each layer forgets while training."""
+    dropout: _Fraction = 0.3
+    """Share of the values that each convolution's output forgets while training."""
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even; expected an odd number of frames")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from abaw_emi.config import LogMelConfig, ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config import ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.errors import Problem, UsageError
 
 _PAPER = RunConfig()
@@ -21,12 +21,8 @@ PRESETS: dict[str, RunConfig] = {
     "released": replace(_PAPER, training=TrainingConfig(patience=0, clip_grad_value=100.0, precision="fp16")),
     # Ours, for the demo and for tests: minutes on two cores, nothing to download.
     "tiny": RunConfig(
-        model=ModelConfig(
-            encoder="logmel",
-            vad_head=False,
-            logmel=LogMelConfig(),
-        ),
-        training=TrainingConfig(epochs=20, learning_rate=1e-3),
+        model=ModelConfig(encoder="logmel", vad_head=False),
+        training=TrainingConfig(epochs=12, batch_size=16, group_size=16, learning_rate=4e-3, patience=6),
     ),
 }
 

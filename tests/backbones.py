@@ -14,7 +14,7 @@ AUDEERING = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
 
 
 def small_config(norm: str = "layer", **changes: Any) -> dict[str, Any]:
-    """The audeering config (challenge facts, section 8) with small widths; "group" is wav2vec2-base's kind."""
+    """The audeering config (`facts`) with small widths; "group" is the kind of wav2vec2-base."""
     return {
         "model_type": "wav2vec2",
         "hidden_size": 32,

@@ -23,16 +23,16 @@ def ensemble(members: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         members: prediction tables (`tables.read_predictions`) by a name for messages; at least one.
 
     Raises:
-        ScoreError: no member, or a member lacks clips that another one has; every difference is named.
+        ScoreError: no member, a member lacks clips that another one has, or a clip is there twice; all named.
     """
     if not members:
         raise ScoreError(Problem("ensemble", "no member", "at least one prediction table"))
-    first, *others = members
+    first = next(iter(members))
     clips = sorted(members[first][FILENAME])
     problems = [
         problem
-        for name in others
-        for problem in compare_ids(clips, members[name][FILENAME].to_list(), name, first)
+        for name, table in members.items()
+        for problem in compare_ids(clips, table[FILENAME].to_list(), name, first)
     ]
     if problems:
         raise ScoreError(problems)

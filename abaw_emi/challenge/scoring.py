@@ -26,6 +26,9 @@ CONFIDENCE = 0.95
 DEFAULT_RESAMPLES = 1_000
 DEFAULT_SEED = 1
 
+# A variance below this share of its second moment is what rounding leaves of a constant column.
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -69,7 +72,7 @@ def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
     Raises:
         ScoreError: the shapes differ, there are fewer than 2 rows, or a value is not finite.
 
-    >>> pearson([0.0, 0.5, 1.0], [2.0, 3.0, 4.0]).item()
+    >>> round(pearson([0.0, 0.5, 1.0], [2.0, 3.0, 4.0]).item(), 12)
     1.0
     >>> pearson([0.0, 0.5, 1.0], [7.0, 7.0, 7.0]).item()
     nan
@@ -192,12 +195,14 @@ def bootstrap(truth: Array, prediction: Array, *, resamples: int, seed: int) -> 
         drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
         my, mp, myy, mpp, myp = np.split(counts @ moments / n, 5, axis=1)
-        variance = np.maximum(myy - my * my, 0) * np.maximum(mpp - mp * mp, 0)
+        vy, vp = myy - my * my, mpp - mp * mp
+        varies = (vy > _ROUNDING * myy) & (vp > _ROUNDING * mpp)
         with np.errstate(invalid="ignore", divide="ignore"):
-            r[start : start + size] = np.where(variance > 0, (myp - my * mp) / np.sqrt(variance), 0.0)
+            r[start : start + size] = np.where(varies, (myp - my * mp) / np.sqrt(vy * vp), 0.0)
+    r = r.clip(-1.0, 1.0)
     tail = (1 - CONFIDENCE) / 2 * 100
     columns = np.concatenate([r.mean(axis=1, keepdims=True), r], axis=1)
-    low, high = np.percentile(np.nan_to_num(columns), [tail, 100 - tail], axis=0)
+    low, high = np.percentile(columns, [tail, 100 - tail], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
@@ -206,6 +211,7 @@ def _standardise(values: Array) -> Array:
     # A constant column of, say, 0.1 does not centre to exact zeros: it is found by its range.
     constant = np.ptp(values, axis=0) == 0
     centred = values - values.mean(axis=0)
+    centred = centred - centred.mean(axis=0)  # again: what rounding left of a large offset
     # Scaled before squaring, so that tiny or huge columns neither under- nor overflow.
     largest = np.where(constant, np.nan, np.abs(centred).max(axis=0))
     scaled = centred / largest

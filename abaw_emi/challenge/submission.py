@@ -127,7 +127,11 @@ def write_submission(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _append(out / LEDGER, manifest)
+    try:
+        _append(out / LEDGER, manifest)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # no submission without its line in the ledger
+        raise
     return Submission(
         folder=folder,
         archive=folder / f"{folder.name}.zip",
@@ -217,7 +221,10 @@ def _append(ledger: Path, manifest: dict[str, Any]) -> None:
     """Appends a line to the ledger in one write, so that two writers cannot mix their lines."""
     keys = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "signature")
     line = json.dumps({key: manifest[key] for key in keys}) + "\n"
-    handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SubmissionError(Problem(str(ledger), f"cannot be written: {error.strerror}")) from error
     try:
         os.write(handle, line.encode())
         os.fsync(handle)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import polars as pl
 from boltons.fileutils import atomic_save
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 Kind = Literal["labels", "predictions", "submission"]
 """What a table is: labels and submissions lie in [0, 1], raw predictions may lie outside."""
 
+_LARGEST = float(np.finfo(np.float32).max)
 _ID = re.compile(rf"0*(\d{{1,{ID_WIDTH}}})(?:\.0*)?", re.ASCII)
+_ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*", re.ASCII)
 
 
@@ -66,7 +69,7 @@ def read_ids(path: Path) -> list[str]:
     """
     text, problems = parse_csv(read_bytes(path), str(path))
     if FILENAME not in text.header:
-        raise TableError([*problems, Problem(f"{path}, line 1", "no column Filename", FILENAME)])
+        raise TableError([*problems, Problem(f"{path}, line 1", f"column {FILENAME} is missing")])
     column = text.header.index(FILENAME)
     ids: list[str] = []
     first_line: dict[str, int] = {}
@@ -80,6 +83,8 @@ def read_ids(path: Path) -> list[str]:
         else:
             first_line[filename] = line
             ids.append(filename)
+    if not text.rows and not problems:
+        problems.append(_no_rows(str(path)))
     if problems:
         raise TableError(problems)
     return ids
@@ -96,7 +101,7 @@ def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame |
     if any(column not in text.header for column in COLUMNS):
         return None, problems
     if not text.rows and not problems:
-        problems.append(Problem(name, "no rows", "one row a clip"))
+        problems.append(_no_rows(name))
     cells = {column: [row[text.header.index(column)] for row in text.rows] for column in COLUMNS}
     frame = pl.DataFrame(
         {
@@ -139,10 +144,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path`, whole or not at all, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
-        file.write(content)
+    """Writes `content` to `path`, whole or not at all, making its folder; TableError where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
+            file.write(content)
+    except OSError as error:
+        raise TableError(Problem(str(path), f"cannot be written: {error.strerror}")) from error
 
 
 def pack_ids(ids: Iterable[str]) -> list[str]:
@@ -166,13 +174,19 @@ def pack_ids(ids: Iterable[str]) -> list[str]:
 def unpack_ids(ranges: Iterable[str]) -> set[str]:
     """The ids that `pack_ids` packed.
 
+    Raises:
+        ValueError: a text that `pack_ids` does not write.
+
     >>> sorted(unpack_ids(["00000-00002", "00007"]))
     ['00000', '00001', '00002', '00007']
     """
     ids: set[str] = set()
     for text in ranges:
-        low, _, high = text.partition("-")
-        ids.update(f"{number:0{ID_WIDTH}}" for number in range(int(low), int(high or low) + 1))
+        match = _ID_RANGE.fullmatch(text)
+        if not match:
+            raise ValueError(f"{text!r} is not a range of ids")
+        low, high = match[1], match[2] or match[1]
+        ids.update(f"{number:0{ID_WIDTH}}" for number in range(int(low), int(high) + 1))
     return ids
 
 
@@ -196,7 +210,7 @@ def _check_header(text: CsvText) -> list[Problem]:
         if not column.strip() or column.startswith("Unnamed") or column.lower() == "index":
             found = f"column {column!r} looks like a row index"
         problems.append(Problem(where, found, "no further columns", "write the file without it"))
-    problems += [Problem(where, f"column {column} appears more than once") for column in repeated]
+    problems += [Problem(where, f"column {column!r} appears more than once") for column in repeated]
     if not problems:
         problems.append(
             Problem(
@@ -239,9 +253,9 @@ def _check_values(
 def _schema(*, ranged: bool) -> pa.DataFrameSchema:
     import pandera.polars as pa
 
-    low, high = INTENSITY_RANGE if ranged else (-3.4e38, 3.4e38)  # the range of float32: no inf
+    low, high = INTENSITY_RANGE if ranged else (-_LARGEST, _LARGEST)
     intensity = pa.Column(pl.Float64, pa.Check.in_range(low, high), nullable=False)
-    filename = pa.Column(pl.String, pa.Check.str_matches(rf"^\d{{{ID_WIDTH}}}$"), unique=True)
+    filename = pa.Column(pl.String, pa.Check.str_matches(rf"^[0-9]{{{ID_WIDTH}}}$"), unique=True)
     return pa.DataFrameSchema(
         {FILENAME: filename, **dict.fromkeys(EMOTIONS, intensity)}, strict=True, ordered=True
     )
@@ -263,7 +277,13 @@ def _bad_value(where: str, cell: str, kind: Kind) -> Problem:
         return Problem(where, f"{text} is not finite", expected)
     if kind != "predictions" and not low <= number <= high:
         return Problem(where, f"{text} is outside [{low:g}, {high:g}]")
+    if abs(number) > _LARGEST:
+        return Problem(where, f"{text} is too large for float32", f"at most {_LARGEST:.4g}")
     return Problem(where, f"{text!r} is not a plain number", expected)
+
+
+def _no_rows(name: str) -> Problem:
+    return Problem(name, "no rows", "one row a clip")
 
 
 def _bad_id(where: str, cell: str) -> Problem:

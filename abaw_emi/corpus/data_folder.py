@@ -43,7 +43,7 @@ class DataFolder:
 
         Raises:
             TableError: problems of any of the files, all at once.
-            CorpusError: an id stands in two splits.
+            CorpusError: an id stands in two splits, or there is no data folder.
         """
         problems: list[Problem] = []
         for split in splits:
@@ -52,6 +52,8 @@ class DataFolder:
                     self._labels[split] = read_labels(self.label_file(split))
                 except TableError as error:
                     problems += error.problems
+        if problems and not self.root.is_dir():
+            find_clips(self.root)  # raises, and says how to name the folder
         if problems:
             raise TableError(problems)
         table = pl.concat([self._labels[split] for split in splits])

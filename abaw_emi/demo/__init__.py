@@ -1,0 +1,1 @@
+"""The demo: a synthetic corpus in the official layout, and a baseline to beat."""

@@ -80,7 +80,7 @@ class Prosody:
 
     Attributes:
         pitch: Shift of the pitch, in semitones.
-        pitch_range: Standard deviation of the syllables' accents, in semitones.
+        pitch_range: Mean size of the syllables' accents, up and down in turns, in semitones.
         rate: Factor on the speaker's syllable rate.
         breath: Factor on the speaker's breath noise.
         tilt: Factor on the corner of the speaker's glottal low-pass.
@@ -101,19 +101,20 @@ class Prosody:
         One property each, so that it can be said what a model has to hear: Admiration the breath,
         Amusement the pitch range, Determination a pressed voice (flatter tilt), Empathic Pain the
         jitter, Excitement the syllable rate, Joy the pitch. Loudness is left alone: encoders
-        normalise it away.
+        normalise it away. Each follows the root of its intensity, so that a slight emotion is heard
+        already, and the label is no linear function of the sound.
 
-        >>> round(Prosody.of(np.array((0, 0, 0, 0, 0, 0.5))).pitch, 3)
-        5.0
+        >>> round(Prosody.of(np.array((0, 0, 0, 0, 0, 0.25))).pitch, 3)
+        7.0
         """
         drive = dict(zip(facts.EMOTIONS, map(float, np.sqrt(intensities)), strict=True))
         return cls(
-            pitch=12.0 * drive["Joy"],
-            pitch_range=1.0 + 9.0 * drive["Amusement"],
-            rate=2.0 ** (1.0 * drive["Excitement"]),
-            breath=2.0 ** (4.0 * drive["Admiration"]),
+            pitch=14.0 * drive["Joy"],
+            pitch_range=1.0 + 8.0 * drive["Amusement"],
+            rate=2.0 ** (1.2 * drive["Excitement"]),
+            breath=2.0 ** (4.5 * drive["Admiration"]),
             tilt=2.0 ** (3.0 * drive["Determination"]),
-            jitter=0.10 * drive["Empathic Pain"],
+            jitter=0.12 * drive["Empathic Pain"],
         )
 
 
@@ -123,12 +124,14 @@ def synthesise(
     """A waveform (T,) at 16 kHz of the given length, with the root mean square `RMS`."""
     samples = max(1, round(seconds * facts.SAMPLE_RATE))
     controls = samples // _CONTROL_HOP + 2
-    times = np.arange(controls) * (_CONTROL_HOP / facts.SAMPLE_RATE)  # (C,)
-    starts, is_pause = _syllables(voice.rate * prosody.rate, times[-1], rng)
-    envelope = _envelope(times, starts, is_pause)  # (C,)
+    times = np.arange(controls, dtype=np.float64) * (_CONTROL_HOP / facts.SAMPLE_RATE)  # (C,)
+    borders, is_pause = _syllables(voice.rate * prosody.rate, float(times[-1]), rng)
+    envelope = _envelope(times, borders, is_pause)  # (C,)
 
-    middles = (starts[:-1] + starts[1:]) / 2
-    accents = prosody.pitch_range * rng.standard_normal(len(middles))
+    middles = (borders[:-1] + borders[1:]) / 2
+    # High and low take turns, so that even a short clip has the range that it was given.
+    turns = np.where((np.arange(len(middles)) + rng.integers(2)) % 2, 1.0, -1.0)
+    accents = prosody.pitch_range * turns * rng.uniform(0.6, 1.4, len(middles))
     semitones = prosody.pitch + np.interp(times, middles, accents)
     pitch = np.maximum(voice.pitch * 2.0 ** (semitones / 12), 50.0)  # (C,), in Hz
 
@@ -141,7 +144,8 @@ def synthesise(
     corner = min(voice.tilt * prosody.tilt, 0.45 * facts.SAMPLE_RATE)
     breath = voice.breath * prosody.breath * rng.standard_normal(samples)
     waveform = _through_tract(pulses * loudness, breath * loudness, corner, formants)
-    floor = 10 ** (rng.uniform(-45, -25) / 20) * np.sqrt(np.mean(waveform**2))
+    # Room noise: without it the pauses' digital silence would be the loudest cue of all in log-mels.
+    floor = 10 ** (rng.uniform(-50, -35) / 20) * np.sqrt(np.mean(waveform**2))
     waveform += floor * rng.standard_normal(samples)
     return np.asarray(waveform * (RMS / np.sqrt(np.mean(waveform**2))), np.float32)
 
@@ -158,8 +162,8 @@ def _syllables(
     # A pause does not follow the rate: its length says nothing about Excitement.
     lengths[is_pause] = rng.uniform(0.15, 0.4, size=int(is_pause.sum()))
     borders = np.concatenate(([0.0], np.cumsum(lengths)))
-    # A speaker seldom starts with the recording: up to a quarter of it is silent at either end.
-    lead, trail = seconds * rng.uniform(0.0, 0.25, size=2)
+    # A speaker seldom starts with the recording: up to a fifth of it is silent at either end.
+    lead, trail = seconds * rng.uniform(0.0, 0.2, size=2)
     last = max(int(np.searchsorted(borders, seconds - lead - trail)), 1)
     borders = np.concatenate(([0.0], lead + borders[: last + 1], [seconds]))
     return borders, np.concatenate(([True], is_pause[:last], [True]))
@@ -175,10 +179,8 @@ def _envelope(
     return np.where(is_pause[index], 0.0, arch)
 
 
-def _pulses(
-    pitch: NDArray[np.float64], jitter: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """A pulse train (T,) of unit power whose periods follow `pitch` (T,) in Hz, each pulse misplaced a little."""
+def _pulses(pitch: NDArray[np.float64], jitter: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A pulse train (T,) of unit power whose periods follow `pitch` (T,) in Hz, each a little misplaced."""
     samples = len(pitch)
     phase = np.cumsum(pitch) / facts.SAMPLE_RATE + rng.random()  # in periods
     wanted = np.arange(np.ceil(phase[0]), np.floor(phase[-1]) + 1)

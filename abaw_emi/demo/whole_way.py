@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from abaw_emi.challenge.checking import check_path
 from abaw_emi.challenge.ensembling import ensemble
@@ -71,6 +72,16 @@ def run_demo(out: Path, reporter: Reporter, *, seed: int = 1) -> DemoResult:
         RunError: `out` holds something that no demo made.
     """
     start = time.monotonic()
+    # One thread: the same bytes on every machine, and no slower than two for a model this small.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _run(out, reporter, seed, start)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     _prepare(out)
     data = DataFolder(out / "data")
 

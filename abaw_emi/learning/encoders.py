@@ -63,7 +63,8 @@ class Wav2Vec2Encoder(nn.Module):
         config = self.wav2vec2.config
         frames = int(self.frame_lengths(torch.tensor(waveforms.shape[1])))
         spans = None
-        if self.training and config.apply_spec_augment and frames < config.mask_time_length:
+        masks = config.apply_spec_augment and config.mask_time_prob > 0
+        if self.training and masks and frames < config.mask_time_length:
             # transformers raises where the longest clip is shorter than one SpecAugment span.
             spans = waveforms.new_zeros(len(waveforms), frames, dtype=torch.bool)
         output = self.wav2vec2(waveforms, attention_mask=mask, mask_time_indices=spans)

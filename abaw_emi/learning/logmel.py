@@ -9,7 +9,6 @@ a clip's end before whatever looks sideways, which is what the clip alone would 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,27 +16,7 @@ from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
 from abaw_emi.challenge import facts
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogMelConfig:
-    """Everything that rebuilds a `LogMelEncoder`.
-
-    Attributes:
-        n_mels: Mel bands from 0 to 8 kHz.
-        window: Samples per spectrum, even and at least 400.
-        hidden_size: Width of the hidden states, H.
-        layers: Residual convolutions after the first one.
-        kernel: Frames that a convolution sees; odd.
-        dropout: Share of the values that each convolution's output forgets while training.
-    """
-
-    n_mels: int = 40
-    window: int = 512
-    hidden_size: int = 48
-    layers: int = 2
-    kernel: int = 5
-    dropout: float = 0.3
+from abaw_emi.config import LogMelConfig
 
 
 class LogMelEncoder(nn.Module):
@@ -52,11 +31,13 @@ class LogMelEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.hidden_size = config.hidden_size
-        filters = melscale_fbanks(
-            config.window // 2 + 1, 0.0, facts.SAMPLE_RATE / 2, config.n_mels, facts.SAMPLE_RATE
-        )
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
-        self.register_buffer("filters", filters, persistent=False)  # (K, M)
+        # from_pretrained builds models without memory ("meta"), then loads what the state dict holds.
+        with torch.device("cpu"):
+            filters = melscale_fbanks(
+                config.window // 2 + 1, 0.0, facts.SAMPLE_RATE / 2, config.n_mels, facts.SAMPLE_RATE
+            )
+        self.register_buffer("window", torch.hann_window(config.window))
+        self.register_buffer("filters", filters)  # (K, M)
         self.register_buffer("feature_mean", torch.zeros(3 * config.n_mels))
         self.register_buffer("feature_scale", torch.ones(3 * config.n_mels))
         size, pad = config.hidden_size, config.kernel // 2

@@ -161,11 +161,11 @@ class EmiModel(PreTrainedModel):
         return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training mode; a frozen encoder stays in evaluation mode, without dropout."""
+        """Sets training mode; a frozen encoder stays frozen, and in evaluation mode, without dropout."""
         super().train(mode)
         if self.config.freeze_encoder:
             for module in self._frozen():
-                module.eval()
+                module.eval().requires_grad_(False)  # from_pretrained makes new, trainable parameters
         return self
 
     def _frozen(self) -> list[nn.Module]:

@@ -20,8 +20,10 @@ from abaw_emi.config import Precision, RunConfig
 from abaw_emi.corpus.clips import OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import Problem, RunError
+from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.data import TrainingData, read_training_data
 from abaw_emi.learning.devices import choose_device, choose_precision, describe_hardware
+from abaw_emi.learning.logmel import LogMelEncoder
 from abaw_emi.learning.model import EmiConfig, EmiModel
 from abaw_emi.learning.prediction import describe_run, hash_file, load_model, predict
 from abaw_emi.learning.runs import Run, name_run
@@ -136,6 +138,9 @@ def _train_run(
     model = EmiModel(EmiConfig.from_parts(config.model, backbone.config if backbone else None))
     if backbone is not None:
         reporter.warn(load_backbone(model, backbone))
+    if isinstance(model.encoder, LogMelEncoder):
+        alone = (make_batch([clip]) for clip in data.train)
+        model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
     training = Training(
         model, config.training, data, run, device=device, precision=precision, reporter=reporter
     )

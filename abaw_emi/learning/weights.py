@@ -7,7 +7,6 @@ the released code's state dict (CODE, abaw/model.py; see `challenge.facts`).
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,10 +187,12 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(Problem(str(path), "no such file")) from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's readers raise many kinds on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(Problem(str(path), f"not readable as plain torch weights: {reason}")) from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
         raise WeightsError(Problem(str(path), "not a state dict", "names of weights with their tensors"))
     return weights
 
@@ -207,10 +208,11 @@ def _fetch(name: str, revision: str) -> Path:
     except HFValidationError as error:
         raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
     except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             Problem(
                 name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be had: {error}",
+                f"revision {revision!r} is neither in the hub's local cache nor to be had: {reason}",
                 next_step="fetch it where there is a network (hf download), or give --backbone a folder",
             )
         ) from error

@@ -26,7 +26,7 @@ from abaw_emi.learning.sessions import Plan, train, try_out
 from abaw_emi.presets import find_preset
 from abaw_emi.progress import Reporter
 from tests.backbones import write_backbone
-from tests.learning.conftest import write_data
+from tests.foreign_data import write_data
 
 QUIET = Reporter(quiet=True)
 
@@ -173,7 +173,7 @@ def test_resume_refuses_another_config_and_names_what_changed(
 ) -> None:
     shutil.copytree(finished.folder, tmp_path / "small-seed1")
     changed = replace(config, training=replace(config.training, epochs=7))
-    with pytest.raises(RunError, match="training.epochs is 7, was 3"):
+    with pytest.raises(RunError, match=r"training\.epochs is 7, was 3"):
         train(plan_for(changed, tmp_path, if_there="resume"), DataFolder(data_root), QUIET)
 
 

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import abaw_emi.challenge.submission as room
+from abaw_emi.challenge.checking import check_path
+from abaw_emi.challenge.provenance import Provenance
+from abaw_emi.challenge.submission import Submission, write_submission
+from abaw_emi.challenge.tables import read_predictions
+from abaw_emi.errors import SubmissionError, TableError
+from tests.challenge.csvs import EMOTIONS, to_table
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def ledger(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+
+
+def refusal(table: pl.DataFrame, test_ids: list[str], out: Path, **options: object) -> list[str]:
+    """The lines with which a submission is refused."""
+    with pytest.raises(SubmissionError) as caught:
+        write_submission(table, test_ids, out, **options)  # type: ignore[arg-type]
+    return str(caught.value).splitlines()
+
+
+@pytest.fixture
+def labels() -> pl.DataFrame:
+    return to_table({"00000": [0.0, 0.5, 0.1, 0.0, 0.0, 0.0], "00001": [1.0, 0.5, 0.2, 0.0, 0.0, 0.5]})
+
+
+@pytest.fixture
+def submission(predictions: pl.DataFrame, test_ids: list[str], out: Path) -> Submission:
+    return write_submission(predictions, test_ids, out, name="first")
+
+
+# What a submission holds.
+
+
+def test_a_submission_is_found_sound_by_the_check(submission: Submission, test_ids: list[str]) -> None:
+    for path in (submission.folder, submission.archive, submission.folder / "predictions.csv"):
+        finding = check_path(path, test_ids)
+        assert (finding.problems, finding.rows) == ((), 20)
+
+
+def test_the_folder_holds_csv_manifest_and_zip_and_the_zip_exactly_the_csv_at_its_root(
+    submission: Submission, out: Path
+) -> None:
+    assert submission.folder == out / "first"
+    names = sorted(path.name for path in submission.folder.iterdir())
+    assert names == ["first.zip", "manifest.json", "predictions.csv"]
+    with zipfile.ZipFile(submission.archive) as archive:
+        assert archive.namelist() == ["predictions.csv"]
+        assert archive.read("predictions.csv") == (submission.folder / "predictions.csv").read_bytes()
+    assert sorted(path.name for path in out.iterdir()) == ["first", "ledger.jsonl"]
+
+
+def test_values_are_clipped_cell_by_cell_counted_and_otherwise_untouched(
+    predictions: pl.DataFrame, submission: Submission
+) -> None:
+    expected = {
+        "Admiration": 2,
+        "Amusement": 0,
+        "Determination": 0,
+        "Empathic Pain": 1,
+        "Excitement": 0,
+        "Joy": 0,
+    }
+    assert submission.clipped == expected
+    written = read_predictions(submission.folder / "predictions.csv")
+    raw = predictions.sort("Filename")
+    assert written["Filename"].to_list() == raw["Filename"].to_list()
+    values = raw.select(EMOTIONS).to_numpy()
+    assert (written.select(EMOTIONS).to_numpy() == np.minimum(np.maximum(values, 0), 1)).all()
+
+
+def test_the_manifest_tells_hashes_ids_clipping_source_and_provenance(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    record = Provenance(
+        command="abaw-emi ensemble", trained_on=frozenset({"00000", "00001"}), members=[{"run": "r"}]
+    )
+    made = write_submission(
+        predictions, test_ids, out, name="x", source={"file": "p.csv", "sha256": "ab"}, provenance=record
+    )
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    assert manifest == made.manifest
+    assert manifest["name"] == "x"
+    assert manifest["sha256"] == sha256(made.folder / "predictions.csv")
+    assert manifest["zip_sha256"] == sha256(made.archive)
+    assert manifest["ids"] == ["12660-12679"]
+    assert manifest["rows"] == 20
+    assert manifest["clipped"] == made.clipped
+    assert manifest["source"] == {"file": "p.csv", "sha256": "ab"}
+    assert manifest["provenance"]["trained_on"] == ["00000-00001"]
+    assert manifest["provenance"]["members"] == [{"run": "r"}]
+    assert "assumed" in manifest["format"]
+    assert "rows:20|clip:yes|filled:0" in manifest["signature"]
+
+
+def test_the_same_predictions_give_the_same_bytes_in_any_folder(
+    predictions: pl.DataFrame, test_ids: list[str], tmp_path: Path
+) -> None:
+    one = write_submission(predictions, test_ids, tmp_path / "a", name="x")
+    two = write_submission(predictions.reverse(), test_ids[::-1], tmp_path / "b" / "c", name="y")
+    assert one.archive.read_bytes() == two.archive.read_bytes()
+    assert (one.folder / "predictions.csv").read_bytes() == (two.folder / "predictions.csv").read_bytes()
+
+
+def test_the_zip_of_the_same_csv_has_the_same_bytes_on_every_machine_and_day() -> None:
+    packed = room.pack(b"Filename\n00001\n", "predictions.csv")
+    assert (
+        hashlib.sha256(packed).hexdigest()
+        == "4dd8845a17c23669c5a5c7ad8917b1403458e78efb81c454d249f20025e878ca"
+    )
+
+
+def test_missing_clips_are_filled_with_the_train_mean_when_asked_and_recorded(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path, labels: pl.DataFrame
+) -> None:
+    some = predictions.filter(~pl.col("Filename").is_in(["12661", "12670"]))
+    made = write_submission(some, test_ids, out, fill=labels)
+    assert made.filled == ("12661", "12670")
+    assert made.manifest["filled"] == ["12661", "12670"]
+    assert "filled:2" in made.manifest["signature"]
+    written = {row[0]: row[1:] for row in read_predictions(made.folder / "predictions.csv").iter_rows()}
+    mean = [float(np.float32(value)) for value in (0.5, 0.5, 0.15, 0.0, 0.0, 0.25)]
+    assert written["12661"] == pytest.approx(mean, abs=1e-9)
+    assert written["12670"] == written["12661"]
+    assert len(written) == 20
+    assert write_submission(predictions, test_ids, out, fill=labels).filled == ()
+
+
+# Names and the ledger.
+
+
+def test_names_are_counted_up_and_the_ledger_only_grows(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    before = b""
+    for number in (1, 2, 3):
+        made = write_submission(predictions, test_ids, out, source={"file": "p.csv"})
+        assert made.folder.name == f"submission-{number}"
+        content = (out / "ledger.jsonl").read_bytes()
+        assert content.startswith(before)
+        assert content.count(b"\n") == number
+        before = content
+    lines = ledger(out)
+    assert [line["name"] for line in lines] == ["submission-1", "submission-2", "submission-3"]
+    assert lines[0]["sha256"] == sha256(out / "submission-1" / "predictions.csv")
+    assert lines[0]["zip_sha256"] == sha256(out / "submission-1" / "submission-1.zip")
+    assert lines[0]["source"] == {"file": "p.csv"}
+    assert lines[0]["rows"] == 20
+    assert sum(lines[0]["clipped"].values()) == 3  # type: ignore[attr-defined]
+
+
+def test_what_stood_in_the_ledger_stays_whatever_it_is(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    out.mkdir()
+    (out / "ledger.jsonl").write_text("a line by hand\n")
+    write_submission(predictions, test_ids, out)
+    first, second = (out / "ledger.jsonl").read_text().splitlines()
+    assert first == "a line by hand"
+    assert json.loads(second)["name"] == "submission-1"
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(
+    submission: Submission, predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    lines = refusal(predictions.with_columns(Joy=pl.col("Joy") / 2), test_ids, out, name="first")
+    assert lines == [f"{out / 'first'}: a submission of this name is already there; use --name"]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", ".hidden", "..", "/tmp/x"])
+def test_a_name_that_is_no_plain_folder_name_is_refused(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path, name: str
+) -> None:
+    (line,) = refusal(predictions, test_ids, out, name=name)
+    assert "is not a plain folder name" in line
+    assert not out.exists()
+
+
+# Refusals. Nothing is left behind by any of them.
+
+
+def test_without_clipping_values_outside_0_to_1_are_refused_by_emotion(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    assert refusal(predictions, test_ids, out, clip=False) == [
+        "predictions, Admiration: 2 values lie outside [0, 1]",
+        "predictions, Empathic Pain: 1 values lie outside [0, 1]",
+    ]
+    assert not out.exists()
+    inside = predictions.with_columns(pl.col(EMOTIONS).clip(0, 1))
+    made = write_submission(inside, test_ids, out, clip=False)
+    assert set(made.clipped.values()) == {0}
+    assert "clip:no" in made.manifest["signature"]
+
+
+def test_a_column_that_is_constant_or_becomes_so_by_clipping_is_refused_by_name(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    table = predictions.with_columns(Joy=pl.lit(0.25), Excitement=pl.col("Excitement") + 1.5)
+    joy, excitement = sorted(refusal(table, test_ids, out), key=lambda line: "Excitement" in line)
+    assert joy.startswith("predictions.csv, Joy: every clip has the same value")
+    assert excitement.startswith("predictions.csv, Excitement: every clip has the same value")
+    assert "23 values were clipped to [0, 1] first" in excitement
+    assert not out.exists()
+
+
+def test_missing_extra_and_duplicate_clips_are_refused_by_id(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    ordered = predictions.sort("Filename")
+    strange = ordered[:1].with_columns(Filename=pl.lit("00042"))
+    lines = refusal(pl.concat([ordered[:-2], ordered[3:4], strange]), test_ids, out)
+    assert any("2 ids of the test ids are missing: 12678, 12679" in line for line in lines)
+    assert any("1 ids are not in the test ids: 00042" in line for line in lines)
+    assert any("1 ids appear more than once: 12663" in line for line in lines)
+    assert any("--fill train-mean" in line for line in lines)
+    assert not out.exists()
+
+
+def test_ids_and_values_are_refused_together(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    lines = refusal(predictions.sort("Filename")[:-1], test_ids, out, clip=False, name=".x")
+    for part in ("12679", "Admiration: 2 values", "Empathic Pain: 1 values", "plain folder name"):
+        assert any(part in line for line in lines)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_a_cell_that_is_no_number_is_refused(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path, value: float | None, clip: bool
+) -> None:
+    here = pl.col("Filename") == "12662"
+    inside = predictions.with_columns(pl.col(EMOTIONS).clip(0, 1))
+    broken = inside.with_columns(
+        Joy=pl.when(here).then(pl.lit(value, dtype=pl.Float64)).otherwise(pl.col("Joy"))
+    )
+    (line,) = refusal(broken, test_ids, out, clip=clip)
+    assert ", Joy: " in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "check_zip", "_append"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_stopped_midway_it_leaves_nothing_behind(
+    predictions: pl.DataFrame,
+    test_ids: list[str],
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: type[BaseException],
+) -> None:
+    write_submission(predictions, test_ids, out, name="first")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def stop(*arguments: object) -> None:
+        if step == "write_bytes":  # the first file is there, the second is not
+            path, content = arguments
+            assert isinstance(path, Path)
+            assert isinstance(content, bytes)
+            if path.suffix == ".csv":
+                path.parent.mkdir(parents=True)
+                path.write_bytes(content)
+                return
+        raise error
+
+    monkeypatch.setattr(room, step, stop)
+    with pytest.raises(error):
+        write_submission(predictions, test_ids, out, name="second")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in out.iterdir()) == ["first", "ledger.jsonl"]
+
+
+def test_what_a_killed_run_left_is_no_hindrance(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    (out / ".first.partial").mkdir(parents=True)
+    (out / ".first.partial" / "predictions.csv").write_text("half a f")
+    write_submission(predictions, test_ids, out, name="first")
+    assert sorted(path.name for path in out.iterdir()) == ["first", "ledger.jsonl"]
+
+
+def test_without_a_ledger_line_there_is_no_submission(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    (out / "ledger.jsonl").mkdir(parents=True)
+    with pytest.raises(SubmissionError, match=r"ledger\.jsonl: cannot be written"):
+        write_submission(predictions, test_ids, out, name="first")
+    assert [path.name for path in out.iterdir()] == ["ledger.jsonl"]
+
+
+def test_a_zip_that_does_not_read_back_as_meant_is_refused(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack_something_else(content: bytes, name: str) -> bytes:
+        return pack(content.replace(b"0.1", b"0.2", 1), name)
+
+    pack = room.pack
+    monkeypatch.setattr(room, "pack", pack_something_else)
+    with pytest.raises(SubmissionError, match="read back, it is not what was written"):
+        write_submission(predictions, test_ids, out, name="first")
+    assert list(out.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_a_name(
+    predictions: pl.DataFrame, test_ids: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TableError, match="cannot be written"):
+        write_submission(predictions, test_ids, tmp_path / "file" / "submissions")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from abaw_emi.challenge import scoring, submission
+from abaw_emi.cli import evidence, learn
+from abaw_emi.config import RunConfig
+from abaw_emi.presets import PRESETS
+from tests.cli.conftest import Shell, environment, problems
+
+COMMANDS = ("demo", "train", "predict", "ensemble", "score", "submit", "check", "import-weights")
+HEAVY = ("torch", "torchaudio", "transformers", "pandas", "pandera", "scipy", "matplotlib")
+
+
+def default(function: Any, parameter: str) -> Any:
+    return inspect.signature(function).parameters[parameter].default
+
+
+def test_importing_the_command_line_and_every_help_load_no_heavy_library() -> None:
+    code = f"""
+import contextlib, io, json, sys
+from abaw_emi.cli import main
+loaded = {{}}
+for command in ("", *{COMMANDS!r}):
+    sys.argv = ["abaw-emi", *filter(None, [command]), "--help"]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+    loaded[command] = [code, len(text.getvalue()), sorted(set(sys.modules) & set({HEAVY!r}))]
+print(json.dumps(loaded))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    loaded = json.loads(done.stdout)
+    assert set(loaded) == {"", *COMMANDS}
+    for command, (code, length, heavy) in loaded.items():
+        assert (code, heavy) == (0, []), command
+        assert length > 300
+
+
+def test_every_command_of_the_contract_is_listed(shell: Shell) -> None:
+    done = shell("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f" {command} " in done.stdout
+
+
+def test_the_help_of_train_names_every_preset(shell: Shell) -> None:
+    text = shell("train", "--help", COLUMNS="200").stdout
+    assert ", ".join(list(PRESETS)[:-1]) + f" or {list(PRESETS)[-1]}" in text
+
+
+def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
+    assert (
+        default(evidence.score, "bootstrap")
+        == default(scoring.score, "resamples")
+        == scoring.DEFAULT_RESAMPLES
+    )
+    assert default(evidence.score, "seed") == default(scoring.score, "seed") == scoring.DEFAULT_SEED
+    assert default(evidence.submit, "no_clip") is not default(submission.write_submission, "clip")
+    assert default(evidence.submit, "name") == default(submission.write_submission, "name")
+    assert default(evidence.submit, "fill") is default(submission.write_submission, "fill") is None
+    assert default(learn.import_weights, "revision") == RunConfig().model.revision
+
+
+def test_default_paths_are_those_of_the_contract() -> None:
+    assert str(default(evidence.submit, "preds")) == "predictions/ensemble-test.csv"
+    assert str(default(evidence.submit, "out")) == "submissions"
+    assert str(default(learn.train, "out")) == "runs"
+    assert str(default(evidence.check, "data")) == "data"
+    assert default(evidence.check, "kind") == "submission"
+    assert default(evidence.ensemble, "split") == "test"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["score", "--no-such-option", "a", "b"], "--no-such-option"),
+        (["score", "only-one"], "LABELS"),
+        (["score", "a", "b", "--bootstrap", "-1"], "--bootstrap"),
+        (["check", "x", "--kind", "zip"], "zip"),
+        (["no-such-command"], "no-such-command"),
+        (["predict", "--ckpt", "x", "--split", "dev"], "dev"),
+        (["submit", "--fill", "zeros"], "zeros"),
+        (["ensemble"], "--ckpts RUN... or --preds CSV..."),
+        (["ensemble", "--preds", "a.csv", "b.csv", "a.csv"], "given twice: a.csv"),
+        (["train", "--preset", "papper"], "one of paper, paper-dropout, released, tiny"),
+        (["train", "--set", "training.epoch=3"], "--set training.epoch=3: not KEY=VALUE of a known key"),
+        (["train", "--set", "training.epochs=0"], "--set, training.epochs: 0"),
+        (["train", "--resume", "--overwrite"], "both --resume and --overwrite"),
+        (["train", "--preset", "tiny", "--config", "x.toml"], "both --preset and --config"),
+        (["train", "--limit", "0"], "--limit"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_exits_2_and_names_what_is_wrong(
+    shell: Shell, arguments: list[str], expected: str
+) -> None:
+    done = shell(*arguments, COLUMNS="200")
+    assert expected in "\n".join(problems(done, 2))
+    assert done.stdout == ""

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import EMOTIONS, Shell, problems, test_ids, values, write_csv
+
+COUNTS = "warning: data, test: 6 clips; expected 4,586"
+
+
+@pytest.fixture
+def preds(folder: Path) -> Path:
+    """Predictions for the test clips where `ensemble` writes them; two cells of Joy lie outside [0, 1]."""
+    rows = values(test_ids(), 6)
+    rows["00020"][5], rows["00025"][5] = -0.5, 1.5
+    return write_csv(folder / "predictions" / "ensemble-test.csv", rows)
+
+
+@pytest.mark.usefixtures("preds")
+def test_what_submit_writes_check_finds_fit_in_every_form(shell: Shell, folder: Path) -> None:
+    done = shell("submit", "--out", "submissions/", "--name", "mine")
+    assert problems(done, 0) == [COUNTS]
+    assert "clipped to [0, 1]: Joy 2" in done.stdout
+    assert "submissions/mine/mine.zip: 6 clips; written, read back and checked" in done.stdout
+    assert "the format is assumed" in done.stdout
+    for path in ("submissions/mine", "submissions/mine/mine.zip", "submissions/mine/predictions.csv"):
+        checked = shell("check", path)
+        assert problems(checked, 0) == []
+        assert checked.stdout == f"{path}: fit to be sent, 6 clips\n"
+    with zipfile.ZipFile(folder / "submissions" / "mine" / "mine.zip") as archive:
+        assert archive.namelist() == ["predictions.csv"]
+
+
+def test_submit_json_is_one_object_and_the_manifest_names_the_source(
+    shell: Shell, folder: Path, preds: Path
+) -> None:
+    done = shell("submit", "--json")
+    problems(done, 0)
+    result = json.loads(done.stdout)
+    assert result["clipped"] == dict.fromkeys(EMOTIONS, 0) | {"Joy": 2}
+    assert Path(result["archive"]) == Path("submissions/submission-1/submission-1.zip")
+    manifest = json.loads((folder / result["folder"] / "manifest.json").read_text())
+    assert manifest["sha256"] == result["sha256"]
+    assert manifest["source"]["sha256"] == hashlib.sha256(preds.read_bytes()).hexdigest()
+    (line,) = (folder / "submissions" / "ledger.jsonl").read_text().splitlines()
+    assert (
+        json.loads(line)["zip_sha256"]
+        == hashlib.sha256((folder / result["archive"]).read_bytes()).hexdigest()
+    )
+
+
+@pytest.mark.usefixtures("preds")
+def test_no_clip_refuses_and_leaves_nothing(shell: Shell, folder: Path) -> None:
+    lines = problems(shell("submit", "--no-clip"), 1)
+    assert lines[-1] == "predictions, Joy: 2 values lie outside [0, 1]"
+    assert not (folder / "submissions").exists()
+
+
+def test_a_missing_clip_is_refused_unless_it_is_to_be_filled(shell: Shell, folder: Path, preds: Path) -> None:
+    preds.write_text("".join(line for line in preds.open() if not line.startswith("00022")))
+    lines = problems(shell("submit"), 1)
+    assert any("00022" in line for line in lines)
+    assert any("--fill train-mean" in line for line in lines)
+    done = shell("submit", "--fill", "train-mean")
+    problems(done, 0)
+    assert "filled with the train mean: 1 clips: 00022" in done.stdout
+    manifest = json.loads((folder / "submissions" / "submission-1" / "manifest.json").read_text())
+    assert manifest["filled"] == ["00022"]
+
+
+def test_a_constant_column_is_refused_by_name(shell: Shell, folder: Path) -> None:
+    write_csv(folder / "p.csv", {name: [2, *row[1:]] for name, row in values(test_ids(), 6).items()})
+    lines = problems(shell("submit", "--preds", "p.csv"), 1)
+    assert any(", Admiration: every clip has the same value" in line for line in lines)
+
+
+def test_predictions_that_were_trained_on_test_clips_are_refused(shell: Shell, preds: Path) -> None:
+    record = {
+        "sha256": hashlib.sha256(preds.read_bytes()).hexdigest(),
+        "command": "x",
+        "version": "0",
+        "split": "test",
+        "trained_on": ["00000-00021"],
+        "skipped": [],
+        "read_from_video": {},
+        "members": [],
+    }
+    preds.with_suffix(".provenance.json").write_text(json.dumps(record))
+    (line,) = problems(shell("submit"), 1)
+    assert line.endswith("its runs were trained on 2 of the test clips")
+
+
+def test_check_of_bad_files_exits_1_and_names_all(shell: Shell, folder: Path) -> None:
+    rows = values([*test_ids()[1:], "00099"], 6)
+    rows["00022"][0] = 1.5
+    write_csv(folder / "bad.csv", rows)
+    expected = [
+        "bad.csv, line 3, Admiration: 1.5 is outside [0, 1]",
+        "bad.csv: 1 ids of the test ids are missing: 00020",
+        "bad.csv: 1 ids are not in the test ids: 00099",
+    ]
+    assert problems(shell("check", "bad.csv"), 1) == expected
+    done = shell("check", "bad.csv", "--json")
+    assert problems(done, 1) == expected
+    assert json.loads(done.stdout) == {"ok": False, "rows": 6, "problems": expected, "warnings": []}
+
+
+def test_check_of_a_zip_with_a_folder_inside_exits_1(shell: Shell, folder: Path, preds: Path) -> None:
+    with zipfile.ZipFile(folder / "s.zip", "w") as archive:
+        archive.write(preds, "s/predictions.csv")
+    lines = problems(shell("check", "s.zip", "--kind", "predictions"), 1)
+    assert len(lines) == 1
+    assert "lies in a folder inside the zip" in lines[0]
+
+
+def test_raw_predictions_pass_as_predictions_only(shell: Shell, preds: Path) -> None:
+    assert problems(shell("check", preds, "--kind", "predictions"), 0) == []
+    assert len(problems(shell("check", preds), 1)) == 2
+
+
+@pytest.mark.parametrize("arguments", [["check", "x.csv"], ["submit", "--preds", "x.csv"]], ids=" ".join)
+def test_a_missing_data_folder_exits_1_naming_the_option(
+    shell: Shell, folder: Path, arguments: list[str]
+) -> None:
+    write_csv(folder / "x.csv", values(test_ids(), 6))
+    for extra, name in (([], "from-environment"), (["--data", "from-option"], "from-option")):
+        done = shell(*arguments, *extra, ABAW_EMI_DATA="from-environment")
+        (line,) = problems(done, 1)
+        assert line.startswith(f"{name}: does not exist")
+        assert "--data" in line
+
+
+@pytest.mark.usefixtures("preds")
+def test_nothing_is_written_into_the_data_folder(shell: Shell, folder: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in (folder / "data").rglob("*"))
+    problems(shell("submit"), 0)
+    problems(shell("check", "submissions/submission-1"), 0)
+    assert sorted((path, path.stat().st_mtime_ns) for path in (folder / "data").rglob("*")) == before
