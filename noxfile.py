@@ -26,7 +26,8 @@ LIGHT = [
 
 def python(session: nox.Session, *arguments: str) -> None:
     """Runs a module in the shared environment."""
-    session.run(sys.executable, "-m", *arguments, external=True)
+    # One thread each: the tests' models are small, and pytest runs one worker per core.
+    session.run(sys.executable, "-m", *arguments, external=True, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -38,14 +39,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict on the package."""
+    """Strict mypy on the package."""
     python(session, "mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """The quick suite."""
-    python(session, "pytest", "-m", "not end_to_end", *session.posargs)
+    python(session, "pytest", "-m", "not end_to_end", "-n", "auto", *session.posargs)
 
 
 @nox.session(default=False)

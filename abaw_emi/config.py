@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
-_Fraction = Annotated[float, Field(ge=0, lt=1)]
-_Count = Annotated[int, Field(ge=1)]
+_Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+_Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class DataConfig:
 
     __pydantic_config__ = _STRICT
 
-    max_seconds: Annotated[float, Field(ge=MIN_SAMPLES / SAMPLE_RATE)] = MAX_SECONDS
+    max_seconds: Annotated[float, Field(ge=MIN_SAMPLES / SAMPLE_RATE, strict=True)] = MAX_SECONDS
     """A clip is cut to its first seconds."""
 
 
@@ -51,13 +51,13 @@ class LogMelConfig:
     n_mels: _Count = 64
     """Mel bands from 0 to 8 kHz."""
 
-    window: Annotated[int, Field(ge=MIN_SAMPLES, multiple_of=2)] = 512
+    window: Annotated[int, Field(ge=MIN_SAMPLES, multiple_of=2, strict=True)] = 512
     """Samples per spectrum."""
 
     hidden_size: _Count = 48
     """Width of the hidden states, H."""
 
-    layers: Annotated[int, Field(ge=0)] = 2
+    layers: Annotated[int, Field(ge=0, strict=True)] = 2
     """Residual convolutions after the first one."""
 
     kernel: _Count = 5
@@ -80,10 +80,10 @@ class ModelConfig:
     encoder: Literal["wav2vec2", "logmel"] = "wav2vec2"
     """Frames from a wav2vec 2.0 (`backbone`), or from the small log-mel encoder (`logmel`)."""
 
-    backbone: str = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
+    backbone: Annotated[str, Field(min_length=1)] = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
     """Hub id or folder of the wav2vec 2.0 to start from (PAPER, section 4); `--backbone` sets it."""
 
-    revision: str = "main"
+    revision: Annotated[str, Field(min_length=1)] = "main"
     """Commit, tag or branch of a backbone on the hub; `--revision` sets it."""
 
     freeze_encoder: bool = False
@@ -136,27 +136,27 @@ class TrainingConfig:
     """Clips run side by side: a batch, sorted by length, is split into groups whose gradients add up to
     the batch's own. Less padding and memory; the batches stay random."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0, strict=True)] = 1e-4
     """Peak learning rate of AdamW (PAPER, section 4; the optimiser from CODE)."""
 
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.01
     """AdamW's weight decay, on all parameters (CODE: the optimiser's default)."""
 
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    warmup_epochs: Annotated[float, Field(ge=0, strict=True)] = 1.0
     """Epochs of linear warm-up before the cosine, counted in steps (CODE; the paper says only cosine)."""
 
-    patience: Annotated[int, Field(ge=0)] = 5
+    patience: Annotated[int, Field(ge=0, strict=True)] = 5
     """Epochs without a better validation mean Pearson before training stops; 0 for never. The paper stops
     early and gives no number: 5 is ours. CODE never stops early."""
 
-    clip_grad_value: Annotated[float, Field(ge=0)] = 0.0
+    clip_grad_value: Annotated[float, Field(ge=0, strict=True)] = 0.0
     """Each gradient element is clipped to this size; 0 for never (CODE: 100, practically inert)."""
 
     precision: Precision = "auto"
     """Arithmetic of the model (CODE: fp16 with a loss scaler); "auto" is bf16 on a GPU that has it, else
     fp32."""
 
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, strict=True)] = 1
     """Seed of the new weights, the batches and the dropouts (CODE: 1)."""
 
 

@@ -6,7 +6,8 @@ An `EmiError` carries every problem of its cause at once. The library raises; on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -40,6 +41,23 @@ class EmiError(Exception):
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+@contextmanager
+def gather(problems: list[Problem]) -> Iterator[None]:
+    """Notes the problems of an `EmiError` in the block instead of raising it, so that all are told at once.
+
+    >>> problems: list[Problem] = []
+    >>> for name in ("a.csv", "b.csv"):
+    ...     with gather(problems):
+    ...         raise EmiError(Problem(name, "no such file"))
+    >>> [problem.where for problem in problems]
+    ['a.csv', 'b.csv']
+    """
+    try:
+        yield
+    except EmiError as error:
+        problems += error.problems
 
 
 class UsageError(EmiError, ValueError):

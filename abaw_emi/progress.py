@@ -45,6 +45,7 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self.warnings: list[Problem] = []
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, message: str) -> None:
@@ -53,12 +54,21 @@ class Reporter:
             self.console.print(message, markup=False)
 
     def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
-        """Prints the problems as warnings, quiet or not; at most `shown` of them and how many more."""
+        """Prints the problems as warnings, quiet or not; at most `shown` of them and how many more.
+
+        All of them are kept in `warnings`, for `--json`.
+        """
+        self.warnings += problems
         for problem in problems[:shown]:
             self.console.print(f"warning: {problem}", markup=False)
         if shown is not None and len(problems) > shown:
             more = len(problems) - shown
             self.console.print(f"warning: and {more:,} more like these, all in the provenance record")
+
+    def fail(self, problems: Sequence[Problem]) -> None:
+        """Prints the problems, a line each, quiet or not."""
+        for problem in problems:
+            self.console.print(str(problem), markup=False)
 
     def track(self, items: Iterable[T], description: str, total: int, unit: str = "clips") -> Iterator[T]:
         """`items`, with a bar over them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import struct
 import zipfile
 import zlib
@@ -27,6 +28,9 @@ from abaw_emi.challenge.tables import Kind, inspect_table, read_bytes
 from abaw_emi.errors import Problem
 
 MANIFEST = "manifest.json"
+
+# An id that went through a float: read here, but perhaps not by the organisers.
+_ID_WITH_POINT = re.compile(rb"^\"?(\d+\.0*)\"?,", re.MULTILINE)
 
 # Whatever the zip reader and its decompressors raise on damaged bytes.
 _ZIP_ERRORS = (
@@ -84,7 +88,9 @@ def check_csv(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "
         if table[emotion].drop_nulls().n_unique() == 1 and len(table) > 1
     ]
     if kind == "submission":
-        return Finding(problems=(*problems, *constant), rows=len(table))
+        point = _ID_WITH_POINT.search(content)
+        odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
+        return Finding(problems=(*problems, *constant), warnings=tuple(odd), rows=len(table))
     return Finding(problems=tuple(problems), warnings=tuple(constant), rows=len(table))
 
 

@@ -7,6 +7,7 @@ float64. Every reader names all problems of a file at once, by line and column.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -141,6 +142,19 @@ def read_bytes(path: Path) -> bytes:
         raise TableError(Problem(str(path), "no such file")) from None
     except OSError as error:
         raise TableError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+
+
+def check_writable(path: Path) -> None:
+    """Says before hours of work, rather than after, that a file cannot be written.
+
+    Raises:
+        TableError: `path` is a folder, or the folder that it is to lie in cannot be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise TableError(Problem(str(path), "is a folder", "the name of a file"))
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise TableError(Problem(str(path), f"cannot be written: {folder} is not a folder to write to"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 import typer
@@ -49,7 +50,7 @@ def main() -> None:
         message = str(stop) or "stopped"
         if "train" in arguments:
             go_on = [word for word in arguments if word not in ("--overwrite", "--resume")]
-            message += f"; go on with: abaw-emi {' '.join(go_on)} --resume"
+            message += f"; go on with: abaw-emi {shlex.join(go_on)} --resume"
         print(message, file=sys.stderr)  # noqa: T201
         sys.exit(stop.exit_code)
     except Exception as error:

@@ -29,11 +29,12 @@ def demo(
 
     check_installation()
 
-    from abaw_emi.cli.output import print_json, score_to_json
+    from abaw_emi.cli.output import print_json, score_to_json, texts
     from abaw_emi.demo.whole_way import run_demo
     from abaw_emi.progress import Reporter
 
-    result = run_demo(out, Reporter(quiet=quiet))
+    reporter = Reporter(quiet=quiet)
+    result = run_demo(out, reporter)
     if not as_json:
         _print_summary(result, out)
         return
@@ -46,7 +47,7 @@ def demo(
             "submission": str(result.submission.archive),
             "sha256": result.submission.manifest["zip_sha256"],
             "seconds": result.seconds,
-            "problems": [],
+            "problems": texts(reporter.warnings),
         }
     )
 

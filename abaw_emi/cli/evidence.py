@@ -23,6 +23,8 @@ from abaw_emi.cli.options import (
     SplitName,
 )
 
+DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
+
 
 class KindName(StrEnum):
     """What a checked file is."""
@@ -67,17 +69,10 @@ def ensemble(
     debug: Debug = False,
 ) -> None:
     """Combine the predictions of runs and of CSVs: their mean, matched by Filename."""
-    from abaw_emi.challenge.ensembling import ensemble as combine
-    from abaw_emi.challenge.provenance import (
-        Provenance,
-        merge_trained_on,
-        read_provenance,
-        sha256,
-        write_with_provenance,
-    )
-    from abaw_emi.challenge.tables import read_predictions
+    from abaw_emi.challenge.ensembling import read_member, write_ensemble
+    from abaw_emi.challenge.tables import check_writable
     from abaw_emi.cli.output import print_json, print_line, texts
-    from abaw_emi.errors import EmiError, Problem, UsageError
+    from abaw_emi.errors import EmiError, Problem, UsageError, gather
     from abaw_emi.learning.runs import Run, find_run
     from abaw_emi.progress import Reporter
 
@@ -88,28 +83,22 @@ def ensemble(
     if twice:
         raise UsageError(Problem("ensemble", f"given twice: {', '.join(twice)}", "each member once"))
     reporter = Reporter(quiet=quiet)
+    path = out or Path("predictions") / f"ensemble-{split}.csv"
     problems: list[Problem] = []
-    warnings: list[Problem] = []
     runs: list[Run] = []
-    tables, records, trained_on = {}, [], []
-    for path in ckpts or []:
-        try:
-            runs.append(find_run(path))
-        except EmiError as error:
-            problems += error.problems
-    for path in preds or []:
-        try:
-            tables[str(path)] = read_predictions(path)
-        except EmiError as error:
-            problems += error.problems
-            continue
-        record, found = read_provenance(path)
-        warnings += found
-        records.append({"file": path.name, "sha256": sha256(path.read_bytes())})
-        trained_on.append(record.trained_on if record else None)
+    members = []
+    for folder in ckpts or []:
+        with gather(problems):
+            runs.append(find_run(folder))
+    for file in preds or []:
+        with gather(problems):
+            member, warnings = read_member(file, split.value)
+            members.append(member)
+            reporter.warn(warnings)
+    with gather(problems):
+        check_writable(path)
     if problems:
         raise EmiError(problems)
-    reporter.warn(warnings)
     skipped: tuple[str, ...] = ()
     read_from_video: dict[str, list[str]] = {}
     if runs:
@@ -120,7 +109,7 @@ def ensemble(
         from abaw_emi.corpus.data_folder import DataFolder
         from abaw_emi.learning.members import predict_runs
 
-        members = predict_runs(
+        predicted = predict_runs(
             runs,
             DataFolder(data),
             split.value,
@@ -129,33 +118,28 @@ def ensemble(
             precision=precision.value,
             reporter=reporter,
         )
-        tables = {**members.tables, **tables}
-        records = [*members.records, *records]
-        trained_on += [run.trained_on for run in runs]
-        skipped, read_from_video = members.skipped, members.read_from_video
-    table = combine(tables)
-    path = out or Path("predictions") / f"ensemble-{split}.csv"
-    provenance = Provenance(
-        command="abaw-emi ensemble",
+        members = [*predicted.members, *members]
+        skipped, read_from_video = predicted.skipped, predicted.read_from_video
+    table = write_ensemble(
+        members,
+        path,
         split=split.value,
-        members=records,
-        trained_on=merge_trained_on(trained_on),
+        command="abaw-emi ensemble",
         skipped=skipped,
         read_from_video=read_from_video,
     )
-    write_with_provenance(table, path, provenance)
     if as_json:
         print_json(
             {
                 "path": str(path),
                 "rows": len(table),
-                "members": list(tables),
+                "members": [member.name for member in members],
                 "skipped": list(skipped),
-                "problems": texts(warnings),
+                "problems": texts(reporter.warnings),
             }
         )
     else:
-        print_line(f"{path}: mean of {len(tables)}, {len(table):,} clips")
+        print_line(f"{path}: mean of {len(members)}, {len(table):,} clips")
 
 
 def score(
@@ -176,16 +160,14 @@ def score(
     from abaw_emi.challenge.scoring import score as score_tables
     from abaw_emi.challenge.tables import read_labels, read_predictions
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
-    from abaw_emi.errors import EmiError, Problem
+    from abaw_emi.errors import EmiError, Problem, gather
     from abaw_emi.progress import Reporter
 
     problems: list[Problem] = []
     tables = []
     for read, path in ((read_labels, labels), (read_predictions, predictions)):
-        try:
+        with gather(problems):
             tables.append(read(path))
-        except EmiError as error:
-            problems += error.problems
     if problems:
         raise EmiError(problems)
     record, warnings = read_provenance(predictions)
@@ -206,15 +188,16 @@ def score(
         print_score(result)
         print_line(f"{result.n:,} clips")
         print_line(result.signature)
-    Reporter().warn([*result.problems, *warnings])
+    reporter = Reporter()
+    reporter.warn(warnings)
     if result.undefined and not allow_constant:
+        reporter.fail(result.problems)
         raise typer.Exit(1)
+    reporter.warn(result.problems)
 
 
 def submit(
-    preds: Annotated[Path, typer.Option("--preds", help="The prediction CSV to submit.")] = Path(
-        "predictions/ensemble-test.csv"
-    ),
+    preds: Annotated[Path, typer.Option("--preds", help="The prediction CSV to submit.")] = DEFAULT_PREDS,
     out: Annotated[Path, typer.Option("--out", help="Folder of the submissions.")] = Path("submissions"),
     name: Annotated[
         str, typer.Option("--name", help="Of the submission.", show_default="submission-<k>")
@@ -233,21 +216,30 @@ def submit(
     from abaw_emi.challenge.provenance import read_provenance, sha256
     from abaw_emi.challenge.submission import write_submission
     from abaw_emi.challenge.tables import read_predictions
-    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.cli.output import print_json, print_line, texts
     from abaw_emi.corpus.data_folder import DataFolder
-    from abaw_emi.errors import Problem, SubmissionError
+    from abaw_emi.errors import Problem, SubmissionError, gather
     from abaw_emi.progress import Reporter
 
+    if preds == DEFAULT_PREDS and not preds.exists():
+        step = "make it with abaw-emi ensemble --ckpts RUN..., or name another with --preds"
+        raise SubmissionError(Problem(str(preds), "no such file", next_step=step))
     folder = DataFolder(data)
-    table = read_predictions(preds)
-    test_ids = folder.ids("test")
-    record, problems = read_provenance(preds)
-    seen = sorted(record.trained_on & set(test_ids)) if record and record.trained_on else []
-    if seen:
-        problems.append(Problem(str(preds), f"its runs were trained on {len(seen):,} of the test clips"))
+    reporter = Reporter()
+    problems: list[Problem] = []
+    test_ids: list[str] = []
+    with gather(problems):
+        test_ids = folder.ids("test")
+    with gather(problems):
+        table = read_predictions(preds)
+        record, found = read_provenance(preds)
+        seen = sorted(record.trained_on.intersection(test_ids)) if record and record.trained_on else []
+        if seen:
+            found.append(Problem(str(preds), f"its runs were trained on {len(seen):,} of the test clips"))
+        problems += found
     if problems:
         raise SubmissionError(problems)
-    Reporter().warn(folder.check_counts("test"))
+    reporter.warn(folder.check_counts("test"))
     source: dict[str, Any] = {"file": preds.name, "sha256": sha256(preds.read_bytes())}
     submission = write_submission(
         table,
@@ -268,7 +260,7 @@ def submit(
                 "sha256": submission.manifest["sha256"],
                 "clipped": submission.clipped,
                 "filled": list(submission.filled),
-                "problems": [],
+                "problems": texts(reporter.warnings),
             }
         )
         return
@@ -295,27 +287,24 @@ def check(
     from abaw_emi.challenge.checking import check_path
     from abaw_emi.cli.output import print_json, print_line, texts
     from abaw_emi.corpus.data_folder import DataFolder
-    from abaw_emi.errors import EmiError
     from abaw_emi.progress import Reporter
 
-    finding = check_path(path, DataFolder(data).ids("test"), kind.value)
+    folder = DataFolder(data)
+    finding = check_path(path, folder.ids("test"), kind.value)
+    reporter = Reporter()
+    reporter.warn([*folder.check_counts("test"), *finding.warnings])
     if as_json:
         print_json(
             {
                 "ok": not finding.problems,
                 "rows": finding.rows,
                 "problems": texts(finding.problems),
-                "warnings": texts(finding.warnings),
+                "warnings": texts(reporter.warnings),
             }
         )
-    Reporter().warn(finding.warnings)
-    if finding.problems and as_json:
-        for problem in texts(finding.problems):
-            typer.echo(problem, err=True)
-        raise typer.Exit(1)
     if finding.problems:
-        raise EmiError(finding.problems)
+        reporter.fail(finding.problems)
+        raise typer.Exit(1)
     if not as_json:
-        print_line(
-            f"{path}: fit to be sent, {finding.rows:,} clips" if kind == "submission" else f"{path}: sound"
-        )
+        verdict = "fit to be sent" if kind == "submission" else "sound"
+        print_line(f"{path}: {verdict}, {finding.rows:,} clips")

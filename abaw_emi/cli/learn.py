@@ -25,6 +25,7 @@ from abaw_emi.cli.options import (
 if TYPE_CHECKING:
     from abaw_emi.config import RunConfig
     from abaw_emi.learning.runs import Run
+    from abaw_emi.progress import Reporter
 
 _TRAIN_EXAMPLES = """Examples:
 
@@ -102,7 +103,7 @@ def train(
     name, config = _choose_config(preset, config_file, changes or [], backbone, revision, epochs_from)
     check_installation()
 
-    from abaw_emi.cli.output import print_json
+    from abaw_emi.cli.output import print_json, texts
     from abaw_emi.corpus.data_folder import DataFolder
     from abaw_emi.learning.sessions import Plan, try_out
     from abaw_emi.learning.sessions import train as train_runs
@@ -126,12 +127,12 @@ def train(
     if limit is not None:
         seconds = try_out(plan, DataFolder(data), limit, reporter)
         if as_json:
-            print_json({"seconds": seconds})
+            print_json({"seconds": seconds, "problems": texts(reporter.warnings)})
         else:
             _print_duration(seconds)
         return
     runs = train_runs(plan, DataFolder(data), reporter)
-    _print_runs(runs, as_json=as_json)
+    _print_runs(runs, reporter, as_json=as_json)
 
 
 def predict(
@@ -156,34 +157,37 @@ def predict(
     run = find_run(ckpt)
     check_installation()
 
-    from abaw_emi.challenge.provenance import Provenance, write_with_provenance
-    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.challenge.ensembling import write_ensemble
+    from abaw_emi.challenge.tables import check_writable
+    from abaw_emi.cli.output import print_json, print_line, texts
     from abaw_emi.corpus.data_folder import DataFolder
     from abaw_emi.learning.members import predict_runs
     from abaw_emi.progress import Reporter
 
-    members = predict_runs(
+    path = out or Path("predictions") / f"{run.name}-{split}.csv"
+    check_writable(path)
+    reporter = Reporter(quiet=quiet)
+    predicted = predict_runs(
         [run],
         DataFolder(data),
         split.value,
         on_bad=on_bad_clip.value,
         device=device,
         precision=precision.value,
-        reporter=Reporter(quiet=quiet),
+        reporter=reporter,
     )
-    path = out or Path("predictions") / f"{run.name}-{split}.csv"
-    record = Provenance(
-        command="abaw-emi predict",
+    table = write_ensemble(
+        predicted.members,
+        path,
         split=split.value,
-        members=members.records,
-        trained_on=run.trained_on,
-        skipped=members.skipped,
-        read_from_video=members.read_from_video,
+        command="abaw-emi predict",
+        skipped=predicted.skipped,
+        read_from_video=predicted.read_from_video,
     )
-    (table,) = members.tables.values()
-    write_with_provenance(table, path, record)
     if as_json:
-        print_json({"path": str(path), "rows": len(table), "skipped": list(members.skipped), "problems": []})
+        problems = texts(reporter.warnings)
+        skipped = list(predicted.skipped)
+        print_json({"path": str(path), "rows": len(table), "skipped": skipped, "problems": problems})
     else:
         print_line(f"{path}: {len(table):,} clips")
 
@@ -249,8 +253,8 @@ def _choose_config(
     return name, replace(config, model=model, training=training)
 
 
-def _print_runs(runs: list[Run], *, as_json: bool) -> None:
-    from abaw_emi.cli.output import print_json, print_line
+def _print_runs(runs: list[Run], reporter: Reporter, *, as_json: bool) -> None:
+    from abaw_emi.cli.output import print_json, print_line, texts
 
     records = [(run, run.read_provenance()) for run in runs]
     if as_json:
@@ -258,7 +262,7 @@ def _print_runs(runs: list[Run], *, as_json: bool) -> None:
         values = [
             {"run": str(run.folder), **{key: record.get(key) for key in keys}} for run, record in records
         ]
-        print_json({"runs": values, "problems": []})
+        print_json({"runs": values, "problems": texts(reporter.warnings)})
         return
     for run, record in records:
         valid = record.get("valid")

@@ -53,7 +53,8 @@ class SeveralValuesCommand(TyperCommand):
                 expanded += args[position:]
                 break
             if word.startswith("-") and not _is_number(word):
-                option, given = (word if word in several else ""), 0
+                name, equals, _ = word.partition("=")
+                option, given = (name if name in several else ""), len(equals)
                 expanded.append(word)
             else:
                 if option and given:

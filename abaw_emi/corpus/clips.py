@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 
 from abaw_emi.challenge import facts
+from abaw_emi.challenge.tables import pack_ids
 from abaw_emi.corpus.decoding import Waveform, decode
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.errors import ClipError, Problem
@@ -53,8 +54,14 @@ class Clips:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """Every warning about a clip that was read."""
-        return tuple(problem for clip in self.clips for problem in clip.warnings)
+        """Every warning about the clips that were read; one for all that have no sound file."""
+        missing = self.fallbacks("missing")
+        summary = Problem(
+            f"{len(missing):,} clips",
+            f"no sound file, read from their videos: {', '.join(pack_ids(missing))}",
+        )
+        others = tuple(problem for clip in self.clips for problem in clip.warnings)
+        return (summary, *others) if missing else others
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -97,7 +104,7 @@ def read_clip(files: ClipFiles, max_seconds: float = facts.MAX_SECONDS) -> Clip:
         instead = f"read {files.video} instead"
         warnings = tuple(
             Problem(problem.where, problem.found, problem.expected, instead) for problem in problems
-        ) or (Problem(f"clip {files.filename}", "has no sound file", next_step=instead),)
+        )
         try:
             return _read(files.filename, files.video, max_seconds, fallback, warnings)
         except ClipError as error:

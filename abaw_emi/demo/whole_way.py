@@ -18,9 +18,9 @@ import polars as pl
 import torch
 
 from abaw_emi.challenge.checking import check_path
-from abaw_emi.challenge.ensembling import ensemble
+from abaw_emi.challenge.ensembling import write_ensemble
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, SPLITS, Split
-from abaw_emi.challenge.provenance import Provenance, merge_trained_on, read_provenance, write_with_provenance
+from abaw_emi.challenge.provenance import read_provenance
 from abaw_emi.challenge.scoring import Score, score
 from abaw_emi.challenge.submission import Submission, write_submission
 from abaw_emi.challenge.tables import read_labels, read_predictions
@@ -29,7 +29,7 @@ from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.ridge import fit_ridge
 from abaw_emi.errors import Problem, RunError, SubmissionError
-from abaw_emi.learning.members import Members, predict_runs
+from abaw_emi.learning.members import predict_runs
 from abaw_emi.learning.runs import Run
 from abaw_emi.learning.sessions import Plan, train
 from abaw_emi.presets import find_preset
@@ -135,19 +135,18 @@ def _ensemble(
     runs: Sequence[Run], data: DataFolder, split: Split, out: Path, reporter: Reporter
 ) -> dict[str, pl.DataFrame]:
     """Each seed's predictions and their mean, which is also written to `ensemble-<split>.csv`."""
-    members: Members = predict_runs(
+    predicted = predict_runs(
         runs, data, split, on_bad="error", device="cpu", precision="fp32", reporter=reporter
     )
     path = out / f"ensemble-{split}.csv"
-    record = Provenance(
-        command="abaw-emi demo",
+    write_ensemble(
+        predicted.members,
+        path,
         split=split,
-        members=members.records,
-        trained_on=merge_trained_on(run.trained_on for run in runs),
-        read_from_video=members.read_from_video,
+        command="abaw-emi demo",
+        read_from_video=predicted.read_from_video,
     )
-    write_with_provenance(ensemble(members.tables), path, record)
-    singles = dict(zip((f"seed {seed}" for seed in SEEDS), members.tables.values(), strict=True))
+    singles = {f"seed {seed}": member.table for seed, member in zip(SEEDS, predicted.members, strict=True)}
     return {**singles, "ensemble": read_predictions(path)}
 
 

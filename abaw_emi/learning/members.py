@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import polars as pl
-
+from abaw_emi.challenge.ensembling import Member
 from abaw_emi.challenge.facts import Split
 from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip, OnBadClip
@@ -25,14 +23,12 @@ class Members:
     """What the runs predicted.
 
     Attributes:
-        tables: each run's predictions, by its folder.
-        records: each run as a member of a provenance record.
+        members: each run with its predictions, in the order asked for.
         skipped: ids left out because their clips cannot be read.
         read_from_video: see `data.pack_fallbacks`.
     """
 
-    tables: dict[str, pl.DataFrame]
-    records: list[dict[str, Any]]
+    members: list[Member]
     skipped: tuple[str, ...]
     read_from_video: dict[str, list[str]]
 
@@ -58,7 +54,7 @@ def predict_runs(
     clips: dict[float, tuple[Clip, ...]] = {}  # by the length that a run cuts its clips to
     skipped: set[str] = set()
     read_from_video: dict[str, list[str]] = {}
-    tables, records = {}, []
+    members: list[Member] = []
     for run in runs:
         config = run.read_config()
         seconds = config.data.max_seconds
@@ -70,7 +66,7 @@ def predict_runs(
         if not clips[seconds]:
             raise CorpusError(Problem(f"{data.root}, {split}", "no clip can be read"))
         arithmetic = choose_precision(precision, "auto", chosen)
-        tables[str(run.folder)] = predict(
+        table = predict(
             load_model(run, chosen),
             clips[seconds],
             device=chosen,
@@ -78,7 +74,12 @@ def predict_runs(
             reporter=reporter,
             description=run.name,
         )
-        records.append(describe_run(run, arithmetic, chosen))
-    return Members(
-        tables=tables, records=records, skipped=tuple(sorted(skipped)), read_from_video=read_from_video
-    )
+        members.append(
+            Member(
+                name=str(run.folder),
+                table=table,
+                record=describe_run(run, arithmetic, chosen),
+                trained_on=run.trained_on,
+            )
+        )
+    return Members(members=members, skipped=tuple(sorted(skipped)), read_from_video=read_from_video)

@@ -98,9 +98,16 @@ class Run:
 
     @property
     def trained_on(self) -> frozenset[str] | None:
-        """The ids that the run was trained on; None where its record does not tell."""
+        """The ids that the run was trained on; None where its record does not tell.
+
+        Raises:
+            RunError: the record is damaged.
+        """
         ranges = self.read_provenance().get("trained_on")
-        return None if ranges is None else frozenset(unpack_ids(ranges))
+        try:
+            return None if ranges is None else frozenset(unpack_ids(ranges))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunError(Problem(str(self.provenance_file), f"trained_on is damaged: {error}")) from error
 
     def drop_state(self) -> None:
         """Removes what only an unfinished run needs."""
@@ -136,6 +143,7 @@ def find_run(path: Path) -> Run:
         raise RunError(Problem(str(path), "the run is not finished", next_step=step))
     if not run.weights_file.is_file():
         raise RunError(Problem(str(run.weights_file), "no such file", "the run's weights"))
+    _ = run.trained_on  # a damaged record is told now, not after hours of predicting
     return run
 
 

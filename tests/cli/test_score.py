@@ -160,10 +160,11 @@ def test_debug_shows_the_traceback(shell: Shell) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_command_exits_as_a_shell_expects(folder: Path, number: signal.Signals, code: int) -> None:
-    # Labels are read first: once polars has worked, its handler of SIGINT lets a blocked read go on.
+def test_a_stopped_command_exits_as_a_shell_expects(
+    folder: Path, preds: Path, number: signal.Signals, code: int
+) -> None:
     os.mkfifo(folder / "labels.csv")
-    command = [sys.executable, "-m", "abaw_emi", "score", "preds.csv", "labels.csv"]
+    command = [sys.executable, "-m", "abaw_emi", "score", "preds.csv", "labels.csv", "--bootstrap", "9999999"]
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -182,9 +183,11 @@ def test_a_stopped_command_exits_as_a_shell_expects(folder: Path, number: signal
             except OSError:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+        os.write(pipe, (folder / "data" / "valid_split.csv").read_bytes())
+        os.close(pipe)
+        time.sleep(1)  # it has read the labels, and resamples now
         process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
-        os.close(pipe)
     finally:
         process.kill()
     assert process.returncode == code

@@ -11,6 +11,8 @@ from tests.cli.conftest import EMOTIONS, Shell, problems, test_ids, values, writ
 
 COUNTS = "warning: data, test: 6 clips; expected 4,586"
 
+COUNTS = "warning: data, test: 6 clips; expected 4,586"
+
 
 @pytest.fixture
 def preds(folder: Path) -> Path:
@@ -29,7 +31,7 @@ def test_what_submit_writes_check_finds_fit_in_every_form(shell: Shell, folder: 
     assert "the format is assumed" in done.stdout
     for path in ("submissions/mine", "submissions/mine/mine.zip", "submissions/mine/predictions.csv"):
         checked = shell("check", path)
-        assert problems(checked, 0) == []
+        assert problems(checked, 0) == [COUNTS]
         assert checked.stdout == f"{path}: fit to be sent, 6 clips\n"
     with zipfile.ZipFile(folder / "submissions" / "mine" / "mine.zip") as archive:
         assert archive.namelist() == ["predictions.csv"]
@@ -103,7 +105,7 @@ def test_check_of_bad_files_exits_1_and_names_all(shell: Shell, folder: Path) ->
         "bad.csv: 1 ids of the test ids are missing: 00020",
         "bad.csv: 1 ids are not in the test ids: 00099",
     ]
-    assert problems(shell("check", "bad.csv"), 1) == expected
+    assert problems(shell("check", "bad.csv"), 1) == [COUNTS, *expected]
     done = shell("check", "bad.csv", "--json")
     assert problems(done, 1) == expected
     assert json.loads(done.stdout) == {"ok": False, "rows": 6, "problems": expected, "warnings": []}
@@ -112,14 +114,15 @@ def test_check_of_bad_files_exits_1_and_names_all(shell: Shell, folder: Path) ->
 def test_check_of_a_zip_with_a_folder_inside_exits_1(shell: Shell, folder: Path, preds: Path) -> None:
     with zipfile.ZipFile(folder / "s.zip", "w") as archive:
         archive.write(preds, "s/predictions.csv")
-    lines = problems(shell("check", "s.zip", "--kind", "predictions"), 1)
+    warning, *lines = problems(shell("check", "s.zip", "--kind", "predictions"), 1)
+    assert warning == COUNTS
     assert len(lines) == 1
     assert "lies in a folder inside the zip" in lines[0]
 
 
 def test_raw_predictions_pass_as_predictions_only(shell: Shell, preds: Path) -> None:
-    assert problems(shell("check", preds, "--kind", "predictions"), 0) == []
-    assert len(problems(shell("check", preds), 1)) == 2
+    assert problems(shell("check", preds, "--kind", "predictions"), 0) == [COUNTS]
+    assert len(problems(shell("check", preds), 1)) == 3
 
 
 @pytest.mark.parametrize("arguments", [["check", "x.csv"], ["submit", "--preds", "x.csv"]], ids=" ".join)

@@ -199,7 +199,9 @@ def test_bad_clips_are_all_named_at_once_or_left_out_listed_and_missing(
         [run], DataFolder(root), "test", on_bad="skip", device="cpu", precision="fp32", reporter=QUIET
     )
     assert members.skipped == ("00021",)
-    assert "00021" not in members.tables[str(run.folder)]["Filename"]
+    (member,) = members.members
+    assert "00021" not in member.table["Filename"]
+    assert len(member.table) == 5
 
 
 def test_the_released_preset_runs_on_a_cpu_in_fp32(

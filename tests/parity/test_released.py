@@ -195,7 +195,8 @@ def test_imported_from_the_shell_audio_files_give_what_the_released_forward_give
         precision="fp32",
         reporter=Reporter(quiet=True),
     )
-    table = members.tables[str(run.folder)]
+    (member,) = members.members
+    table = member.table
     assert table["Filename"].to_list() == [f"{number:05}" for number in lengths]
     read = [soundfile.read(data / "audio" / f"{number:05}.wav")[0] for number in lengths]
     expected = np.stack([released_forward(weights, CONFIG, samples).numpy() for samples in read])
