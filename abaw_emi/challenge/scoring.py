@@ -171,9 +171,9 @@ def compare_ids(expected: Collection[str], found: Collection[str], name: str, ag
     extra = sorted(set(found) - set(expected))
     problems = []
     if missing:
-        problems.append(Problem(name, f"{len(missing):,} ids of {against} are missing: {_list(missing)}"))
+        problems.append(Problem(name, _list(missing, f"missing, against {against}")))
     if extra:
-        problems.append(Problem(name, f"{len(extra):,} ids are not in {against}: {_list(extra)}"))
+        problems.append(Problem(name, _list(extra, f"too many, against {against}")))
     return problems + _duplicates(pl.DataFrame({FILENAME: list(found)}, schema={FILENAME: pl.String}), name)
 
 
@@ -222,12 +222,12 @@ def _duplicates(table: pl.DataFrame, name: str) -> list[Problem]:
     twice = table.filter(pl.col(FILENAME).is_duplicated())[FILENAME].unique().sort().to_list()
     if not twice:
         return []
-    return [Problem(name, f"{len(twice):,} ids appear more than once: {_list(twice)}", "each id once")]
+    return [Problem(name, _list(twice, "more than once"), "each id once")]
 
 
-def _list(ids: list[str], shown: int = 10) -> str:
+def _list(ids: list[str], what: str, shown: int = 10) -> str:
     more = f" and {len(ids) - shown:,} more" if len(ids) > shown else ""
-    return ", ".join(ids[:shown]) + more
+    return f"{len(ids):,} {'id' if len(ids) == 1 else 'ids'} {what}: {', '.join(ids[:shown])}{more}"
 
 
 def _signature(n: int, resamples: int, seed: int) -> str:

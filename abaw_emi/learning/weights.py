@@ -28,7 +28,10 @@ _RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parame
 
 # The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
 # it; it is no part of the forward pass outside training.
-_MASK_VECTOR = "masked_spec_embed"
+_MASK_VECTOR = "wav2vec2.masked_spec_embed"
+
+# The audeering checkpoint to this package.
+_BACKBONE = {"wav2vec2.": "encoder.wav2vec2.", "classifier.": "vad_head."}
 
 # Released code to this package (CODE, abaw/model.py: class Model).
 _RELEASED = {
@@ -83,15 +86,7 @@ def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
     weights = read_weights(backbone.folder)
     if not any(key.startswith("wav2vec2.") for key in weights):
         weights = {f"wav2vec2.{key}": value for key, value in weights.items()}
-    wanted = {"encoder.wav2vec2.": "wav2vec2.", "vad_head.": "classifier."}
-    found = {
-        ours + key.removeprefix(theirs): value
-        for key, value in weights.items()
-        for ours, theirs in wanted.items()
-        if key.startswith(theirs)
-    }
-    targets = {key: value for key, value in model.state_dict().items() if key.startswith(tuple(wanted))}
-    if model.config.vad_head and "vad_head.dense.weight" not in found:
+    if model.config.vad_head and "classifier.dense.weight" not in weights:
         raise WeightsError(
             Problem(
                 backbone.name,
@@ -99,14 +94,15 @@ def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
                 next_step="use the audeering checkpoint, or --set model.vad_head=false",
             )
         )
+    targets = _name_as(_BACKBONE, model)
     warnings = []
-    mask_vector = f"encoder.wav2vec2.{_MASK_VECTOR}"
-    if mask_vector in targets and mask_vector not in found:
-        found[mask_vector] = targets[mask_vector]
+    if _MASK_VECTOR in targets and _MASK_VECTOR not in weights:
+        weights[_MASK_VECTOR] = model.state_dict()[targets[_MASK_VECTOR]]
         warnings.append(
             Problem(backbone.name, f"no {_MASK_VECTOR}; SpecAugment starts from a new mask vector")
         )
-    fill(model, {key: found[key] for key in found if key in targets}, targets, backbone.name)
+    # What else a published checkpoint holds (a decoder, a quantiser) is no part of the encoder.
+    _fill(model, {key: weights[key] for key in weights if key in targets}, targets, backbone.name)
     return warnings
 
 
@@ -123,45 +119,47 @@ def import_released(path: Path, backbone: Backbone) -> EmiModel:
     weights = _load_torch(path)
     if all(key.startswith("module.") for key in weights):  # saved from torch's DataParallel
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
-    renamed, unknown = {}, []
-    for key, value in weights.items():
-        theirs = next((prefix for prefix in _RELEASED if key.startswith(prefix)), None)
-        if theirs is None:
-            unknown.append(key)
-        else:
-            renamed[_RELEASED[theirs] + key.removeprefix(theirs)] = value
-    if unknown:
-        expected = ", ".join(f"{prefix}*" for prefix in _RELEASED)
-        raise WeightsError(Problem(str(path), f"unknown weights: {_list(unknown)}", f"only {expected}"))
-    config = EmiConfig.from_parts(ModelConfig(backbone=backbone.name), backbone.config)
-    model = EmiModel(config)
-    fill(model, renamed, model.state_dict(), str(path))
+    model = EmiModel(EmiConfig.from_parts(ModelConfig(backbone=backbone.name), backbone.config))
+    _fill(model, weights, _name_as(_RELEASED, model), str(path))
     return model
 
 
-def fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, Tensor], name: str) -> None:
-    """Loads `weights` into `model`; every one of `targets` must be there, and nothing else.
+def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:
+    """The model's weights that a file of these prefixes holds: the file's name to the model's."""
+    return {
+        theirs + key.removeprefix(ours): key
+        for key in model.state_dict()
+        for theirs, ours in prefixes.items()
+        if key.startswith(ours)
+    }
+
+
+def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, str], name: str) -> None:
+    """Loads `weights` into `model`: every one of `targets` must be there, and nothing else.
 
     Raises:
-        WeightsError: all weights that are missing, unknown or of another shape.
+        WeightsError: all weights that are missing, unknown, of another shape or not finite, by the names
+            that the file uses.
     """
     weights = {_rename(key): value for key, value in weights.items()}
     missing = sorted(set(targets) - set(weights))
     unknown = sorted(set(weights) - set(targets))
     problems = []
     if missing:
-        problems.append(Problem(name, f"{len(missing)} weights are missing: {_list(missing)}"))
+        problems.append(Problem(name, f"missing weights ({len(missing)}): {_list(missing)}"))
     if unknown:
-        problems.append(Problem(name, f"{len(unknown)} weights fit nowhere: {_list(unknown)}"))
+        problems.append(Problem(name, f"unknown weights ({len(unknown)}): {_list(unknown)}"))
+    state = model.state_dict()
     for key in sorted(set(targets) & set(weights)):
-        if weights[key].shape != targets[key].shape:
-            found, expected = tuple(weights[key].shape), str(tuple(targets[key].shape))
-            problems.append(Problem(f"{name}, {key}", f"shape {found}", expected))
+        found, expected = tuple(weights[key].shape), tuple(state[targets[key]].shape)
+        if found != expected:
+            problems.append(Problem(f"{name}, {key}", f"shape {found}", str(expected)))
         elif not torch.isfinite(weights[key]).all():
             problems.append(Problem(f"{name}, {key}", "a value that is not finite"))
     if problems:
         raise WeightsError(problems)
-    model.load_state_dict(dict(weights), strict=False)  # strict above: every target is filled
+    # Strict above: here only the weights that are no targets stay as they are.
+    model.load_state_dict({targets[key]: value for key, value in weights.items()}, strict=False)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -56,8 +56,8 @@ def test_members_of_different_clips_are_refused_and_every_difference_is_named(
     with pytest.raises(ScoreError) as caught:
         ensemble({"a.csv": ordered[:-1], "b.csv": ordered, "c.csv": ordered[1:-1]})
     assert str(caught.value).splitlines() == [
-        "b.csv: 1 ids are not in a.csv: 12679",
-        "c.csv: 1 ids of a.csv are missing: 12660",
+        "b.csv: 1 id too many, against a.csv: 12679",
+        "c.csv: 1 id missing, against a.csv: 12660",
     ]
 
 
@@ -65,7 +65,7 @@ def test_members_of_different_clips_are_refused_and_every_difference_is_named(
 def test_a_clip_that_a_member_holds_twice_is_refused(predictions: pl.DataFrame, first: bool) -> None:
     twice = pl.concat([predictions, predictions.filter(pl.col("Filename") == "12661")])
     members = {"twice.csv": twice, "sound.csv": predictions}
-    with pytest.raises(ScoreError, match=r"^twice\.csv: 1 ids appear more than once: 12661"):
+    with pytest.raises(ScoreError, match=r"^twice\.csv: 1 id more than once: 12661"):
         ensemble(dict(sorted(members.items(), reverse=first)))
 
 

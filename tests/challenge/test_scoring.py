@@ -204,17 +204,17 @@ def test_missing_extra_and_duplicate_ids_are_all_named_at_once(sample: tuple[Arr
     with pytest.raises(ScoreError) as caught:
         score(pl.concat([truth, truth[:1]]), pl.concat([prediction, prediction[1:2]]))
     assert str(caught.value).splitlines() == [
-        "predictions: 2 ids of labels are missing: 00000, 00001",
-        "predictions: 2 ids are not in labels: 00006, 00007",
-        "predictions: 1 ids appear more than once: 00003; expected each id once",
-        "labels: 1 ids appear more than once: 00000; expected each id once",
+        "predictions: 2 ids missing, against labels: 00000, 00001",
+        "predictions: 2 ids too many, against labels: 00006, 00007",
+        "predictions: 1 id more than once: 00003; expected each id once",
+        "labels: 1 id more than once: 00000; expected each id once",
     ]
 
 
 def test_of_many_missing_ids_some_are_named_and_all_are_counted() -> None:
     table = named(np.random.default_rng(0).random((3_000, 6)))
     with pytest.raises(
-        ScoreError, match=r"2,998 ids of labels are missing: 00000, .* and 2,988 more"
+        ScoreError, match=r"2,998 ids missing, against labels: 00000, .* and 2,988 more"
     ) as caught:
         score(table, table[-2:])
     assert len(str(caught.value)) < 200

@@ -226,9 +226,9 @@ def test_missing_extra_and_duplicate_clips_are_refused_by_id(
     ordered = predictions.sort("Filename")
     strange = ordered[:1].with_columns(Filename=pl.lit("00042"))
     lines = refusal(pl.concat([ordered[:-2], ordered[3:4], strange]), test_ids, out)
-    assert any("2 ids of the test ids are missing: 12678, 12679" in line for line in lines)
-    assert any("1 ids are not in the test ids: 00042" in line for line in lines)
-    assert any("1 ids appear more than once: 12663" in line for line in lines)
+    assert any("2 ids missing, against the test ids: 12678, 12679" in line for line in lines)
+    assert any("1 id too many, against the test ids: 00042" in line for line in lines)
+    assert any("1 id more than once: 12663" in line for line in lines)
     assert any("--fill train-mean" in line for line in lines)
     assert not out.exists()
 

@@ -77,7 +77,7 @@ def test_what_the_members_were_trained_on_travels_on(shell: Shell, folder: Path,
 def test_members_of_different_clips_are_refused_and_nothing_is_written(shell: Shell, folder: Path) -> None:
     write_csv(folder / "short.csv", values(test_ids()[:-1], 9))
     lines = problems(shell("ensemble", "--preds", "a.csv", "short.csv"), 1)
-    assert lines == ["short.csv: 1 ids of a.csv are missing: 00025"]
+    assert lines == ["short.csv: 1 id missing, against a.csv: 00025"]
     assert not (folder / "predictions").exists()
 
 

@@ -146,8 +146,8 @@ def test_json_holds_the_problems_also_where_there_is_no_score(shell: Shell) -> N
 def test_ids_that_do_not_match_are_named(shell: Shell, folder: Path) -> None:
     write_csv(folder / "preds.csv", values([*VALID[2:], "00099"], 3))
     assert problems(shell("score", "preds.csv", "data/valid_split.csv"), 1) == [
-        "predictions: 2 ids of labels are missing: 00005, 00006",
-        "predictions: 1 ids are not in labels: 00099",
+        "predictions: 2 ids missing, against labels: 00005, 00006",
+        "predictions: 1 id too many, against labels: 00099",
     ]
 
 

@@ -102,13 +102,18 @@ def test_check_of_bad_files_exits_1_and_names_all(shell: Shell, folder: Path) ->
     write_csv(folder / "bad.csv", rows)
     expected = [
         "bad.csv, line 3, Admiration: 1.5 is outside [0, 1]",
-        "bad.csv: 1 ids of the test ids are missing: 00020",
-        "bad.csv: 1 ids are not in the test ids: 00099",
+        "bad.csv: 1 id missing, against the test ids: 00020",
+        "bad.csv: 1 id too many, against the test ids: 00099",
     ]
     assert problems(shell("check", "bad.csv"), 1) == [COUNTS, *expected]
     done = shell("check", "bad.csv", "--json")
-    assert problems(done, 1) == expected
-    assert json.loads(done.stdout) == {"ok": False, "rows": 6, "problems": expected, "warnings": []}
+    assert problems(done, 1) == [COUNTS, *expected]
+    assert json.loads(done.stdout) == {
+        "ok": False,
+        "rows": 6,
+        "problems": expected,
+        "warnings": [COUNTS.removeprefix("warning: ")],
+    }
 
 
 def test_check_of_a_zip_with_a_folder_inside_exits_1(shell: Shell, folder: Path, preds: Path) -> None:

@@ -131,7 +131,7 @@ def test_every_single_backbone_weight_is_missed_by_name(tmp_path: Path, prefix: 
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for gone in weights:
         save_file({k: v for k, v in weights.items() if k != gone}, folder / "model.safetensors")
-        with pytest.raises(WeightsError, match="1 weights are missing") as caught:
+        with pytest.raises(WeightsError, match=r"missing weights \(1\)") as caught:
             load(folder, model)
         parent, _, last = gone.removeprefix("wav2vec2.").rpartition(".")
         assert f"wav2vec2.{parent}.{NEW_NAMES.get(last, last)}" in str(caught.value)
@@ -143,7 +143,7 @@ def test_every_single_backbone_weight_is_missed_by_name(tmp_path: Path, prefix: 
 def test_half_a_vad_head_is_an_error_that_names_the_other_half(tmp_path: Path, gone: str) -> None:
     weights = backbone_weights(CONFIG)
     del weights[f"classifier.{gone}"]
-    with pytest.raises(WeightsError, match=f"missing: vad_head.{gone}".replace(".", r"\.")):
+    with pytest.raises(WeightsError, match=rf"missing weights \(1\): classifier\.{gone}"):
         load(write(tmp_path / "backbone", weights))
 
 
@@ -177,7 +177,7 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> 
 def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     weights = backbone_weights(CONFIG)
     weights["classifier.dense.weight"][0, 0] = float("nan")
-    with pytest.raises(WeightsError, match=r"vad_head\.dense\.weight: a value that is not finite"):
+    with pytest.raises(WeightsError, match=r"classifier\.dense\.weight: a value that is not finite"):
         load(write(tmp_path / "backbone", weights))
 
 

@@ -221,21 +221,16 @@ def refuse_file(file: Path, backbone: Path) -> str:
 
 def test_every_single_weight_is_missed_by_name(backbone: Path) -> None:
     weights = released_weights()
-    ours = {
-        "audio_model.wav2vec2.": "encoder.wav2vec2.",
-        "audio_model.classifier.": "vad_head.",
-        "lstm_audio.": "lstm.",
-        "fusion_model.0.": "dense.",
-        "fusion_model.2.": "projection.",
+    newer = {
         ".weight_g": ".parametrizations.weight.original0",
         ".weight_v": ".parametrizations.weight.original1",
     }
     for gone in weights:
         message = refuse({name: value for name, value in weights.items() if name != gone}, backbone)
         name = gone
-        for theirs, here in ours.items():
-            name = name.replace(theirs, here)
-        assert f"1 weights are missing: {name}" in message
+        for old, new in newer.items():
+            name = name.replace(old, new)
+        assert f"missing weights (1): {name}" in message
 
 
 @pytest.mark.parametrize("stray", ["lstm_vision.weight_ih_l0", "fusion_model.1.weight", "model.weight"])
@@ -250,20 +245,20 @@ def test_a_stray_weight_under_a_known_prefix_is_named(backbone: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "ours"),
+    "name",
     [
-        ("fusion_model.2.weight", "projection.weight"),
-        ("lstm_audio.bias_hh_l1", "lstm.bias_hh_l1"),
-        ("audio_model.classifier.out_proj.bias", "vad_head.out_proj.bias"),
-        ("audio_model.wav2vec2.encoder.layers.1.attention.q_proj.weight", "layers.1.attention.q_proj.weight"),
+        "fusion_model.2.weight",
+        "lstm_audio.bias_hh_l1",
+        "audio_model.classifier.out_proj.bias",
+        "audio_model.wav2vec2.encoder.layers.1.attention.q_proj.weight",
     ],
 )
-def test_a_weight_of_another_shape_is_named_with_both_shapes(backbone: Path, name: str, ours: str) -> None:
+def test_a_weight_of_another_shape_is_named_with_both_shapes(backbone: Path, name: str) -> None:
     weights = released_weights()
     expected = tuple(weights[name].shape)
     weights[name] = torch.cat([weights[name], weights[name]])
     message = refuse(weights, backbone)
-    assert ours in message
+    assert name in message
     assert str(tuple(weights[name].shape)) in message
     assert str(expected) in message
 
@@ -272,7 +267,7 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(backbone: Path, nam
 def test_a_weight_that_is_not_finite_is_named(backbone: Path, value: float) -> None:
     weights = released_weights()
     weights["lstm_audio.weight_hh_l0"][3, 4] = value
-    assert "lstm.weight_hh_l0: a value that is not finite" in refuse(weights, backbone)
+    assert "lstm_audio.weight_hh_l0: a value that is not finite" in refuse(weights, backbone)
 
 
 def test_all_that_is_wrong_is_told_at_once(backbone: Path) -> None:
