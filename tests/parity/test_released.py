@@ -276,7 +276,9 @@ def test_all_that_is_wrong_is_told_at_once(backbone: Path) -> None:
     weights["fusion_model.2.bias"] = torch.zeros(7)
     weights["lstm_audio.bias_ih_l0"][0] = float("nan")
     message = refuse(weights, backbone)
-    assert all(name in message for name in ("dense.bias", "projection.bias", "lstm.bias_ih_l0"))
+    assert all(
+        name in message for name in ("fusion_model.0.bias", "fusion_model.2.bias", "lstm_audio.bias_ih_l0")
+    )
 
 
 class Bomb:
