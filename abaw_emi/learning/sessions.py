@@ -147,6 +147,7 @@ def _train_run(
     if training.resume():
         reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
     else:
+        run.metrics_file.unlink(missing_ok=True)  # of an attempt that saved nothing
         run.write_config(config)
         run.write_provenance(record)
     result = training.run()

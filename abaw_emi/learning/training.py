@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -252,7 +253,8 @@ class Training:
             if valid.undefined:
                 text += f", undefined for {', '.join(valid.undefined)}"
         self._log(**line)
-        self.reporter.say(f"{text}, {rate:,.0f} clips/s")
+        left = timedelta(seconds=round((self.config.epochs - self.at.epoch) * seconds))
+        self.reporter.say(f"{text}, {rate:,.0f} clips/s, at most {left} left")
 
     def _log(self, **values: Any) -> None:
         epoch = self.at.epoch + ("step" in values)  # counted from 1; inside an epoch it is not yet counted
