@@ -15,7 +15,7 @@ from scipy.signal.windows import hann
 
 from abaw_emi.challenge import facts
 
-MELS = 40
+MELS = 64  # as many as the demo's encoder has
 FOLDS = 5
 LAMBDAS = tuple(float(value) for value in np.geomspace(1.0, 1e5, 21))
 
