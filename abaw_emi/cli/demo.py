@@ -24,7 +24,7 @@ def demo(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show the whole way, offline, on a corpus that it makes: some four minutes on two cores."""
+    """Show the whole way, offline, on a corpus that it makes: two minutes on two quiet cores."""
     from abaw_emi.installation import check_installation
 
     check_installation()

@@ -29,6 +29,10 @@ Fallback = Literal["missing", "broken"]
 """Why the video's sound track was read: there is no sound file, or it cannot be used."""
 
 
+_SHOWN_RANGES = 20
+"""Ranges of ids that a warning names: a third of the test clips may have no sound file."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """The sound of one clip."""
@@ -56,9 +60,11 @@ class Clips:
     def warnings(self) -> tuple[Problem, ...]:
         """Every warning about the clips that were read; one for all that have no sound file."""
         missing = self.fallbacks("missing")
+        ranges = pack_ids(missing)
+        more = ", ... (all in the provenance record)" if len(ranges) > _SHOWN_RANGES else ""
         summary = Problem(
             f"{len(missing):,} clips",
-            f"no sound file, read from their videos: {', '.join(pack_ids(missing))}",
+            f"no sound file, read from their videos: {', '.join(ranges[:_SHOWN_RANGES])}{more}",
         )
         others = tuple(problem for clip in self.clips for problem in clip.warnings)
         return (summary, *others) if missing else others
