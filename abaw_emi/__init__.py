@@ -6,8 +6,9 @@ Importing this package loads the light wing's names on first use, and never torc
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from abaw_emi.version import VERSION
 
 if TYPE_CHECKING:
     from abaw_emi.challenge.checking import check_path
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from abaw_emi.challenge.submission import write_submission
     from abaw_emi.challenge.tables import read_labels, read_predictions, write_predictions
 
-__version__ = version("abaw-emi")
+
+__version__ = VERSION
 
 __all__ = [
     "EMOTIONS",

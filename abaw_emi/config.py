@@ -107,9 +107,6 @@ class ModelConfig:
     lstm_dropout: _Fraction = 0.0
     """Dropout between the LSTM's layers (PAPER, Table 1: none, and 0.1 in a variant; CODE: none)."""
 
-    head_dropout: _Fraction = 0.0
-    """Dropout before the regression head's dense layer and its projection (neither PAPER nor CODE)."""
-
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
     """Sizes of the log-mel encoder; without effect for a wav2vec 2.0."""
 

@@ -44,10 +44,11 @@ def deferred_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def raise_on_sigterm() -> None:
-    """Lets SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written is left."""
+def raise_on_signals() -> None:
+    """Lets SIGINT and SIGTERM unwind the stack, so that nothing half-written is left."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
 
-    signal.signal(signal.SIGTERM, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)

@@ -17,15 +17,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 
 import polars as pl
 
+from abaw_emi.challenge.csvtext import CsvText, parse_csv
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
+from abaw_emi.challenge.ids import parse_id
 from abaw_emi.challenge.provenance import sha256
 from abaw_emi.challenge.scoring import compare_ids
-from abaw_emi.challenge.tables import Kind, inspect_table, read_bytes
+from abaw_emi.challenge.tables import Kind, inspect_table
 from abaw_emi.errors import Problem
+from abaw_emi.files import read_bytes
 
 MANIFEST = "manifest.json"
 
@@ -79,14 +82,14 @@ def check_csv(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "
     table, problems = inspect_table(content, name, kind)
     if table is None:
         return Finding(problems=tuple(problems))
-    # A second copy of an id is already named with its line, so that ids are compared once each.
-    problems += compare_ids(test_ids, table[FILENAME].unique().to_list(), name, "the test ids")
-    problems += _check_order(table, name)
-    constant = [
-        Problem(f"{name}, {emotion}", "every clip has the same value", "values that differ: r is undefined")
-        for emotion in EMOTIONS
-        if table[emotion].drop_nulls().n_unique() == 1 and len(table) > 1
-    ]
+    text, _ = parse_csv(content, name)
+    known = set(test_ids)
+    for row, filename in enumerate(table[FILENAME]):
+        if parse_id(filename) and filename not in known:
+            problems.append(Problem(text.where(row, FILENAME), f"{filename} is not a test id"))
+    missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], name, "the test ids")
+    problems += [*missing, *_check_order(table, text)]
+    constant = [problem for problem, _ in find_constant(table, name)]
     if kind == "submission":
         point = _ID_WITH_POINT.search(content)
         odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
@@ -108,7 +111,7 @@ def check_zip(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "
         return Finding(problems=(Problem(f"{name}, {damaged}", "damaged inside the zip"),))
     problems = []
     for member in members:
-        if len(PurePosixPath(member).parts) > 1 or member.endswith("/"):
+        if len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
             found = f"{member} lies in a folder inside the zip"
             problems.append(Problem(name, found, "the CSV at the zip's root", "zip the file, not its folder"))
         elif member not in csv_names:
@@ -164,10 +167,22 @@ def _check_manifest(path: Path, content: bytes) -> list[Problem]:
     return []
 
 
-def _check_order(table: pl.DataFrame, name: str) -> list[Problem]:
-    """The first row that stands before a smaller id; one line, since one move can shift every row."""
+def find_constant(table: pl.DataFrame, name: str) -> list[tuple[Problem, str]]:
+    """A problem for every emotion that is the same for all clips, and that emotion."""
+    expected = "values that differ: r is undefined"
+    return [
+        (Problem(f"{name}, {emotion}", "every clip has the same value", expected), emotion)
+        for emotion in EMOTIONS
+        if len(table) > 1 and table[emotion].drop_nulls().n_unique() == 1
+    ]
+
+
+def _check_order(table: pl.DataFrame, text: CsvText) -> list[Problem]:
+    """The first row that stands before a smaller id, and how many there are: one move can shift many."""
     ids = table[FILENAME].to_list()
-    for before, after in pairwise(ids):
-        if after < before:
-            return [Problem(name, f"{after} stands after {before}", "rows sorted by id")]
-    return []
+    late = [row for row, (before, after) in enumerate(pairwise(ids), start=1) if after < before]
+    if not late:
+        return []
+    more = f", and {len(late) - 1:,} more such rows" if len(late) > 1 else ""
+    found = f"{ids[late[0]]} stands after {ids[late[0] - 1]}{more}"
+    return [Problem(text.where(late[0], FILENAME), found, "rows sorted by id")]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 
 from abaw_emi.errors import Problem
 
 SEPARATOR = ","
+
+_LONE_RETURN = re.compile(r"\r(?!\n)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +32,22 @@ class CsvText:
         return f"{self.name}, line {self.lines[row]}" + (f", {column}" if column else "")
 
 
-def parse_csv(content: bytes, name: str, *, allow_bom: bool = True) -> tuple[CsvText, list[Problem]]:
+def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvText, list[Problem]]:
     """Rows of text and every problem of form: encoding, separator, width of rows, blank lines.
 
     Args:
         content: the file's bytes.
         name: what messages call the file.
-        allow_bom: whether a byte-order mark at the start is let pass.
+        strict: whether a byte-order mark and lines that end in a carriage return alone are problems.
 
     Rows of the wrong width are named and left out of what is returned.
     """
-    text, problems = _decode(content, name, allow_bom=allow_bom)
+    text, problems = _decode(content, name, strict=strict)
     if not text.strip():
         problems.append(Problem(name, "the file is empty", "a header line and one row a clip"))
         return CsvText(name=name, header=(), rows=[], lines=[]), problems
+    if strict and _LONE_RETURN.search(text):
+        problems.append(Problem(name, "lines end in a carriage return alone", "line feeds"))
     separator = _find_separator(text)
     if separator != SEPARATOR:
         problems.append(Problem(f"{name}, line 1", f"columns are separated by {separator!r}", "commas"))
@@ -71,13 +76,13 @@ def parse_csv(content: bytes, name: str, *, allow_bom: bool = True) -> tuple[Csv
     return CsvText(name=name, header=header, rows=rows, lines=lines), problems
 
 
-def _decode(content: bytes, name: str, *, allow_bom: bool) -> tuple[str, list[Problem]]:
+def _decode(content: bytes, name: str, *, strict: bool) -> tuple[str, list[Problem]]:
     problems = []
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         problems.append(Problem(name, "the encoding is UTF-16", "UTF-8"))
         return content.decode("utf-16", errors="replace"), problems
     if content.startswith(b"\xef\xbb\xbf"):
-        if not allow_bom:
+        if strict:
             problems.append(Problem(f"{name}, line 1", "a byte-order mark (BOM)", "plain UTF-8"))
         content = content[3:]
     try:

@@ -17,7 +17,6 @@ import polars as pl
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.challenge.provenance import (
     Provenance,
-    merge_trained_on,
     read_provenance,
     sha256,
     write_with_provenance,
@@ -35,13 +34,15 @@ class Member:
         name: the run folder or the file, for messages.
         table: its predictions.
         record: what the ensemble's provenance says of it.
-        trained_on: ids that it was trained on; None where that is not known.
+        trained_on: ids that it is known to have been trained on.
+        trained_on_complete: whether those are all.
     """
 
     name: str
     table: pl.DataFrame
     record: dict[str, Any]
-    trained_on: frozenset[str] | None
+    trained_on: frozenset[str]
+    trained_on_complete: bool
 
 
 def read_member(path: Path, split: str) -> tuple[Member, list[Problem]]:
@@ -58,8 +59,13 @@ def read_member(path: Path, split: str) -> tuple[Member, list[Problem]]:
     member = Member(
         name=str(path),
         table=table,
-        record={"file": path.name, "sha256": sha256(path.read_bytes())},
-        trained_on=record.trained_on if record else None,
+        record={
+            "file": path.name,
+            "sha256": sha256(path.read_bytes()),
+            "provenance": record.to_json() if record else None,
+        },
+        trained_on=record.trained_on if record else frozenset(),
+        trained_on_complete=bool(record and record.trained_on_complete),
     )
     return member, warnings
 
@@ -83,7 +89,8 @@ def write_ensemble(
         command=command,
         split=split,
         members=[member.record for member in members],
-        trained_on=merge_trained_on(member.trained_on for member in members),
+        trained_on=frozenset().union(*(member.trained_on for member in members)),
+        trained_on_complete=all(member.trained_on_complete for member in members),
         skipped=skipped,
         read_from_video=read_from_video or {},
     )

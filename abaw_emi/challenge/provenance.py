@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-import abaw_emi
-from abaw_emi.challenge.tables import pack_ids, unpack_ids, write_bytes, write_predictions
+from abaw_emi.challenge.ids import pack_ids, unpack_ids
+from abaw_emi.challenge.tables import write_predictions
 from abaw_emi.errors import Problem
+from abaw_emi.files import write_bytes
+from abaw_emi.version import VERSION
 
 SUFFIX = ".provenance.json"
 
@@ -30,7 +32,8 @@ class Provenance:
         command: what made the file, such as "abaw-emi predict".
         split: the split predicted, "" where unknown.
         members: one entry for each run or file that the predictions come from.
-        trained_on: ids that any member was trained on; None where a member does not tell.
+        trained_on: ids that any member is known to have been trained on.
+        trained_on_complete: whether every member tells what it was trained on.
         skipped: ids left out because their clips cannot be read.
         read_from_video: ranges of ids whose sound came from the video, by what was wrong with the sound
             file ("missing", "broken").
@@ -41,11 +44,12 @@ class Provenance:
     command: str
     split: str = ""
     members: Sequence[dict[str, Any]] = field(default=())
-    trained_on: frozenset[str] | None = None
+    trained_on: frozenset[str] = frozenset()
+    trained_on_complete: bool = False
     skipped: Sequence[str] = field(default=())
     read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sha256: str = ""
-    version: str = abaw_emi.__version__
+    version: str = VERSION
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; ids as ranges."""
@@ -54,7 +58,8 @@ class Provenance:
             "command": self.command,
             "version": self.version,
             "split": self.split,
-            "trained_on": None if self.trained_on is None else pack_ids(self.trained_on),
+            "trained_on": pack_ids(self.trained_on),
+            "trained_on_complete": self.trained_on_complete,
             "skipped": list(self.skipped),
             "read_from_video": dict(self.read_from_video),
             "members": list(self.members),
@@ -92,12 +97,12 @@ def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
         return None, []
     try:
         values = json.loads(beside.read_text(encoding="utf-8"))
-        trained_on = values["trained_on"]
         record = Provenance(
             command=values["command"],
             split=values["split"],
             members=values["members"],
-            trained_on=None if trained_on is None else frozenset(unpack_ids(trained_on)),
+            trained_on=frozenset(unpack_ids(values["trained_on"])),
+            trained_on_complete=bool(values["trained_on_complete"]),
             skipped=values["skipped"],
             read_from_video=values["read_from_video"],
             sha256=values["sha256"],
@@ -109,11 +114,3 @@ def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
         found = f"it was written for other bytes than {path.name} holds now"
         return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
     return record, []
-
-
-def merge_trained_on(records: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    """All ids that any of the predictors was trained on; None as soon as one does not tell."""
-    known = list(records)
-    if any(ids is None for ids in known):
-        return None
-    return frozenset().union(*(ids for ids in known if ids is not None))

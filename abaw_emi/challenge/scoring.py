@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-import abaw_emi
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.errors import Problem, ScoreError
+from abaw_emi.version import VERSION
 
 Array = npt.NDArray[np.float64]
 
@@ -101,6 +101,7 @@ def score(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
     trained_on: Collection[str] = (),
+    names: tuple[str, str] = ("labels", "predictions"),
 ) -> Score:
     """Scores a prediction table against the label table of the same clips.
 
@@ -110,11 +111,12 @@ def score(
         resamples: bootstrap resamples of the clips, taken as independent; 0 for no interval.
         seed: seed of the resampling.
         trained_on: ids that the predictor was trained on.
+        names: what messages call the two tables.
 
     Raises:
         ScoreError: ids are missing, extra or duplicate; all of them named.
     """
-    y, p = align(truth, prediction)
+    y, p = align(truth, prediction, names)
     r = pearson(y, p)
     per_emotion = {e: None if np.isnan(v) else float(v) for e, v in zip(EMOTIONS, r, strict=True)}
     seen = len(set(trained_on).intersection(truth[FILENAME]))
@@ -149,15 +151,17 @@ def score(
     )
 
 
-def align(truth: pl.DataFrame, prediction: pl.DataFrame) -> tuple[Array, Array]:
+def align(
+    truth: pl.DataFrame, prediction: pl.DataFrame, names: tuple[str, str] = ("labels", "predictions")
+) -> tuple[Array, Array]:
     """The two tables as (N, 6) arrays whose rows are the same clips, in the order of `truth`.
 
     Raises:
         ScoreError: an id is missing, extra or appears twice; all problems at once.
     """
     problems = [
-        *compare_ids(truth[FILENAME].to_list(), prediction[FILENAME].to_list(), "predictions", "labels"),
-        *_duplicates(truth, "labels"),
+        *compare_ids(truth[FILENAME].to_list(), prediction[FILENAME].to_list(), names[1], names[0]),
+        *_duplicates(truth, names[0]),
     ]
     if problems:
         raise ScoreError(problems)
@@ -232,4 +236,4 @@ def _list(ids: list[str], what: str, shown: int = 10) -> str:
 
 def _signature(n: int, resamples: int, seed: int) -> str:
     interval = f"percentile,{CONFIDENCE:g},{resamples},seed:{seed}" if resamples else "none"
-    return f"mean_pearson|n:{n}|undefined:0|ci:{interval}|abaw_emi:{abaw_emi.__version__}"
+    return f"mean_pearson|n:{n}|undefined:0|ci:{interval}|abaw_emi:{VERSION}"

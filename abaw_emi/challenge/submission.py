@@ -20,13 +20,15 @@ from typing import Any
 
 import polars as pl
 
-import abaw_emi
-from abaw_emi.challenge.checking import MANIFEST, check_csv, check_zip
+from abaw_emi.challenge.checking import MANIFEST, check_csv, check_zip, find_constant
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, INTENSITY_RANGE
+from abaw_emi.challenge.ids import pack_ids
 from abaw_emi.challenge.provenance import Provenance, sha256
 from abaw_emi.challenge.scoring import compare_ids
-from abaw_emi.challenge.tables import format_predictions, pack_ids, write_bytes
-from abaw_emi.errors import Problem, SubmissionError
+from abaw_emi.challenge.tables import format_predictions
+from abaw_emi.errors import Problem, SubmissionError, UsageError
+from abaw_emi.files import write_bytes
+from abaw_emi.version import VERSION
 
 CSV_NAME = "predictions.csv"
 LEDGER = "ledger.jsonl"
@@ -64,6 +66,7 @@ def write_submission(
     fill: pl.DataFrame | None = None,
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
+    where: str = "predictions",
 ) -> Submission:
     """Writes, packs, re-reads and checks a submission, and enters it into the ledger.
 
@@ -76,25 +79,36 @@ def write_submission(
         fill: label table whose means stand in for clips without a prediction; refused otherwise.
         source: what the manifest says of the prediction file (path, hash, ...).
         provenance: the prediction file's record, for the manifest.
+        where: what messages call the predictions.
 
     Raises:
         SubmissionError: everything that would get the file rejected, all at once; nothing is written.
+        UsageError: `name` is not a plain folder name.
     """
     folder = out / (name or _next_name(out))
-    problems = _check_name(folder, name)
-    table, filled, id_problems = _fill(table, test_ids, fill)
-    problems += id_problems
-    table, clipped, range_problems = _clip(table, clip=clip)
+    if name and (Path(name).name != name or name.startswith(".")):
+        raise UsageError(Problem("--name", f"{name!r} is not a plain folder name"))
+    problems = []
+    if folder.exists():
+        found = "a submission of this name is already there"
+        problems.append(Problem(str(folder), found, next_step="use --name"))
+    seen = provenance.trained_on.intersection(test_ids) if provenance else ()
+    if seen:
+        problems.append(Problem(where, f"its runs were trained on {len(seen):,} of the test clips"))
+    table, clipped, range_problems = _clip(table, where, clip=clip)
     problems += range_problems
+    for problem, emotion in find_constant(table, where):
+        count = clipped[emotion]
+        step = f"{count:,} of its values were clipped to [0, 1]" if count else ""
+        problems.append(replace(problem, next_step=step))
+    table, filled = _fill(table, test_ids, fill)
+    for problem in compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids"):
+        lacks = " missing" in problem.found
+        step = "predict them, or use --fill train-mean, which is recorded" if lacks else ""
+        problems.append(replace(problem, next_step=step))
     content = format_predictions(table)
-    if not id_problems and not range_problems:
-        step = (
-            f"{sum(clipped.values()):,} values were clipped to [0, 1] first" if any(clipped.values()) else ""
-        )
-        problems += [
-            replace(problem, next_step=problem.next_step or step)
-            for problem in check_csv(content, CSV_NAME, test_ids).problems
-        ]
+    # What a table that was not read from a file may hold besides: no numbers, no ids.
+    problems = problems or list(check_csv(content, CSV_NAME, test_ids).problems)
     if problems:
         raise SubmissionError(problems)
 
@@ -102,7 +116,7 @@ def write_submission(
     manifest = {
         "name": folder.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": abaw_emi.__version__,
+        "version": VERSION,
         "csv": CSV_NAME,
         "sha256": sha256(content),
         "zip_sha256": sha256(packed),
@@ -112,18 +126,23 @@ def write_submission(
         "filled": list(filled),
         "format": "assumed: no public text of the organisers' format is known",
         "signature": f"emi_submission|rows:{len(table)}|clip:{'yes' if clip else 'no'}"
-        f"|filled:{len(filled)}|abaw_emi:{abaw_emi.__version__}",
+        f"|filled:{len(filled)}|abaw_emi:{VERSION}",
         "source": source or {},
         "provenance": provenance.to_json() if provenance else None,
     }
     staging = out / f".{folder.name}.partial"
-    shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(staging, ignore_errors=True)  # of one that was killed
     try:
         write_bytes(staging / CSV_NAME, content)
         write_bytes(staging / f"{folder.name}.zip", packed)
         write_bytes(staging / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
         _verify(staging / f"{folder.name}.zip", content, test_ids)
         staging.rename(folder)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise SubmissionError(
+            Problem(str(folder), f"cannot be written: {error.strerror or error!r}")
+        ) from error
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -164,14 +183,6 @@ def _verify(archive: Path, meant: bytes, test_ids: Sequence[str]) -> None:
         raise SubmissionError(problems)
 
 
-def _check_name(folder: Path, name: str) -> list[Problem]:
-    if name and (Path(name).name != name or name.startswith(".")):
-        return [Problem("--name", f"{name!r} is not a plain folder name")]
-    if folder.exists():
-        return [Problem(str(folder), "a submission of this name is already there", next_step="use --name")]
-    return []
-
-
 def _next_name(out: Path) -> str:
     number = 1
     while (out / f"submission-{number}").exists():
@@ -181,27 +192,21 @@ def _next_name(out: Path) -> str:
 
 def _fill(
     table: pl.DataFrame, test_ids: Sequence[str], labels: pl.DataFrame | None
-) -> tuple[pl.DataFrame, tuple[str, ...], list[Problem]]:
-    """The table with a row for every test id, the ids that were filled, and what is wrong with the ids."""
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with the labels' means for every test id that it lacks, and those ids."""
     missing = tuple(sorted(set(test_ids) - set(table[FILENAME])))
     if not missing or labels is None:
-        problems = compare_ids(test_ids, table[FILENAME].to_list(), "predictions", "the test ids")
-        if missing:
-            step = "predict them, or use --fill train-mean, which is recorded"
-            problems.append(
-                Problem("submission", f"{len(missing):,} clips have no prediction", next_step=step)
-            )
-        return table, (), problems
+        return table, ()
     means = labels.select(pl.col(EMOTIONS).mean()).row(0)
     rows = pl.DataFrame(
         {FILENAME: missing, **{e: [mean] * len(missing) for e, mean in zip(EMOTIONS, means, strict=True)}}
     )
-    filled = pl.concat([table, rows.cast(table.schema)])
-    problems = compare_ids(test_ids, filled[FILENAME].to_list(), "predictions", "the test ids")
-    return filled, missing, problems
+    return pl.concat([table, rows.cast(table.schema)]), missing
 
 
-def _clip(table: pl.DataFrame, *, clip: bool) -> tuple[pl.DataFrame, dict[str, int], list[Problem]]:
+def _clip(
+    table: pl.DataFrame, where: str, *, clip: bool
+) -> tuple[pl.DataFrame, dict[str, int], list[Problem]]:
     low, high = INTENSITY_RANGE
     outside = {
         emotion: int(table.select(((pl.col(emotion) < low) | (pl.col(emotion) > high)).sum()).item())
@@ -209,7 +214,7 @@ def _clip(table: pl.DataFrame, *, clip: bool) -> tuple[pl.DataFrame, dict[str, i
     }
     if not clip:
         problems = [
-            Problem(f"predictions, {emotion}", f"{count:,} values lie outside [{low:g}, {high:g}]")
+            Problem(f"{where}, {emotion}", f"{count:,} values lie outside [{low:g}, {high:g}]")
             for emotion, count in outside.items()
             if count
         ]
@@ -228,5 +233,7 @@ def _append(ledger: Path, manifest: dict[str, Any]) -> None:
     try:
         os.write(handle, line.encode())
         os.fsync(handle)
+    except OSError as error:
+        raise SubmissionError(Problem(str(ledger), f"cannot be written: {error.strerror}")) from error
     finally:
         os.close(handle)

@@ -7,20 +7,19 @@ float64. Every reader names all problems of a file at once, by line and column.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
-from boltons.fileutils import atomic_save
 
 from abaw_emi.challenge.csvtext import CsvText, parse_csv
 from abaw_emi.challenge.facts import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTENSITY_RANGE
+from abaw_emi.challenge.ids import parse_id
 from abaw_emi.errors import Problem, TableError
+from abaw_emi.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -29,19 +28,7 @@ Kind = Literal["labels", "predictions", "submission"]
 """What a table is: labels and submissions lie in [0, 1], raw predictions may lie outside."""
 
 _LARGEST = float(np.finfo(np.float32).max)
-_ID = re.compile(rf"0*(\d{{1,{ID_WIDTH}}})(?:\.0*)?", re.ASCII)
-_ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*", re.ASCII)
-
-
-def parse_id(text: str) -> str | None:
-    """The five-digit id that `text` spells, or None where it spells none.
-
-    >>> parse_id("12"), parse_id("00012"), parse_id("12.0"), parse_id("00012.mp3")
-    ('00012', '00012', '00012', None)
-    """
-    match = _ID.fullmatch(text.strip())
-    return match[1].zfill(ID_WIDTH) if match else None
 
 
 def read_labels(path: Path) -> pl.DataFrame:
@@ -97,7 +84,7 @@ def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame |
     The table holds the rows that could be read at all; with problems it is fit for further checks,
     not for use.
     """
-    text, problems = parse_csv(content, name, allow_bom=kind != "submission")
+    text, problems = parse_csv(content, name, strict=kind == "submission")
     problems += _check_header(text)
     if any(column not in text.header for column in COLUMNS):
         return None, problems
@@ -132,76 +119,6 @@ def format_predictions(table: pl.DataFrame) -> bytes:
         table.select(COLUMNS).sort(FILENAME).with_columns(pl.col(EMOTIONS).cast(pl.Float32).cast(pl.Float64))
     )
     return rows.write_csv().encode()
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of `path`; TableError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise TableError(Problem(str(path), "no such file")) from None
-    except OSError as error:
-        raise TableError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
-
-
-def check_writable(path: Path) -> None:
-    """Says before hours of work, rather than after, that a file cannot be written.
-
-    Raises:
-        TableError: `path` is a folder, or the folder that it is to lie in cannot be written to.
-    """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir():
-        raise TableError(Problem(str(path), "is a folder", "the name of a file"))
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise TableError(Problem(str(path), f"cannot be written: {folder} is not a folder to write to"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path`, whole or not at all, making its folder; TableError where it cannot."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
-            file.write(content)
-    except OSError as error:
-        raise TableError(Problem(str(path), f"cannot be written: {error.strerror}")) from error
-
-
-def pack_ids(ids: Iterable[str]) -> list[str]:
-    """Ids as sorted ranges, short enough to travel with a prediction file.
-
-    >>> pack_ids(["00002", "00000", "00001", "00007"])
-    ['00000-00002', '00007']
-    """
-    ranges: list[list[int]] = []
-    for number in sorted({int(filename) for filename in ids}):
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return [
-        f"{low:0{ID_WIDTH}}" if low == high else f"{low:0{ID_WIDTH}}-{high:0{ID_WIDTH}}"
-        for low, high in ranges
-    ]
-
-
-def unpack_ids(ranges: Iterable[str]) -> set[str]:
-    """The ids that `pack_ids` packed.
-
-    Raises:
-        ValueError: a text that `pack_ids` does not write.
-
-    >>> sorted(unpack_ids(["00000-00002", "00007"]))
-    ['00000', '00001', '00002', '00007']
-    """
-    ids: set[str] = set()
-    for text in ranges:
-        match = _ID_RANGE.fullmatch(text)
-        if not match:
-            raise ValueError(f"{text!r} is not a range of ids")
-        low, high = match[1], match[2] or match[1]
-        ids.update(f"{number:0{ID_WIDTH}}" for number in range(int(low), int(high) + 1))
-    return ids
 
 
 def _read(path: Path, kind: Kind) -> pl.DataFrame:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, learn
+from abaw_emi.cli import demo, evidence, predictions, train
 from abaw_emi.errors import EmiError, UsageError
-from abaw_emi.interruption import Interrupted, raise_on_sigterm
+from abaw_emi.interruption import Interrupted, raise_on_signals
+from abaw_emi.version import VERSION
 
 app = typer.Typer(
     name="abaw-emi",
@@ -22,40 +24,71 @@ app = typer.Typer(
 )
 
 
+_MANY = 20
+"""Problems from which on their number is told too: the first ones have scrolled away."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(VERSION)  # noqa: T201
+        raise typer.Exit
+
+
 @app.callback()
-def _describe() -> None:
+def _describe(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version)
+    ] = False,
+) -> None:
     """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission."""
 
 
 demo.register(app)
-learn.register(app)
+train.register(app)
+predictions.register(app)
 evidence.register(app)
 
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
     arguments = sys.argv[1:]
-    raise_on_sigterm()
+    raise_on_signals()
     try:
         app()
     except EmiError as error:
         if "--debug" in arguments:
             raise
-        for problem in error.problems:
-            print(problem, file=sys.stderr)  # noqa: T201
-        if "--json" in arguments:
-            print(json.dumps({"problems": [str(problem) for problem in error.problems]}))  # noqa: T201
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        _end(arguments, list(map(str, error.problems)), 2 if isinstance(error, UsageError) else 1)
     except Interrupted as stop:
-        message = str(stop) or "stopped"
-        if "train" in arguments:
-            go_on = [word for word in arguments if word not in ("--overwrite", "--resume")]
-            message += f"; go on with: abaw-emi {shlex.join(go_on)} --resume"
-        print(message, file=sys.stderr)  # noqa: T201
-        sys.exit(stop.exit_code)
+        _end(arguments, [_say_how_to_go_on(str(stop) or "stopped", arguments)], stop.exit_code)
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        _end(arguments, [f"{error.filename or 'abaw-emi'}: {error.strerror or error}"], 1)
     except Exception as error:
         if "--debug" in arguments:
             raise
         found = f"{type(error).__name__}: {error}"
-        print(f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _end(arguments, [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"], 1)
+    except SystemExit as end:
+        if end.code == 2 and "--json" in arguments:
+            print(json.dumps({"problems": ["wrong usage, see stderr"]}))  # noqa: T201
+        raise
+
+
+def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
+    """Tells the problems, a line each, and ends the process."""
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201
+    if len(problems) > _MANY:
+        print(f"{len(problems):,} problems", file=sys.stderr)  # noqa: T201
+    if "--json" in arguments:
+        print(json.dumps({"problems": problems}))  # noqa: T201
+    sys.exit(code)
+
+
+def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:
+    if arguments[:1] == ["train"] and "--limit" not in arguments:
+        again = [word for word in arguments if word not in ("--overwrite", "--resume")]
+        return f"{stopped}; go on with: abaw-emi {shlex.join(again)} --resume"
+    return f"{stopped}; nothing half-written is left; start again with: abaw-emi {shlex.join(arguments)}"

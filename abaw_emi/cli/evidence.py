@@ -1,4 +1,4 @@
-"""Commands on prediction files: ensemble, score, submit, check."""
+"""Commands on prediction files that need no torch: score, submit, check."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import (
-    DEFAULT_DATA,
-    Bad,
-    Data,
-    Debug,
-    Device,
-    Json,
-    OnBadClip,
-    Precision,
-    PrecisionName,
-    Quiet,
-    SeveralValuesCommand,
-    SplitName,
-)
+from abaw_emi.cli.options import DEFAULT_DATA, Data, Debug, Json
 
 DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
 
@@ -41,105 +28,9 @@ class Fill(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to `app`."""
-    app.command(
-        cls=SeveralValuesCommand,
-        epilog="Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --split test",
-    )(ensemble)
     app.command(epilog="Example: abaw-emi score predictions/ensemble-valid.csv data/valid_split.csv")(score)
     app.command(epilog="Example: abaw-emi submit --out submissions/ --name first-try")(submit)
     app.command(epilog="Example: abaw-emi check submissions/first-try/first-try.zip")(check)
-
-
-def ensemble(
-    ckpts: Annotated[list[Path] | None, typer.Option("--ckpts", help="Run folders.")] = None,
-    preds: Annotated[
-        list[Path] | None, typer.Option("--preds", help="Prediction CSVs, of any origin.")
-    ] = None,
-    split: Annotated[SplitName, typer.Option("--split", help="The split to predict.")] = SplitName.test,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"),
-    ] = None,
-    data: Data = DEFAULT_DATA,
-    on_bad_clip: Bad = OnBadClip.error,
-    device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Combine the predictions of runs and of CSVs: their mean, matched by Filename."""
-    from abaw_emi.challenge.ensembling import read_member, write_ensemble
-    from abaw_emi.challenge.tables import check_writable
-    from abaw_emi.cli.output import print_json, print_line, texts
-    from abaw_emi.errors import EmiError, Problem, UsageError, gather
-    from abaw_emi.learning.runs import Run, find_run
-    from abaw_emi.progress import Reporter
-
-    paths = [*(ckpts or []), *(preds or [])]
-    if not paths:
-        raise UsageError(Problem("ensemble", "no member", "--ckpts RUN... or --preds CSV..."))
-    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
-    if twice:
-        raise UsageError(Problem("ensemble", f"given twice: {', '.join(twice)}", "each member once"))
-    reporter = Reporter(quiet=quiet)
-    path = out or Path("predictions") / f"ensemble-{split}.csv"
-    problems: list[Problem] = []
-    runs: list[Run] = []
-    members = []
-    for folder in ckpts or []:
-        with gather(problems):
-            runs.append(find_run(folder))
-    for file in preds or []:
-        with gather(problems):
-            member, warnings = read_member(file, split.value)
-            members.append(member)
-            reporter.warn(warnings)
-    with gather(problems):
-        check_writable(path)
-    if problems:
-        raise EmiError(problems)
-    skipped: tuple[str, ...] = ()
-    read_from_video: dict[str, list[str]] = {}
-    if runs:
-        from abaw_emi.installation import check_installation
-
-        check_installation()
-
-        from abaw_emi.corpus.data_folder import DataFolder
-        from abaw_emi.learning.members import predict_runs
-
-        predicted = predict_runs(
-            runs,
-            DataFolder(data),
-            split.value,
-            on_bad=on_bad_clip.value,
-            device=device,
-            precision=precision.value,
-            reporter=reporter,
-        )
-        members = [*predicted.members, *members]
-        skipped, read_from_video = predicted.skipped, predicted.read_from_video
-    table = write_ensemble(
-        members,
-        path,
-        split=split.value,
-        command="abaw-emi ensemble",
-        skipped=skipped,
-        read_from_video=read_from_video,
-    )
-    if as_json:
-        print_json(
-            {
-                "path": str(path),
-                "rows": len(table),
-                "members": [member.name for member in members],
-                "skipped": list(skipped),
-                "problems": texts(reporter.warnings),
-            }
-        )
-    else:
-        print_line(f"{path}: mean of {len(members)}, {len(table):,} clips")
 
 
 def score(
@@ -171,14 +62,17 @@ def score(
     if problems:
         raise EmiError(problems)
     record, warnings = read_provenance(predictions)
-    if record is None or record.trained_on is None:
+    if record is None or not record.trained_on_complete:
         found = "what the predictor was trained on is not known"
+        if record:
+            found = "not all of what the predictor was trained on is known"
         warnings.append(Problem(str(predictions), found, next_step="make sure it has not seen these clips"))
     result = score_tables(
         *tables,
         resamples=bootstrap,
         seed=seed,
-        trained_on=record.trained_on or () if record else (),
+        trained_on=record.trained_on if record else (),
+        names=(str(labels), str(predictions)),
     )
     if as_json:
         print_json(score_to_json(result, warnings))
@@ -233,9 +127,6 @@ def submit(
     with gather(problems):
         table = read_predictions(preds)
         record, found = read_provenance(preds)
-        seen = sorted(record.trained_on.intersection(test_ids)) if record and record.trained_on else []
-        if seen:
-            found.append(Problem(str(preds), f"its runs were trained on {len(seen):,} of the test clips"))
         problems += found
     if problems:
         raise SubmissionError(problems)
@@ -250,6 +141,7 @@ def submit(
         fill=folder.read_labels("train") if fill else None,
         source=source,
         provenance=record,
+        where=str(preds),
     )
     clipped = {emotion: count for emotion, count in submission.clipped.items() if count}
     if as_json:

@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 
 from abaw_emi.challenge import facts
-from abaw_emi.challenge.tables import pack_ids
+from abaw_emi.challenge.ids import pack_ids
 from abaw_emi.corpus.decoding import Waveform, decode
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.errors import ClipError, Problem

@@ -14,19 +14,19 @@ splits. Same arguments, same bytes; each clip has a generator of its own, seeded
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import av
 import numpy as np
 import soundfile
-from boltons.fileutils import atomic_save
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from abaw_emi.challenge import facts
 from abaw_emi.demo.synthesiser import Prosody, Voice, synthesise
+from abaw_emi.files import write_bytes
 
 CLIPS_PER_SPEAKER = 8
 
@@ -88,9 +88,11 @@ def write_corpus(
         waveform = speak(clip, seed=seed)
         home = data / "test_data" if clip.split == "test" else data
         if clip.form == "video":
-            _save(home / "raw" / f"{clip.name}.mp4", _mp4(waveform))
+            with _whole(home / "raw" / f"{clip.name}.mp4") as path:
+                _write_mp4(path, waveform)
         else:
-            _save(home / "audio" / f"{clip.name}.mp3", _mp3(waveform, stereo=clip.form == "stereo"))
+            with _whole(home / "audio" / f"{clip.name}.mp3") as path:
+                _write_mp3(path, waveform, stereo=clip.form == "stereo")
         if progress is not None:
             progress(done, len(clips))
     places: dict[facts.Split, Path] = {
@@ -99,7 +101,7 @@ def write_corpus(
         "test": folder / "truth" / "test_labels.csv",
     }
     for split, path in places.items():
-        _save(path, _table([clip for clip in clips if clip.split == split]))
+        write_bytes(path, _table([clip for clip in clips if clip.split == split]))
 
 
 def plan_corpus(*, seed: int, train: int, valid: int, test: int) -> Iterator[DemoClip]:
@@ -155,28 +157,23 @@ def _form(index: int) -> str:
     return odd.get(index % 128, "video" if index % 12 == 0 else "plain")
 
 
-def _mp3(waveform: NDArray[np.float32], *, stereo: bool) -> bytes:
+def _write_mp3(path: Path, waveform: NDArray[np.float32], *, stereo: bool) -> None:
     """A constant 64 kb/s mp3, mono at 16 kHz as delivered, or (the odd ones) stereo at 44.1 kHz."""
     sample_rate = facts.SAMPLE_RATE
     if stereo:
         sample_rate = 44_100
         waveform = resample_poly(waveform, sample_rate // 100, facts.SAMPLE_RATE // 100).astype(np.float32)
         waveform = np.stack((waveform, 0.5 * waveform), axis=1)  # (T, 2): the speaker sits to the left
-    buffer = BytesIO()
     # libsndfile takes the bit rate as a place between the codec's least (1) and most (0).
-    soundfile.write(
-        buffer, waveform, sample_rate, format="MP3", compression_level=0.6, bitrate_mode="CONSTANT"
-    )
-    return buffer.getvalue()
+    soundfile.write(path, waveform, sample_rate, format="MP3", compression_level=0.6, bitrate_mode="CONSTANT")
 
 
-def _mp4(waveform: NDArray[np.float32]) -> bytes:
+def _write_mp4(path: Path, waveform: NDArray[np.float32]) -> None:
     """A video of one grey, 64 x 64 picture at 5 frames per second with the sound as AAC at 48 kHz."""
     sample_rate, fps = 48_000, 5
     sound = resample_poly(waveform, sample_rate // facts.SAMPLE_RATE, 1).astype(np.float32)
-    buffer = BytesIO()
     # bitexact leaves out the encoder's version and the time of day: same clip, same bytes.
-    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         picture = container.add_stream("mpeg4", rate=fps, options={"flags": "+bitexact"})
         picture.width = picture.height = 64
         picture.pix_fmt = "yuv420p"
@@ -191,7 +188,6 @@ def _mp4(waveform: NDArray[np.float32]) -> bytes:
         frame.pts = 0
         container.mux(audio.encode(frame))
         container.mux(audio.encode())
-    return buffer.getvalue()
 
 
 def _table(clips: list[DemoClip]) -> bytes:
@@ -201,7 +197,16 @@ def _table(clips: list[DemoClip]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _save(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    with atomic_save(str(path), overwrite=True) as file:
-        file.write(content)
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path` to write to, which takes its place when it is whole.
+
+    The encoders write to the file themselves: through a Python file object, a signal that arrives in one
+    of their callbacks would be lost.
+    """
+    part = path.with_name(f".{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -38,9 +38,9 @@ class Batch:
         """The same batch on `device`."""
         return Batch(
             filenames=self.filenames,
-            waveforms=self.waveforms.to(device, non_blocking=True),
-            lengths=self.lengths.to(device, non_blocking=True),
-            intensities=None if self.intensities is None else self.intensities.to(device, non_blocking=True),
+            waveforms=self.waveforms.to(device),
+            lengths=self.lengths.to(device),
+            intensities=None if self.intensities is None else self.intensities.to(device),
         )
 
 

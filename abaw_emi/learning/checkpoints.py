@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ class Checkpoint:
 
     Attributes:
         best: best validation mean Pearson so far; None before the first, and for train+val.
-        best_epoch: the epoch (counted from 1) whose weights lie in the run folder; 0 for none.
+        best_epoch: the epoch (counted from 1) whose weights lie in `best_folder`; 0 for none.
         pearson: that epoch's validation r per emotion.
         loss_sum: sum of the losses of this epoch's clips so far.
         loss_clips: how many clips that are.
@@ -41,10 +42,13 @@ class Checkpoint:
 
 
 def write_checkpoint(run: Run, at: Checkpoint, states: Mapping[str, Any]) -> None:
-    """Saves what resuming needs: `at`, and the state dicts of `states`."""
+    """Saves what resuming needs, `at` and the state dicts of `states`, and drops weights no longer best."""
     run.state_folder.mkdir(parents=True, exist_ok=True)
     with atomic_save(str(run.state_folder / _STATE_FILE), text_mode=False, overwrite_part=True) as file:
         torch.save({"at": asdict(at), **states}, file)
+    for folder in run.state_folder.glob("best-*"):
+        if folder != best_folder(run, at.best_epoch):
+            shutil.rmtree(folder)
 
 
 def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any]] | None:
@@ -64,11 +68,22 @@ def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any]] | None:
         raise RunError(Problem(str(path), found, next_step="train anew with --overwrite")) from error
 
 
-def save_model(model: EmiModel, run: Run) -> None:
-    """Writes `config.json` and `model.safetensors` into the run folder."""
+def save_model(model: EmiModel, folder: Path) -> None:
+    """Writes `config.json` and `model.safetensors` into `folder`, the second one last."""
     transformers_logging.disable_progress_bar()
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".model-") as folder:
-        model.save_pretrained(folder)
-        for path in sorted(Path(folder).iterdir()):
-            path.replace(run.folder / path.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as staging:
+        model.save_pretrained(staging)
+        for path in sorted(Path(staging).iterdir()):
+            path.replace(folder / path.name)
+
+
+def best_folder(run: Run, epoch: int) -> Path:
+    """Where the weights of an epoch wait, beside the checkpoint that names it, until the run is done."""
+    return run.state_folder / f"best-{epoch}"
+
+
+def install_best(run: Run, epoch: int) -> None:
+    """Moves the weights of the best epoch into the run folder; nothing to do if that was done before."""
+    for path in sorted(best_folder(run, epoch).glob("*")):
+        path.replace(run.folder / path.name)

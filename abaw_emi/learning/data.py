@@ -10,8 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, SAMPLE_RATE, Split
+from abaw_emi.challenge.ids import pack_ids
 from abaw_emi.challenge.provenance import sha256
-from abaw_emi.challenge.tables import format_predictions, pack_ids
+from abaw_emi.challenge.tables import format_predictions
 from abaw_emi.corpus.clips import Clip, Clips, Fallback, OnBadClip, read_clips
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import CorpusError, Problem

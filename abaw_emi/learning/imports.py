@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import abaw_emi
 from abaw_emi.errors import Problem, RunError
 from abaw_emi.learning.checkpoints import save_model
 from abaw_emi.learning.prediction import hash_file
 from abaw_emi.learning.runs import Run
 from abaw_emi.learning.weights import find_backbone, import_released
 from abaw_emi.presets import find_preset
+from abaw_emi.version import VERSION
 
 
 def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
@@ -32,14 +32,14 @@ def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
     staging = Run(out.with_name(f".{out.name}.partial"))
     shutil.rmtree(staging.folder, ignore_errors=True)
     try:
-        save_model(model, staging)
+        save_model(model, staging.folder)
         config = find_preset("released")
         staging.write_config(
             replace(config, model=replace(config.model, backbone=backbone_name, revision=revision))
         )
         staging.write_provenance(
             {
-                "version": abaw_emi.__version__,
+                "version": VERSION,
                 "preset": "released",
                 "imported_from": {"file": file.name, "sha256": hash_file(file)},
                 "trained_on": None,

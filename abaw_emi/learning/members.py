@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from abaw_emi.challenge.ensembling import Member
 from abaw_emi.challenge.facts import Split
+from abaw_emi.challenge.ids import pack_ids, unpack_ids
 from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip, OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
@@ -62,7 +63,9 @@ def predict_runs(
             read = read_split_clips(data, ids, seconds, on_bad, reporter)
             clips[seconds] = read.clips
             skipped.update(read.skipped)
-            read_from_video |= pack_fallbacks(read)
+            for cause, ids in pack_fallbacks(read).items():
+                both = unpack_ids(read_from_video.get(cause, [])) | unpack_ids(ids)
+                read_from_video[cause] = pack_ids(both)
         if not clips[seconds]:
             raise CorpusError(Problem(f"{data.root}, {split}", "no clip can be read"))
         arithmetic = choose_precision(precision, "auto", chosen)
@@ -79,7 +82,8 @@ def predict_runs(
                 name=str(run.folder),
                 table=table,
                 record=describe_run(run, arithmetic, chosen),
-                trained_on=run.trained_on,
+                trained_on=run.trained_on or frozenset(),
+                trained_on_complete=run.trained_on is not None,
             )
         )
     return Members(members=members, skipped=tuple(sorted(skipped)), read_from_video=read_from_video)

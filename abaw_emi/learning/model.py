@@ -47,7 +47,6 @@ class EmiConfig(PreTrainedConfig):
         regression_head: bool = True,
         lstm_layers: int = 2,
         lstm_dropout: float = 0.0,
-        head_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         self.encoder = encoder
@@ -59,7 +58,6 @@ class EmiConfig(PreTrainedConfig):
         self.regression_head = regression_head
         self.lstm_layers = lstm_layers
         self.lstm_dropout = lstm_dropout
-        self.head_dropout = head_dropout
         super().__init__(**kwargs)
 
     @classmethod
@@ -123,7 +121,6 @@ class EmiModel(PreTrainedModel):
         clip_width = width * (config.global_vector + config.lstm)
         if config.regression_head:
             self.dense = nn.Linear(clip_width, clip_width)
-        self.head_dropout = nn.Dropout(config.head_dropout)
         self.projection = nn.Linear(clip_width, len(EMOTIONS))
         self.post_init()  # type: ignore[no-untyped-call]
         if config.freeze_encoder:
@@ -151,13 +148,16 @@ class EmiModel(PreTrainedModel):
             total = frames.masked_fill(~real[..., None], 0).sum(dim=1)
             parts.append(total / frame_lengths[:, None])
         if self.config.lstm:
-            states, _ = self.lstm(frames)
+            # In the weights' own precision: rounding adds up over hundreds of steps, and cuDNN's
+            # recurrent layers know fp16 alone under autocast.
+            with torch.autocast(frames.device.type, enabled=False):
+                states, _ = self.lstm(frames.to(self.lstm.weight_ih_l0.dtype))
             # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
             parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
         clip = torch.cat(parts, dim=-1)  # (B, 2D)
         if self.config.regression_head:
-            clip = torch.tanh(self.dense(self.head_dropout(clip)))
-        intensities: Tensor = self.projection(self.head_dropout(clip))
+            clip = torch.tanh(self.dense(clip))
+        intensities: Tensor = self.projection(clip)
         return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
 
     def train(self, mode: bool = True) -> Self:

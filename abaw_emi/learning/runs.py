@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw_emi.challenge.tables import unpack_ids, write_bytes
+from abaw_emi.challenge.ids import unpack_ids
 from abaw_emi.config import RunConfig, format_config, read_config
 from abaw_emi.errors import Problem, RunError
+from abaw_emi.files import write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +115,7 @@ class Run:
         shutil.rmtree(self.state_folder, ignore_errors=True)
 
     def remove(self) -> None:
-        """Removes the run folder with everything in it.
-
-        Raises:
-            RunError: the folder holds no `run.toml`, so it may not be a run at all.
-        """
-        if self.folder.exists() and not self.config_file.is_file():
-            found = "there, but not a run folder (no run.toml); it is left alone"
-            raise RunError(Problem(str(self.folder), found, next_step="move it away, or use another --out"))
+        """Removes the run folder with everything in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

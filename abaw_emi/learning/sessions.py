@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-import abaw_emi
 from abaw_emi.challenge.provenance import Provenance, write_with_provenance
-from abaw_emi.challenge.tables import pack_ids
 from abaw_emi.config import Precision, RunConfig
 from abaw_emi.corpus.clips import OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.errors import Problem, RunError
+from abaw_emi.errors import Problem, RunError, gather
+from abaw_emi.files import check_writable
 from abaw_emi.learning.batches import make_batch
+from abaw_emi.learning.checkpoints import install_best
 from abaw_emi.learning.data import TrainingData, read_training_data
-from abaw_emi.learning.devices import choose_device, choose_precision, describe_hardware
+from abaw_emi.learning.devices import choose_device, choose_precision
 from abaw_emi.learning.logmel import LogMelEncoder
 from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.origin import compare_origin, describe_origin
 from abaw_emi.learning.prediction import describe_run, hash_file, load_model, predict
 from abaw_emi.learning.runs import Run, name_run
 from abaw_emi.learning.training import Result, Training
@@ -45,6 +44,7 @@ class Plan:
         seeds: one run each.
         out: the folder of run folders.
         train_plus_val: whether valid is trained on too.
+        epochs_from: the run whose best epoch the number of epochs was taken from, for the record.
     """
 
     config: RunConfig
@@ -52,71 +52,67 @@ class Plan:
     seeds: Sequence[int]
     out: Path
     train_plus_val: bool = False
+    epochs_from: str = ""
     if_there: IfThere = "refuse"
     on_bad_clip: OnBadClip = "error"
     device: str = "auto"
     precision: Precision = "auto"
 
-    def run(self, seed: int) -> Run:
-        """The run folder of a seed."""
+    def run_of(self, seed: int) -> Run:
+        """The run of a seed."""
         name = name_run(self.preset, train_plus_val=self.train_plus_val, seed=seed)
         return Run(self.out / name)
+
+    def config_of(self, seed: int) -> RunConfig:
+        """The config of a seed's run."""
+        return replace(self.config, training=replace(self.config.training, seed=seed))
 
 
 def train(plan: Plan, data: DataFolder, reporter: Reporter) -> list[Run]:
     """Trains one run for each seed and returns their folders; a finished run is left as it is on resume.
 
     Raises:
-        EmiError: whatever stands in the way, before anything is written.
+        EmiError: whatever stands in the way; before a run that is there is touched.
     """
     _check_folders(plan)
     device = choose_device(plan.device)
     precision = choose_precision(plan.precision, plan.config.training.precision, device)
-    open_runs = [seed for seed in plan.seeds if not plan.run(seed).finished or plan.if_there == "overwrite"]
-    for seed in plan.seeds:
-        if seed not in open_runs:
-            reporter.say(f"{plan.run(seed).folder} is finished already")
-    if not open_runs:
-        return [plan.run(seed) for seed in plan.seeds]
+    runs = {seed: plan.run_of(seed) for seed in plan.seeds}
+    to_do = {seed: run for seed, run in runs.items() if plan.if_there == "overwrite" or not run.finished}
+    for run in runs.values():
+        if run not in to_do.values():
+            reporter.say(f"{run.folder} is finished already")
+    if not to_do:
+        return list(runs.values())
     backbone = _find_backbone(plan.config)
     training_data = _read_data(plan, data, reporter)
     if plan.train_plus_val:
         reporter.say("training on train and valid: no validation remains, and the last weights are kept")
-    for seed in open_runs:
-        run = plan.run(seed)
-        if plan.if_there == "overwrite":
-            run.remove()
-        config = replace(plan.config, training=replace(plan.config.training, seed=seed))
+    for seed, run in to_do.items():
         reporter.say(f"{run.folder} on {device} in {precision}")
-        record = _record(plan, seed, backbone, training_data, device, precision)
-        _train_run(run, config, backbone, training_data, record, device, precision, reporter)
-    return [plan.run(seed) for seed in plan.seeds]
+        _train_run(plan, seed, run, backbone, training_data, device, precision, reporter)
+    return list(runs.values())
 
 
 def try_out(plan: Plan, data: DataFolder, limit: int, reporter: Reporter) -> dict[str, float]:
     """Trains one epoch on `limit` clips, keeps nothing, and returns what a full run would take.
 
     Returns:
-        Seconds: "epoch" of training and "validation" on the full splits, "run" for all epochs.
+        Seconds: "epoch" of training and "validation" on the full splits, "run" for all epochs and seeds.
     """
     device = choose_device(plan.device)
     precision = choose_precision(plan.precision, plan.config.training.precision, device)
     backbone = _find_backbone(plan.config)
-    training_data = _read_data(plan, data, reporter, limit)
-    config = replace(plan.config, training=replace(plan.config.training, epochs=1, seed=plan.seeds[0]))
+    few = _read_data(plan, data, reporter, limit)
+    smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "smoke")
-        record = _record(plan, plan.seeds[0], backbone, training_data, device, precision)
-        result = _train_run(run, config, backbone, training_data, record, device, precision, reporter)
-        start = time.monotonic()
-        if training_data.valid:
-            predict(load_model(run, device), training_data.valid, device=device, precision=precision)
-        validation = time.monotonic() - start if training_data.valid else 0.0
+        result = _train_run(smoke, plan.seeds[0], run, backbone, few, device, precision, reporter)
     full_train, full_valid = len(data.ids("train")), len(data.ids("valid"))
     if plan.train_plus_val:
         full_train, full_valid = full_train + full_valid, 0
-    epoch = (result.seconds - validation) * full_train / len(training_data.train)
-    validation *= full_valid / max(1, len(training_data.valid))
+    epoch = result.training_seconds * full_train / len(few.train)
+    validation = result.validation_seconds * full_valid / max(1, len(few.valid))
     return {
         "epoch": epoch,
         "validation": validation,
@@ -125,32 +121,48 @@ def try_out(plan: Plan, data: DataFolder, limit: int, reporter: Reporter) -> dic
 
 
 def _train_run(
+    plan: Plan,
+    seed: int,
     run: Run,
-    config: RunConfig,
     backbone: Backbone | None,
     data: TrainingData,
-    record: dict[str, Any],
     device: torch.device,
     precision: Precision,
     reporter: Reporter,
 ) -> Result:
-    torch.manual_seed(config.training.seed)
+    config = plan.config_of(seed)
+    torch.manual_seed(seed)
     model = EmiModel(EmiConfig.from_parts(config.model, backbone.config if backbone else None))
     if backbone is not None:
         reporter.warn(load_backbone(model, backbone))
-    if isinstance(model.encoder, LogMelEncoder):
-        alone = (make_batch([clip]) for clip in data.train)
-        model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
     training = Training(
         model, config.training, data, run, device=device, precision=precision, reporter=reporter
     )
+    origin = describe_origin(data, backbone, config.model.revision, device, precision)
+    record = {
+        "preset": plan.preset,
+        "seed": seed,
+        "train_plus_val": plan.train_plus_val,
+        "epochs_from": plan.epochs_from,
+        **origin,
+    }
+    if plan.if_there == "overwrite":
+        run.remove()
+    elif before := run.read_provenance():
+        if problems := compare_origin(run, before, origin):
+            raise RunError(problems)
+        record = before
     if training.resume():
         reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
     else:
+        if isinstance(model.encoder, LogMelEncoder):
+            alone = (make_batch([clip]).to(device) for clip in data.train)
+            model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
         run.metrics_file.unlink(missing_ok=True)  # of an attempt that saved nothing
         run.write_config(config)
         run.write_provenance(record)
-    result = training.run()
+    result = training.train()
+    install_best(run, result.best_epoch)
     at = training.at
     record |= {
         "epochs": result.epochs,
@@ -165,7 +177,8 @@ def _train_run(
             command="abaw-emi train",
             split="valid",
             members=[describe_run(run, precision, device)],
-            trained_on=run.trained_on,
+            trained_on=run.trained_on or frozenset(),
+            trained_on_complete=True,
             skipped=data.skipped,
             read_from_video=data.read_from_video,
         )
@@ -176,33 +189,37 @@ def _train_run(
 
 
 def _check_folders(plan: Plan) -> None:
-    problems = []
-    for seed in plan.seeds:
-        run = plan.run(seed)
-        if not run.folder.exists():
+    problems: list[Problem] = []
+    for run in map(plan.run_of, plan.seeds):
+        with gather(problems):
+            check_writable(run.config_file)
+        if problems or not run.folder.exists():
             continue
         if plan.if_there == "refuse":
             step = "go on with --resume, or start anew with --overwrite"
             problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
+        elif not run.config_file.is_file() and any(run.folder.iterdir()):
+            found = "there, but not a run folder (no run.toml); it is left alone"
+            problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --out"))
         elif plan.if_there == "resume" and run.config_file.is_file():
-            config = replace(plan.config, training=replace(plan.config.training, seed=seed))
-            if run.read_config() != config:
-                problems.append(_changed(run, config))
+            problems += _compare_config(run, plan)
     if problems:
         raise RunError(problems)
 
 
-def _changed(run: Run, config: RunConfig) -> Problem:
-    before, now = asdict(run.read_config()), asdict(config)
+def _compare_config(run: Run, plan: Plan) -> list[Problem]:
+    before = run.read_config()
+    now = asdict(plan.config_of(before.training.seed))
     changed = [
-        f"{table}.{key} is {now[table][key]!r}, was {before[table][key]!r}"
-        for table in now
-        for key in now[table]
-        if now[table][key] != before[table][key]
+        f"{table}.{key} is {now[table][key]!r}, was {value!r}"
+        for table, values in asdict(before).items()
+        for key, value in values.items()
+        if now[table][key] != value
     ]
-    return Problem(
-        str(run.folder), "; ".join(changed), "the config it was started with", "use --overwrite to start anew"
-    )
+    if not changed:
+        return []
+    step = "use --overwrite to start anew"
+    return [Problem(str(run.folder), "; ".join(changed), "the config it was started with", step)]
 
 
 def _find_backbone(config: RunConfig) -> Backbone | None:
@@ -220,45 +237,3 @@ def _read_data(plan: Plan, data: DataFolder, reporter: Reporter, limit: int | No
         reporter=reporter,
         limit=limit,
     )
-
-
-def _record(
-    plan: Plan,
-    seed: int,
-    backbone: Backbone | None,
-    data: TrainingData,
-    device: torch.device,
-    precision: Precision,
-) -> dict[str, Any]:
-    return {
-        "version": abaw_emi.__version__,
-        "git_commit": _git_commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "preset": plan.preset,
-        "seed": seed,
-        "train_plus_val": plan.train_plus_val,
-        "trained_on": pack_ids(clip.filename for clip in data.train),
-        "skipped": list(data.skipped),
-        "read_from_video": dict(data.read_from_video),
-        "data": {"fingerprint": data.fingerprint(), "train": len(data.train), "valid": len(data.valid)},
-        "backbone": None
-        if backbone is None
-        else {"name": backbone.name, "revision": plan.config.model.revision, "commit": backbone.commit},
-        "precision": precision,
-        "hardware": describe_hardware(device),
-        "finished": None,
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this package runs from; None for an installed wheel."""
-    try:
-        output = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return output.stdout.strip()

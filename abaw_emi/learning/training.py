@@ -1,22 +1,20 @@
 """The training loop of one run: steps, validation, early stopping, whole checkpoints.
 
 PAPER, section 4 and CODE (see `challenge.facts`): AdamW, cosine after a linear warm-up counted in steps,
-mean squared error over the batch. Every step seeds its own randomness with (seed, epoch, step), so a run
-that was stopped goes on as if it had not been.
+mean squared error over the batch. Every step seeds its own randomness with (seed, epoch, step), so on a
+CPU a run that was stopped goes on as if it had not been.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
-from boltons.fileutils import atomic_save
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
@@ -24,11 +22,18 @@ from abaw_emi.challenge.facts import FILENAME
 from abaw_emi.challenge.scoring import Score, score
 from abaw_emi.config import Precision, TrainingConfig
 from abaw_emi.errors import Problem, TrainingError
-from abaw_emi.interruption import Interrupted, deferred_signals
+from abaw_emi.interruption import Interrupted, StopRequest, deferred_signals
 from abaw_emi.learning.batches import Batch, make_batch, plan_epoch
-from abaw_emi.learning.checkpoints import Checkpoint, read_checkpoint, save_model, write_checkpoint
+from abaw_emi.learning.checkpoints import (
+    Checkpoint,
+    best_folder,
+    read_checkpoint,
+    save_model,
+    write_checkpoint,
+)
 from abaw_emi.learning.data import TrainingData
 from abaw_emi.learning.devices import autocast
+from abaw_emi.learning.metrics import append_metrics, cut_metrics
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.prediction import predict
 from abaw_emi.learning.runs import Run
@@ -42,15 +47,25 @@ _FP16_SCALE = 2.0**10  # CODE: the loss scaler's first scale
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How a run ended: its weights are those of `best_epoch` (counted from 1)."""
+    """How a run ended, and what this process spent on it; its weights are those of `best_epoch` (from 1)."""
 
     epochs: int
     best_epoch: int
-    seconds: float
+    training_seconds: float
+    validation_seconds: float
+
+
+@dataclass(slots=True)
+class _Times:
+    """Seconds spent, and the clips trained on in them."""
+
+    training: float = 0.0
+    validation: float = 0.0
+    clips: int = 0
 
 
 class Training:
-    """One run's model, optimiser and position; `run` goes on from wherever that is."""
+    """One run's model, optimiser and position; `train` goes on from wherever that is."""
 
     def __init__(
         self,
@@ -67,7 +82,7 @@ class Training:
         self.model.to(device)  # type: ignore[arg-type] # transformers wraps torch's signature wrongly
         self.config = config
         self.data = data
-        self.run_folder = run
+        self.run = run
         self.device = device
         self.precision = precision
         self.reporter = reporter
@@ -87,7 +102,7 @@ class Training:
 
     def resume(self) -> bool:
         """Goes to the last whole checkpoint of the run; False where nothing was saved yet."""
-        saved = read_checkpoint(self.run_folder)
+        saved = read_checkpoint(self.run)
         if saved is None:
             return False
         self.at, states = saved
@@ -95,39 +110,48 @@ class Training:
         self.optimizer.load_state_dict(states["optimizer"])
         self.schedule.load_state_dict(states["schedule"])
         self.scaler.load_state_dict(states["scaler"])
-        self._cut_metrics()
+        cut_metrics(self.run.metrics_file, self.at.epoch, self.at.step)
         return True
 
-    def run(self) -> Result:
+    def train(self) -> Result:
         """Trains to the last epoch, or until validation no longer gets better.
 
         Raises:
             TrainingError: the loss is not a number; the clips are named.
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
-        start = time.monotonic()
+        total = _Times()
         with deferred_signals() as stop:
             while self.at.epoch < self.config.epochs and not self._out_of_patience():
-                loss, seconds = self._train_epoch(stop)
-                valid = self._validate()
+                took = _Times()
+                loss = self._train_epoch(stop, took)
+                valid = self._validate(took)
                 self.at.epoch += 1
                 self.at.step = 0
                 if self._is_to_be_kept(valid):
                     self.at.best_epoch = self.at.epoch
                     if valid is not None:
                         self.at.best, self.at.pearson = valid.mean_pearson, valid.pearson
-                    save_model(self.model, self.run_folder)
-                self._report_epoch(loss, valid, seconds)
+                    save_model(self.model, best_folder(self.run, self.at.best_epoch))
+                self._report_epoch(loss, valid, took)
                 self._save()
-        return Result(epochs=self.at.epoch, best_epoch=self.at.best_epoch, seconds=time.monotonic() - start)
+                total.training += took.training
+                total.validation += took.validation
+                if stop:
+                    raise Interrupted(stop.signum, f"saved after epoch {self.at.epoch}")
+        return Result(
+            epochs=self.at.epoch,
+            best_epoch=self.at.best_epoch,
+            training_seconds=total.training,
+            validation_seconds=total.validation,
+        )
 
-    def _train_epoch(self, stop: Any) -> tuple[float, float]:
-        """Trains what is left of the epoch; returns its mean loss and the seconds it took."""
+    def _train_epoch(self, stop: StopRequest, took: _Times) -> float:
+        """Trains what is left of the epoch, notes what it took, and returns the epoch's mean loss."""
         self.model.train()
         plan = self._plan(self.at.epoch)
         label = f"epoch {self.at.epoch + 1}/{self.config.epochs}"
         start = time.monotonic()
-        clips = 0
         with self.reporter.bar(label, len(plan), "steps", done=self.at.step) as bar:
             for groups in plan[self.at.step :]:
                 if stop:
@@ -138,20 +162,26 @@ class Training:
                 batches = [make_batch([self.data.train[i] for i in g], self.intensities) for g in groups]
                 loss = self._step(batches)
                 size = sum(len(batch.filenames) for batch in batches)
-                clips += size
+                took.clips += size
                 self.at.loss_sum += loss * size
                 self.at.loss_clips += size
                 self.at.step += 1
-                rate = clips / (time.monotonic() - start)
+                took.training = time.monotonic() - start
+                rate = took.clips / took.training
                 learning_rate = self.schedule.get_last_lr()[0]
                 bar.advance(note=f"loss {loss:.4f}  lr {learning_rate:.1e}  {rate:,.0f} clips/s")
                 if self.at.step % LOG_EVERY == 0:
-                    self._log(
-                        step=self.at.step, loss=loss, learning_rate=learning_rate, clips_per_second=rate
+                    append_metrics(
+                        self.run.metrics_file,
+                        epoch=self.at.epoch + 1,
+                        step=self.at.step,
+                        loss=loss,
+                        learning_rate=learning_rate,
+                        clips_per_second=rate,
                     )
         mean = self.at.loss_sum / self.at.loss_clips
         self.at.loss_sum, self.at.loss_clips = 0.0, 0
-        return mean, time.monotonic() - start
+        return mean
 
     def _step(self, batches: Sequence[Batch]) -> float:
         """One optimiser step on the groups of one batch; returns the batch's loss."""
@@ -190,9 +220,10 @@ class Training:
         self.schedule.step()
         return float(np.mean(per_clip))
 
-    def _validate(self) -> Score | None:
+    def _validate(self, took: _Times) -> Score | None:
         if not self.data.valid:
             return None
+        start = time.monotonic()
         table = predict(
             self.model,
             self.data.valid,
@@ -201,6 +232,7 @@ class Training:
             reporter=self.reporter,
             description="validating",
         )
+        took.validation = time.monotonic() - start
         truth = self.data.labels.join(table.select(FILENAME), on=FILENAME, how="semi", maintain_order="left")
         return score(truth, table, resamples=0)
 
@@ -231,7 +263,7 @@ class Training:
 
     def _save(self) -> None:
         write_checkpoint(
-            self.run_folder,
+            self.run,
             self.at,
             {
                 "model": self.model.state_dict(),
@@ -241,9 +273,9 @@ class Training:
             },
         )
 
-    def _report_epoch(self, loss: float, valid: Score | None, seconds: float) -> None:
-        rate = len(self.data.train) / seconds if seconds else 0.0
+    def _report_epoch(self, loss: float, valid: Score | None, took: _Times) -> None:
         learning_rate = self.schedule.get_last_lr()[0]
+        rate = took.clips / took.training
         line: dict[str, Any] = {"train_loss": loss, "learning_rate": learning_rate, "clips_per_second": rate}
         text = f"epoch {self.at.epoch}/{self.config.epochs}: loss {loss:.4f}"
         if valid is not None:
@@ -252,25 +284,7 @@ class Training:
             text += " (best)" if self.at.best_epoch == self.at.epoch else f" (best {self.at.best:.4f})"
             if valid.undefined:
                 text += f", undefined for {', '.join(valid.undefined)}"
-        self._log(**line)
+        append_metrics(self.run.metrics_file, epoch=self.at.epoch, **line)
+        seconds = took.training * len(self.data.train) / took.clips + took.validation
         left = timedelta(seconds=round((self.config.epochs - self.at.epoch) * seconds))
-        self.reporter.say(f"{text}, {rate:,.0f} clips/s, at most {left} left")
-
-    def _log(self, **values: Any) -> None:
-        epoch = self.at.epoch + ("step" in values)  # counted from 1; inside an epoch it is not yet counted
-        with self.run_folder.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **values}) + "\n")
-
-    def _cut_metrics(self) -> None:
-        """Drops the lines that were written after the checkpoint: they will be written again."""
-        kept = []
-        for text in self.run_folder.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                line: Mapping[str, Any] = json.loads(text)
-            except ValueError:  # cut off by whatever ended the process
-                continue
-            position = (line["epoch"], line["step"]) if "step" in line else (line["epoch"] + 1, 0)
-            if position <= (self.at.epoch + 1, self.at.step):
-                kept.append(text + "\n")
-        with atomic_save(str(self.run_folder.metrics_file), text_mode=True, overwrite_part=True) as file:
-            file.writelines(kept)
+        self.reporter.say(f"{text}, {rate:,.0f} clips/s, about {left} left")

@@ -7,6 +7,7 @@ the released code's state dict (CODE, abaw/model.py; see `challenge.facts`).
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,10 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(Problem(str(path), "no such file")) from None
+    except pickle.UnpicklingError as error:
+        # torch's own words end in advice to load it unsafely.
+        found = "holds something other than plain weights, or is damaged; it is not loaded"
+        raise WeightsError(Problem(str(path), found, "a state dict of tensors")) from error
     except Exception as error:  # torch's readers raise many kinds on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(Problem(str(path), f"not readable as plain torch weights: {reason}")) from error

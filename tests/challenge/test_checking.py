@@ -164,8 +164,8 @@ def test_a_csv_of_the_test_clips_is_sound() -> None:
 def test_ids_are_compared_with_those_of_the_test_clips() -> None:
     problems = check_csv(CSV, "p.csv", ["00002", "00003", "00004", "00005"]).problems
     assert [str(problem) for problem in problems] == [
+        "p.csv, line 2, Filename: 00001 is not a test id",
         "p.csv: 2 ids missing, against the test ids: 00004, 00005",
-        "p.csv: 1 id too many, against the test ids: 00001",
     ]
 
 

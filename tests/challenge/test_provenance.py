@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from abaw_emi.challenge.provenance import (
     Provenance,
-    merge_trained_on,
     provenance_path,
     read_provenance,
     write_with_provenance,
@@ -51,18 +50,19 @@ def test_a_record_reads_back_as_written(path: Path) -> None:
     assert record == replace(RECORD, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@given(names=st.none() | st.frozensets(st.integers(0, 99_999).map(lambda number: f"{number:05}")))
+@given(names=st.frozensets(st.integers(0, 99_999).map(lambda number: f"{number:05}")), complete=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_ids_trained_on_survive_the_way_through_the_file(
-    tmp_path_factory: pytest.TempPathFactory, names: frozenset[str] | None
+    tmp_path_factory: pytest.TempPathFactory, names: frozenset[str], complete: bool
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "x.csv"
     table = to_table({"00001": [0.5] * 6})
-    write_with_provenance(table, path, Provenance(command="test", trained_on=names))
+    written = Provenance(command="test", trained_on=names, trained_on_complete=complete)
+    write_with_provenance(table, path, written)
     record, problems = read_provenance(path)
     assert problems == []
     assert record is not None
-    assert record.trained_on == names
+    assert (record.trained_on, record.trained_on_complete) == (names, complete)
 
 
 def test_no_record_is_no_problem(path: Path) -> None:
@@ -124,10 +124,3 @@ def test_a_damaged_record_is_a_problem_or_read_but_never_an_exception(
     provenance_path(path).write_bytes(sound[:start] + data.draw(st.binary(max_size=5)) + sound[stop:])
     record, problems = read_provenance(path)
     assert (record is None) == bool(problems)
-
-
-def test_merged_ids_are_all_of_them_and_unknown_as_soon_as_one_is_unknown() -> None:
-    a, b = frozenset({"00001"}), frozenset({"00001", "00002"})
-    assert merge_trained_on([a, b]) == frozenset({"00001", "00002"})
-    assert merge_trained_on([a, None, b]) is None
-    assert merge_trained_on([frozenset()]) == frozenset()

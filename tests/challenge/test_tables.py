@@ -13,20 +13,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from abaw_emi.challenge.checking import check_csv
+from abaw_emi.challenge.ids import pack_ids, parse_id, unpack_ids
 from abaw_emi.challenge.tables import (
     Kind,
     format_predictions,
     inspect_table,
-    pack_ids,
-    parse_id,
     read_ids,
     read_labels,
     read_predictions,
-    unpack_ids,
-    write_bytes,
     write_predictions,
 )
 from abaw_emi.errors import Problem, TableError
+from abaw_emi.files import write_bytes
 from tests.challenge.csvs import COLUMNS, EMOTIONS, HEADER, MUTATIONS, Grid, grids, ids, to_csv
 from tests.challenge.regenerate import golden_files, messages_of
 

@@ -49,9 +49,10 @@ def test_the_ensemble_is_the_mean_and_its_record_names_its_members(
     record = json.loads((folder / "predictions" / "ensemble-test.provenance.json").read_text())
     assert record["sha256"] == hashlib.sha256((folder / result["path"]).read_bytes()).hexdigest()
     assert record["members"] == [
-        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in members
+        {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "provenance": None}
+        for path in members
     ]
-    assert record["trained_on"] is None
+    assert (record["trained_on"], record["trained_on_complete"]) == ([], False)
 
 
 def test_what_the_members_were_trained_on_travels_on(shell: Shell, folder: Path, members: list[Path]) -> None:
@@ -62,15 +63,19 @@ def test_what_the_members_were_trained_on_travels_on(shell: Shell, folder: Path,
             "version": "0",
             "split": "test",
             "trained_on": ranges,
+            "trained_on_complete": True,
             "skipped": [],
             "read_from_video": {},
             "members": [],
         }
         path.with_suffix(".provenance.json").write_text(json.dumps(record))
     assert problems(shell("ensemble", "--preds", "a.csv", "b.csv", "--out", "ab.csv"), 0) == []
-    assert json.loads((folder / "ab.provenance.json").read_text())["trained_on"] == ["00000-00006"]
+    record = json.loads((folder / "ab.provenance.json").read_text())
+    assert (record["trained_on"], record["trained_on_complete"]) == (["00000-00006"], True)
     assert problems(shell("ensemble", "--preds", "a.csv", "c.csv", "--out", "ac.csv"), 0) == []
-    assert json.loads((folder / "ac.provenance.json").read_text())["trained_on"] is None
+    record = json.loads((folder / "ac.provenance.json").read_text())
+    # A member that does not tell takes nothing away from what another one tells.
+    assert (record["trained_on"], record["trained_on_complete"]) == (["00000-00004"], False)
 
 
 @pytest.mark.usefixtures("members")

@@ -37,6 +37,7 @@ def write_record(preds: Path, trained_on: list[str]) -> None:
         "version": "0",
         "split": "valid",
         "trained_on": trained_on,
+        "trained_on_complete": True,
         "skipped": [],
         "read_from_video": {},
         "members": [],
@@ -146,8 +147,8 @@ def test_json_holds_the_problems_also_where_there_is_no_score(shell: Shell) -> N
 def test_ids_that_do_not_match_are_named(shell: Shell, folder: Path) -> None:
     write_csv(folder / "preds.csv", values([*VALID[2:], "00099"], 3))
     assert problems(shell("score", "preds.csv", "data/valid_split.csv"), 1) == [
-        "predictions: 2 ids missing, against labels: 00005, 00006",
-        "predictions: 1 id too many, against labels: 00099",
+        "preds.csv: 2 ids missing, against data/valid_split.csv: 00005, 00006",
+        "preds.csv: 1 id too many, against data/valid_split.csv: 00099",
     ]
 
 

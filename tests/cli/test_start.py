@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from abaw_emi.challenge import scoring, submission
-from abaw_emi.cli import evidence, learn
+from abaw_emi.cli import evidence, predictions, train
 from abaw_emi.config import RunConfig
 from abaw_emi.presets import PRESETS
 from tests.cli.conftest import Shell, environment, problems
@@ -70,16 +70,16 @@ def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
     assert default(evidence.submit, "no_clip") is not default(submission.write_submission, "clip")
     assert default(evidence.submit, "name") == default(submission.write_submission, "name")
     assert default(evidence.submit, "fill") is default(submission.write_submission, "fill") is None
-    assert default(learn.import_weights, "revision") == RunConfig().model.revision
+    assert default(predictions.import_weights, "revision") == RunConfig().model.revision
 
 
 def test_default_paths_are_those_of_the_contract() -> None:
     assert str(default(evidence.submit, "preds")) == "predictions/ensemble-test.csv"
     assert str(default(evidence.submit, "out")) == "submissions"
-    assert str(default(learn.train, "out")) == "runs"
+    assert str(default(train.train, "out")) == "runs"
     assert str(default(evidence.check, "data")) == "data"
     assert default(evidence.check, "kind") == "submission"
-    assert default(evidence.ensemble, "split") == "test"
+    assert default(predictions.ensemble, "split") == "test"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_submit_json_is_one_object_and_the_manifest_names_the_source(
 @pytest.mark.usefixtures("preds")
 def test_no_clip_refuses_and_leaves_nothing(shell: Shell, folder: Path) -> None:
     lines = problems(shell("submit", "--no-clip"), 1)
-    assert lines[-1] == "predictions, Joy: 2 values lie outside [0, 1]"
+    assert lines[-1] == "predictions/ensemble-test.csv, Joy: 2 values lie outside [0, 1]"
     assert not (folder / "submissions").exists()
 
 
@@ -87,13 +87,16 @@ def test_predictions_that_were_trained_on_test_clips_are_refused(shell: Shell, p
         "version": "0",
         "split": "test",
         "trained_on": ["00000-00021"],
+        "trained_on_complete": True,
         "skipped": [],
         "read_from_video": {},
         "members": [],
     }
     preds.with_suffix(".provenance.json").write_text(json.dumps(record))
-    (line,) = problems(shell("submit"), 1)
-    assert line.endswith("its runs were trained on 2 of the test clips")
+    assert problems(shell("submit"), 1) == [
+        COUNTS,
+        "predictions/ensemble-test.csv: its runs were trained on 2 of the test clips",
+    ]
 
 
 def test_check_of_bad_files_exits_1_and_names_all(shell: Shell, folder: Path) -> None:
@@ -102,8 +105,8 @@ def test_check_of_bad_files_exits_1_and_names_all(shell: Shell, folder: Path) ->
     write_csv(folder / "bad.csv", rows)
     expected = [
         "bad.csv, line 3, Admiration: 1.5 is outside [0, 1]",
+        "bad.csv, line 7, Filename: 00099 is not a test id",
         "bad.csv: 1 id missing, against the test ids: 00020",
-        "bad.csv: 1 id too many, against the test ids: 00099",
     ]
     assert problems(shell("check", "bad.csv"), 1) == [COUNTS, *expected]
     done = shell("check", "bad.csv", "--json")

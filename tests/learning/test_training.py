@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
 import signal
@@ -9,20 +11,26 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from abaw_emi.challenge.provenance import read_provenance
 from abaw_emi.challenge.scoring import score
 from abaw_emi.challenge.tables import read_labels, read_predictions
 from abaw_emi.config import ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.errors import ClipError, RunError, TrainingError
+from abaw_emi.errors import ClipError, RunError, TrainingError, WeightsError
+from abaw_emi.interruption import Interrupted
+from abaw_emi.learning.batches import make_batch
+from abaw_emi.learning.data import read_training_data
 from abaw_emi.learning.members import predict_runs
+from abaw_emi.learning.model import EmiConfig, EmiModel
 from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.learning.sessions import Plan, train, try_out
+from abaw_emi.learning.training import Training
 from abaw_emi.presets import find_preset
 from abaw_emi.progress import Reporter
 from tests.backbones import write_backbone
@@ -222,20 +230,126 @@ def test_a_smoke_run_estimates_the_full_time_and_leaves_nothing(
     assert seconds["epoch"] > 0
 
 
-def test_predictions_do_not_depend_on_the_group_size_of_training_or_on_order(
-    finished: Run, data_root: Path
+def test_a_step_on_groups_is_one_adamw_step_on_the_whole_batch(
+    config: RunConfig, data_root: Path, tmp_path: Path
 ) -> None:
-    from abaw_emi.corpus.clips import read_clips
-    from abaw_emi.learning.devices import choose_device
-    from abaw_emi.learning.prediction import load_model, predict
+    # A ragged batch of 5 in groups of 2, with visible decay and clipping; no randomness in the model.
+    dials = {"learning_rate": 1e-2, "weight_decay": 0.5, "clip_grad_value": 1e-3, "warmup_epochs": 0.0}
+    training_config = replace(config.training, epochs=1, **dials)  # type: ignore[arg-type]
+    data = read_training_data(
+        DataFolder(data_root), train_plus_val=False, max_seconds=12, on_bad="error", reporter=QUIET, limit=5
+    )
+    torch.manual_seed(0)
+    model = EmiModel(EmiConfig(encoder_config={"dropout": 0.0}))
+    weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+    reference = EmiModel(EmiConfig(encoder_config={"dropout": 0.0}))
+    reference.load_state_dict(model.state_dict())
+    (tmp_path / "run").mkdir()
+    training = Training(
+        model,
+        training_config,
+        data,
+        Run(tmp_path / "run"),
+        device=torch.device("cpu"),
+        precision="fp32",
+        reporter=QUIET,
+    )
+    training.train()
 
-    data = DataFolder(data_root)
-    clips = read_clips(data.ids("valid"), data.files).clips
-    model = load_model(finished, choose_device("cpu"))
-    together = predict(model, clips, device=choose_device("cpu"))
-    alone = pl.concat([predict(model, [clip], device=choose_device("cpu")) for clip in reversed(clips)])
-    difference = together.drop("Filename").to_numpy() - alone.sort("Filename").drop("Filename").to_numpy()
-    assert np.abs(difference).max() < 1e-4
+    batch = make_batch(data.train, data.intensities())
+    loss = torch.nn.functional.mse_loss(reference(batch.waveforms, batch.lengths), batch.intensities)
+    loss.backward()
+    for name, weight in reference.named_parameters():
+        assert weight.grad is not None
+        gradient = weight.grad.clamp(-1e-3, 1e-3)
+        # AdamW's first step by its formula: decay, then the bias-corrected moments, g / (|g| + eps).
+        expected = weights[name] * (1 - 1e-2 * 0.5) - 1e-2 * gradient / (gradient.abs() + 1e-8)
+        actual = dict(model.named_parameters())[name]
+        certain = gradient.abs() > 1e-6  # where rounding decides the sign, the step may be either
+        torch.testing.assert_close(actual[certain], expected[certain], rtol=0, atol=1e-4)
+        assert (actual != weights[name]).any()
+
+
+def test_the_learning_rate_warms_up_linearly_and_falls_as_a_cosine(
+    config: RunConfig, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abaw_emi.learning.training.LOG_EVERY", 1)
+    longer = replace(config, training=replace(config.training, epochs=4, warmup_epochs=1.0))
+    (run,) = train(plan_for(longer, tmp_path), DataFolder(data_root), QUIET)
+    lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "step" in line]
+    steps, warm = 4 * 3, 3  # 12 clips in batches of 5
+    expected = [
+        1e-3 * step / warm
+        if step < warm
+        else 1e-3 * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+        for step in range(1, steps + 1)
+    ]
+    assert rates == pytest.approx(expected)
+
+
+def test_resume_refuses_other_data_and_names_what_changed(config: RunConfig, tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data")
+    wild = replace(config, training=replace(config.training, learning_rate=1e30, warmup_epochs=0.0))
+    with pytest.raises(TrainingError):
+        train(plan_for(wild, tmp_path / "runs"), DataFolder(root), QUIET)
+    lines = (root / "train_split.csv").read_text().splitlines()
+    (root / "train_split.csv").write_text("\n".join(lines[:-2]) + "\n")
+    with pytest.raises(RunError) as error:
+        train(plan_for(wild, tmp_path / "runs", if_there="resume"), DataFolder(root), QUIET)
+    assert "data: now {'fingerprint'" in str(error.value)
+    assert "trained_on: now ['00000-00009']; expected ['00000-00011']" in str(error.value)
+
+
+def test_overwrite_keeps_the_run_that_is_there_until_the_new_one_can_start(
+    config: RunConfig, data_root: Path, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "small-seed1")
+    backbone = write_backbone(tmp_path / "backbone")
+    weights = torch.load(backbone / "pytorch_model.bin", weights_only=True)
+    del weights["classifier.out_proj.bias"]
+    torch.save(weights, backbone / "pytorch_model.bin")
+    broken = replace(config, model=replace(config.model, backbone=str(backbone)))
+    with pytest.raises(WeightsError, match="classifier.out_proj.bias".replace(".", r"\.")):
+        train(plan_for(broken, tmp_path, if_there="overwrite"), DataFolder(data_root), QUIET)
+    assert find_run(tmp_path / "small-seed1").weights_file.read_bytes() == finished.weights_file.read_bytes()
+
+
+def test_a_stop_in_the_last_epoch_stops_before_the_next_seed(
+    config: RunConfig, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(config, training=replace(config.training, epochs=1))
+    validate = Training._validate
+
+    def interrupted(training: Training, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(training, *arguments)
+
+    monkeypatch.setattr(Training, "_validate", interrupted)
+    with pytest.raises(Interrupted, match="saved after epoch 1"):
+        train(plan_for(short, tmp_path, seeds=[1, 2]), DataFolder(data_root), QUIET)
+    monkeypatch.undo()
+    assert not (tmp_path / "small-seed2").exists()
+    runs = train(plan_for(short, tmp_path, seeds=[1, 2], if_there="resume"), DataFolder(data_root), QUIET)
+    assert all(run.finished for run in runs)
+
+
+def test_a_member_that_does_not_tell_hides_nothing_that_another_tells(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    (run,) = train(plan_for(config, tmp_path, train_plus_val=True), DataFolder(data_root), QUIET)
+    labels = (data_root / "valid_split.csv").read_text()
+    (tmp_path / "stranger.csv").write_text(labels)
+    combined = shell(
+        *("ensemble", "--ckpts", run.folder, "--preds", "stranger.csv", "--split", "valid"),
+        *("--data", data_root, "--out", "both.csv", "--device", "cpu"),
+        cwd=tmp_path,
+    )
+    assert combined.returncode == 0, combined.stderr
+    scored = shell("score", "both.csv", data_root / "valid_split.csv", "--json", cwd=tmp_path)
+    result = json.loads(scored.stdout)
+    assert result["contaminated"] is True
+    assert any("not all of what" in problem for problem in result["problems"])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -1,4 +1,4 @@
-"""Commands that run the model: train, predict, import-weights."""
+"""The command train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from abaw_emi.cli.options import (
     PrecisionName,
     Quiet,
     SeveralValuesCommand,
-    SplitName,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from abaw_emi.learning.runs import Run
     from abaw_emi.progress import Reporter
 
-_TRAIN_EXAMPLES = """Examples:
+_EXAMPLES = """Examples:
 
   abaw-emi train                                   the paper's recipe, seed 1
 
@@ -40,10 +39,8 @@ _TRAIN_EXAMPLES = """Examples:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this room's commands to `app`."""
-    app.command(cls=SeveralValuesCommand, epilog=_TRAIN_EXAMPLES)(train)
-    app.command(epilog="Example: abaw-emi predict --ckpt runs/paper-seed1 --split valid")(predict)
-    app.command("import-weights")(import_weights)
+    """Adds this room's command to `app`."""
+    app.command(cls=SeveralValuesCommand, epilog=_EXAMPLES)(train)
 
 
 def train(
@@ -119,6 +116,7 @@ def train(
         seeds=list(dict.fromkeys(chosen)),
         out=out,
         train_plus_val=train_plus_val,
+        epochs_from=str(epochs_from or ""),
         if_there="resume" if resume else "overwrite" if overwrite else "refuse",
         on_bad_clip=on_bad_clip.value,
         device=device,
@@ -133,89 +131,6 @@ def train(
         return
     runs = train_runs(plan, DataFolder(data), reporter)
     _print_runs(runs, reporter, as_json=as_json)
-
-
-def predict(
-    ckpt: Annotated[Path, typer.Option("--ckpt", help="A run folder.")],
-    split: Annotated[SplitName, typer.Option("--split", help="The split to predict.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="The CSV to write.", show_default="predictions/<run>-<split>.csv"),
-    ] = None,
-    data: Data = DEFAULT_DATA,
-    on_bad_clip: Bad = OnBadClip.error,
-    device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Write one run's predictions for a split as a CSV."""
-    from abaw_emi.installation import check_installation
-    from abaw_emi.learning.runs import find_run
-
-    run = find_run(ckpt)
-    check_installation()
-
-    from abaw_emi.challenge.ensembling import write_ensemble
-    from abaw_emi.challenge.tables import check_writable
-    from abaw_emi.cli.output import print_json, print_line, texts
-    from abaw_emi.corpus.data_folder import DataFolder
-    from abaw_emi.learning.members import predict_runs
-    from abaw_emi.progress import Reporter
-
-    path = out or Path("predictions") / f"{run.name}-{split}.csv"
-    check_writable(path)
-    reporter = Reporter(quiet=quiet)
-    predicted = predict_runs(
-        [run],
-        DataFolder(data),
-        split.value,
-        on_bad=on_bad_clip.value,
-        device=device,
-        precision=precision.value,
-        reporter=reporter,
-    )
-    table = write_ensemble(
-        predicted.members,
-        path,
-        split=split.value,
-        command="abaw-emi predict",
-        skipped=predicted.skipped,
-        read_from_video=predicted.read_from_video,
-    )
-    if as_json:
-        problems = texts(reporter.warnings)
-        skipped = list(predicted.skipped)
-        print_json({"path": str(path), "rows": len(table), "skipped": skipped, "problems": problems})
-    else:
-        print_line(f"{path}: {len(table):,} clips")
-
-
-def import_weights(
-    file: Annotated[Path, typer.Argument(help="A .pth checkpoint of the paper's released code.")],
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="The backbone it was trained from: a hub id or a folder.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The run folder to make.")],
-    revision: Annotated[str, typer.Option("--revision", help="Of the backbone on the hub.")] = "main",
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Turn a checkpoint of the paper's released code into a run folder."""
-    from abaw_emi.installation import check_installation
-
-    check_installation()
-
-    from abaw_emi.cli.output import print_json, print_line
-    from abaw_emi.learning.imports import import_run
-
-    run = import_run(file, backbone, revision, out)
-    if as_json:
-        print_json({"run": str(run.folder), "problems": []})
-    else:
-        print_line(f"{run.folder}: imported; which clips it was trained on is not known")
 
 
 def _choose_config(

@@ -1,0 +1,68 @@
+"""Where a run comes from: its provenance record, and whether a resumed run still comes from there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from abaw_emi.challenge.ids import pack_ids
+from abaw_emi.config import Precision
+from abaw_emi.errors import Problem
+from abaw_emi.learning.data import TrainingData
+from abaw_emi.learning.devices import describe_hardware
+from abaw_emi.learning.runs import Run
+from abaw_emi.learning.weights import Backbone
+from abaw_emi.version import VERSION
+
+# What a resumed run must share with the run that was started, else its record would not be true.
+_FIXED = ("data", "trained_on", "skipped", "backbone", "precision")
+
+
+def describe_origin(
+    data: TrainingData, backbone: Backbone | None, revision: str, device: torch.device, precision: Precision
+) -> dict[str, Any]:
+    """What is known of a run before it starts, for its provenance record."""
+    return {
+        "version": VERSION,
+        "git_commit": find_git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trained_on": pack_ids(clip.filename for clip in data.train),
+        "skipped": list(data.skipped),
+        "read_from_video": dict(data.read_from_video),
+        "data": {"fingerprint": data.fingerprint(), "train": len(data.train), "valid": len(data.valid)},
+        "backbone": None
+        if backbone is None
+        else {"name": backbone.name, "revision": revision, "commit": backbone.commit},
+        "precision": precision,
+        "hardware": describe_hardware(device),
+        "finished": None,
+    }
+
+
+def compare_origin(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem]:
+    """A problem for everything that is not as it was when the run was started."""
+    step = "put it back as it was, or use --overwrite to start anew"
+    return [
+        Problem(f"{run.folder}, {key}", f"now {now[key]}", f"{before.get(key)}, as it was started", step)
+        for key in _FIXED
+        if before.get(key) != now[key]
+    ]
+
+
+def find_git_commit() -> str | None:
+    """The commit of the checkout that this package runs from; None for an installed package."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        output = subprocess.run(
+            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return output.stdout.strip()
