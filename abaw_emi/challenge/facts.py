@@ -32,10 +32,12 @@ COLUMNS = (FILENAME, *EMOTIONS)
 """Header of the official label files, and of every prediction file."""
 
 ID_WIDTH = 5
-"""Digits of a clip's id: the files are named 00000.mp4 to 17245.mp4."""
+"""Digits of a clip's id: the files are named 00000.mp4 and on (17245 would be the last: inferred from the
+counts, no list of the ids was seen)."""
 
 INTENSITY_RANGE = (0.0, 1.0)
-"""Range of an intensity in the label files, and of a submitted prediction."""
+"""Range of an intensity in the label files, and of a submitted prediction (inferred: every label seen and
+every entrant's file known lie in it; no rule text was seen)."""
 
 OFFICIAL_COUNTS: dict[Split, int] = {"train": 8_072, "valid": 4_588, "test": 4_586}
 """Clips per split (PAPER, section 3)."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal.windows import hann
+from torchaudio.functional import melscale_fbanks
 
 from abaw_emi.challenge import facts
+from abaw_emi.challenge.scoring import mean_pearson
 
 MELS = 64  # as many as the demo's encoder has
 FOLDS = 5
@@ -62,7 +64,7 @@ def fit_ridge(waveforms: Sequence[NDArray[np.float32]], intensities: NDArray[np.
         for guess, ridge in zip(guesses, _ridges(features[inside], intensities[inside]), strict=True):
             standardised = (features[~inside] - ridge.mean) / ridge.scale
             guess[~inside] = standardised @ ridge.weights + ridge.offset
-    best = int(np.argmax([_mean_pearson(intensities, guess) for guess in guesses]))
+    best = int(np.argmax([mean_pearson(intensities, guess) for guess in guesses]))
     return _ridges(features, intensities)[best]
 
 
@@ -93,19 +95,7 @@ def _ridges(features: NDArray[np.float64], intensities: NDArray[np.float64]) -> 
     ]
 
 
-def _mean_pearson(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
-    """Mean over the columns of Pearson's r; a constant column counts as 0."""
-    truth = truth - truth.mean(0)
-    prediction = prediction - prediction.mean(0)
-    spread = np.sqrt((truth**2).sum(0) * (prediction**2).sum(0))
-    return float(np.mean((truth * prediction).sum(0) / np.maximum(spread, 1e-12)))
-
-
 def _mel_filters() -> NDArray[np.float64]:
-    """Triangular filters (K, MELS) from 0 Hz to half the sample rate, evenly spaced in (HTK) mel."""
-    top = 2595 * np.log10(1 + facts.SAMPLE_RATE / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, top, MELS + 2) / 2595) - 1)  # Hz
-    bins = np.linspace(0, facts.SAMPLE_RATE / 2, _FFT // 2 + 1)[:, None]
-    rising = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
-    falling = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling))
+    """Triangular filters (K, MELS) from 0 Hz to half the sample rate: torchaudio's, as in the encoder."""
+    filters = melscale_fbanks(_FFT // 2 + 1, 0.0, facts.SAMPLE_RATE / 2, MELS, facts.SAMPLE_RATE)
+    return np.asarray(filters, dtype=np.float64)

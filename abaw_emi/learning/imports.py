@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from abaw_emi.challenge.provenance import hash_file
 from abaw_emi.errors import Problem, RunError
 from abaw_emi.learning.checkpoints import save_model
-from abaw_emi.learning.prediction import hash_file
 from abaw_emi.learning.runs import Run
 from abaw_emi.learning.weights import find_backbone, import_released
 from abaw_emi.presets import find_preset

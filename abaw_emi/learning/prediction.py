@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
+from abaw_emi.challenge.provenance import hash_file
 from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip
 from abaw_emi.errors import Problem, RunError, TrainingError
@@ -100,9 +99,3 @@ def describe_run(run: Run, precision: Precision, device: torch.device) -> dict[s
         "precision": precision,
         "device": device.type,
     }
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from abaw_emi.challenge.provenance import Provenance, write_with_provenance
+from abaw_emi.challenge.provenance import Provenance, hash_file, write_with_provenance
 from abaw_emi.config import Precision, RunConfig
 from abaw_emi.corpus.clips import OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
@@ -24,7 +24,7 @@ from abaw_emi.learning.devices import choose_device, choose_precision
 from abaw_emi.learning.logmel import LogMelEncoder
 from abaw_emi.learning.model import EmiConfig, EmiModel
 from abaw_emi.learning.origin import compare_origin, describe_origin
-from abaw_emi.learning.prediction import describe_run, hash_file, load_model, predict
+from abaw_emi.learning.prediction import describe_run, load_model, predict
 from abaw_emi.learning.runs import Run, name_run
 from abaw_emi.learning.training import Result, Training
 from abaw_emi.learning.weights import Backbone, find_backbone, load_backbone
