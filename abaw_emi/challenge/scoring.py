@@ -91,7 +91,8 @@ def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
 
 def mean_pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
     """The challenge score: the mean over the columns of `pearson`, an undefined one counted as 0."""
-    return float(np.nan_to_num(pearson(truth, prediction), nan=0.0).mean())
+    r = pearson(truth, prediction)
+    return float(np.where(np.isnan(r), 0.0, r).mean())
 
 
 def score(
