@@ -191,9 +191,9 @@ def _train_run(
 def _check_folders(plan: Plan) -> None:
     problems: list[Problem] = []
     for run in map(plan.run_of, plan.seeds):
-        with gather(problems):
-            check_writable(run.config_file)
-        if problems or not run.folder.exists():
+        if not run.folder.exists():
+            with gather(problems):
+                check_writable(run.config_file)
             continue
         if plan.if_there == "refuse":
             step = "go on with --resume, or start anew with --overwrite"

@@ -404,3 +404,13 @@ def test_kill_at_any_moment_leaves_a_run_that_resumes(data_root: Path, tmp_path:
         process.wait()
     assert shell(*arguments).returncode == 0
     assert find_run(run.folder).read_provenance()["epochs"] == 30
+
+
+def test_every_run_that_is_there_is_named_at_once(
+    config: RunConfig, data_root: Path, finished: Run, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        shutil.copytree(finished.folder, tmp_path / f"small-seed{seed}")
+    with pytest.raises(RunError) as error:
+        train(plan_for(config, tmp_path, seeds=[1, 2]), DataFolder(data_root), QUIET)
+    assert [problem.where[-5:] for problem in error.value.problems] == ["seed1", "seed2"]
