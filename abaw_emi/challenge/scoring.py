@@ -170,13 +170,15 @@ def align(
     return truth.select(EMOTIONS).to_numpy(), rows.select(EMOTIONS).to_numpy()
 
 
-def compare_ids(expected: Collection[str], found: Collection[str], name: str, against: str) -> list[Problem]:
-    """A problem for the ids that `found` lacks, has too many, or has twice."""
+def compare_ids(
+    expected: Collection[str], found: Collection[str], name: str, against: str, *, if_missing: str = ""
+) -> list[Problem]:
+    """A problem for the ids that `found` lacks (with the next step `if_missing`), has too many, or twice."""
     missing = sorted(set(expected) - set(found))
     extra = sorted(set(found) - set(expected))
     problems = []
     if missing:
-        problems.append(Problem(name, _list(missing, f"missing, against {against}")))
+        problems.append(Problem(name, _list(missing, f"missing, against {against}"), next_step=if_missing))
     if extra:
         problems.append(Problem(name, _list(extra, f"too many, against {against}")))
     return problems + _duplicates(pl.DataFrame({FILENAME: list(found)}, schema={FILENAME: pl.String}), name)

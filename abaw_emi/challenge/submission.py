@@ -102,10 +102,8 @@ def write_submission(
         step = f"{count:,} of its values were clipped to [0, 1]" if count else ""
         problems.append(replace(problem, next_step=step))
     table, filled = _fill(table, test_ids, fill)
-    for problem in compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids"):
-        lacks = " missing" in problem.found
-        step = "predict them, or use --fill train-mean, which is recorded" if lacks else ""
-        problems.append(replace(problem, next_step=step))
+    step = "predict them, or use --fill train-mean, which is recorded"
+    problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
     content = format_predictions(table)
     # What a table that was not read from a file may hold besides: no numbers, no ids.
     problems = problems or list(check_csv(content, CSV_NAME, test_ids).problems)

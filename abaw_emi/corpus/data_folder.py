@@ -15,7 +15,7 @@ import polars as pl
 from abaw_emi.challenge.facts import FILENAME, OFFICIAL_COUNTS, Split
 from abaw_emi.challenge.tables import read_ids, read_labels
 from abaw_emi.corpus.layout import ClipFiles, find_clips
-from abaw_emi.errors import CorpusError, Problem, TableError
+from abaw_emi.errors import CorpusError, Problem, TableError, gather
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,8 @@ class DataFolder:
         problems: list[Problem] = []
         for split in splits:
             if split not in self._labels:
-                try:
+                with gather(problems):
                     self._labels[split] = read_labels(self.label_file(split))
-                except TableError as error:
-                    problems += error.problems
         if problems and not self.root.is_dir():
             find_clips(self.root)  # raises, and says how to name the folder
         if problems:
