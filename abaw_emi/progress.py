@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One running bar; `rate` names what is counted, `note` is free text beside it."""
+    """One running bar, with free text beside it (`note`)."""
 
     _progress: Progress
     _task: TaskID
@@ -63,7 +63,7 @@ class Reporter:
             self.console.print(f"warning: {problem}", markup=False)
         if shown is not None and len(problems) > shown:
             more = len(problems) - shown
-            self.console.print(f"warning: and {more:,} more like these, all in the provenance record")
+            self.console.print(f"warning: and {more:,} more like these; --json has all of them")
 
     def fail(self, problems: Sequence[Problem]) -> None:
         """Prints the problems, a line each, quiet or not."""

@@ -67,10 +67,10 @@ def predict(
 
 
 def load_model(run: Run, device: torch.device) -> EmiModel:
-    """The model of a finished run, on `device`, in evaluation mode.
+    """The model of a run whose record names its weights, on `device`, in evaluation mode.
 
     Raises:
-        RunError: its weights are not those that the run finished with, or do not fit.
+        RunError: its weights are not those of its record, or do not fit.
     """
     found = hash_file(run.weights_file)
     expected = run.read_provenance().get("weights_sha256")

@@ -115,8 +115,9 @@ class Run:
         shutil.rmtree(self.state_folder, ignore_errors=True)
 
     def remove(self) -> None:
-        """Removes the run folder with everything in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the run folder, where it exists, with everything in it."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
 
 def find_run(path: Path) -> Run:
