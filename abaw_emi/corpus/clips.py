@@ -47,6 +47,11 @@ class Clip:
     silent: bool = False
     warnings: tuple[Problem, ...] = ()
 
+    @property
+    def samples(self) -> int:
+        """The length T."""
+        return len(self.waveform)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clips:

@@ -54,7 +54,7 @@ def normalise(waveform: Float32) -> Float32:
 
 def make_batch(clips: Sequence[Clip], labels: Mapping[str, Float32] | None = None) -> Batch:
     """The batch of `clips`, in their order, with their labels (6,) looked up by Filename."""
-    lengths = [len(clip.waveform) for clip in clips]
+    lengths = [clip.samples for clip in clips]
     waveforms = torch.zeros(len(clips), max(lengths))
     for row, clip in enumerate(clips):
         waveforms[row, : lengths[row]] = torch.from_numpy(normalise(clip.waveform))

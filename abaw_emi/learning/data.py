@@ -47,7 +47,7 @@ class TrainingData:
 
     def fingerprint(self) -> str:
         """A hash of the labels and of every clip's id and length in samples."""
-        lengths = "".join(f"{clip.filename}:{len(clip.waveform)}\n" for clip in (*self.train, *self.valid))
+        lengths = "".join(f"{clip.filename}:{clip.samples}\n" for clip in (*self.train, *self.valid))
         return sha256(format_predictions(self.labels) + lengths.encode())
 
 
@@ -103,7 +103,7 @@ def read_split_clips(
     )
     reporter.warn(clips.warnings, shown=_SHOWN_WARNINGS)
     reporter.warn(clips.problems)
-    seconds = sum(len(clip.waveform) for clip in clips.clips) / SAMPLE_RATE
+    seconds = sum(clip.samples for clip in clips.clips) / SAMPLE_RATE
     text = f"{len(clips.clips):,} clips, {seconds / 3600:.2f} h"
     counted = {
         "skipped": len(clips.skipped),

@@ -128,7 +128,11 @@ class EmiModel(PreTrainedModel):
                 module.requires_grad_(False)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """The intensities of each clip.
+        """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
+        return self.regress(*self.encode(waveforms, lengths))
+
+    def encode(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The frames of each clip.
 
         Args:
             waveforms: (B, T) at 16 kHz, each clip normalised to zero mean and unit variance
@@ -136,12 +140,20 @@ class EmiModel(PreTrainedModel):
             lengths: (B,) samples of each clip, at least `facts.MIN_SAMPLES`.
 
         Returns:
-            (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
+            Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,).
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             frames, frame_lengths = self.encoder(waveforms, lengths)  # (B, F, H)
             if self.config.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
+        return frames, frame_lengths
+
+    def regress(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
+        """The intensities of each clip from its frames, as `encode` returns them.
+
+        Returns:
+            (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
+        """
         parts = []
         if self.config.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)

@@ -42,7 +42,7 @@ def predict(
     Raises:
         TrainingError: a prediction is not finite; every such clip is named.
     """
-    lengths = [len(clip.waveform) for clip in clips]
+    lengths = [clip.samples for clip in clips]
     intensities: dict[str, npt.NDArray[np.float32]] = {}
     was_training = model.training
     model.train(False)

@@ -87,7 +87,7 @@ class Training:
         self.precision = precision
         self.reporter = reporter
         self.intensities = data.intensities()
-        self.lengths = [len(clip.waveform) for clip in data.train]
+        self.lengths = [clip.samples for clip in data.train]
         steps = len(self._plan(0))
         self.optimizer = torch.optim.AdamW(
             [weight for weight in model.parameters() if weight.requires_grad],
