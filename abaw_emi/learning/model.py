@@ -163,7 +163,7 @@ class EmiModel(PreTrainedModel):
             # In the weights' own precision: rounding adds up over hundreds of steps, and cuDNN's
             # recurrent layers know fp16 alone under autocast.
             with torch.autocast(frames.device.type, enabled=False):
-                states, _ = self.lstm(frames.to(self.lstm.weight_ih_l0.dtype))
+                states, _ = self.lstm(frames.to(self.projection.weight.dtype))
             # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
             parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
         clip = torch.cat(parts, dim=-1)  # (B, 2D)
