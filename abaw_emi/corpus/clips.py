@@ -16,9 +16,11 @@ import soxr
 
 from abaw_emi.challenge import facts
 from abaw_emi.challenge.ids import pack_ids
+from abaw_emi.challenge.provenance import hash_file
+from abaw_emi.corpus.datafile import StoredArray
 from abaw_emi.corpus.decoding import Waveform, decode
 from abaw_emi.corpus.layout import ClipFiles
-from abaw_emi.errors import ClipError, Problem
+from abaw_emi.errors import ClipError, CorpusError, Problem, gather
 
 SILENT_RANGE = 2e-4
 """A clip whose samples span less than this (of 2.0) is silent: +-1e-4 is -80 dB of full scale."""
@@ -34,23 +36,89 @@ _SHOWN_RANGES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Sound:
+    """What one file sounds like, in memory or in a cache."""
+
+    source: Path
+    source_hash: str
+    """SHA-256 of the file, in hexadecimal digits; empty for a sound that was made."""
+    array: Waveform | StoredArray
+    """float32 (T,) at `facts.SAMPLE_RATE`, T >= `facts.MIN_SAMPLES`."""
+    moments: tuple[np.float32, np.float32] | None = None
+    """Mean and variance of a waveform that is not in memory."""
+    silent: bool = False
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """The sound of one clip."""
 
     filename: str
     """Id as the label files hold it: "00042"."""
-    waveform: Waveform
-    """float32 (T,) at `facts.SAMPLE_RATE`, T >= `facts.MIN_SAMPLES`, in memory of its own."""
-    source: Path
-    """The file that it was read from."""
+    sound: Sound
     fallback: Fallback | None = None
-    silent: bool = False
     warnings: tuple[Problem, ...] = ()
+    """What is wrong with the files of the clip, those of its sound included."""
+
+    @classmethod
+    def from_waveform(cls, filename: str, waveform: Waveform, source: Path = Path()) -> Clip:
+        """A clip of a waveform (T,) that was made, or changed, in memory."""
+        return cls(filename, Sound(source, "", waveform))
+
+    @property
+    def source(self) -> Path:
+        """The file that it was read from."""
+        return self.sound.source
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 of that file, in hexadecimal digits."""
+        return self.sound.source_hash
+
+    @property
+    def silent(self) -> bool:
+        """Whether its samples span less than `SILENT_RANGE`."""
+        return self.sound.silent
 
     @property
     def samples(self) -> int:
         """The length T."""
-        return len(self.waveform)
+        return self.sound.array.shape[0]
+
+    @property
+    def waveform(self) -> Waveform:
+        """float32 (T,) at `facts.SAMPLE_RATE`; read from the cache each time where the clip lies there."""
+        if not isinstance(self.sound.array, StoredArray):
+            return self.sound.array
+        waveform = np.empty(self.samples, np.float32)
+        self.read_into(waveform)
+        return waveform
+
+    @property
+    def moments(self) -> tuple[np.float32, np.float32]:
+        """Mean and variance of the waveform, as numpy computes them in float32."""
+        return self.sound.moments or measure(self.waveform)
+
+    def read_into(self, out: Waveform) -> None:
+        """Fills `out`, float32 (T,) and contiguous, with the waveform.
+
+        Raises:
+            CorpusError: the cache was damaged since it was opened.
+        """
+        array = self.sound.array
+        if not isinstance(array, StoredArray):
+            out[:] = array
+            return
+        try:
+            array.read_into(out)
+        except OSError as error:
+            raise CorpusError(Problem(f"the cache, clip {self.filename}", str(error))) from error
+
+
+def measure(waveform: Waveform) -> tuple[np.float32, np.float32]:
+    """Mean and variance of a waveform (T,)."""
+    return waveform.mean(), waveform.var()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,48 +157,18 @@ class Clips:
         return [clip.filename for clip in self.clips if clip.fallback == cause]
 
 
-def read_clip(files: ClipFiles, max_seconds: float = facts.MAX_SECONDS) -> Clip:
-    """The first `max_seconds` of a clip, mono, at `facts.SAMPLE_RATE`.
+def read_sound(source: Path, max_seconds: float) -> Sound:
+    """The first `max_seconds` of a sound or video file, mono, at `facts.SAMPLE_RATE`, in memory.
+
+    Whoever changes what comes back for a file raises `cache.DECODER`, so that no cache keeps what it was.
 
     Other rates are resampled by soxr's HQ quality: measured on 7 s, it is as fast as any (1 ms), keeps
     7 kHz to 0.01 dB and lets 8.3 kHz leak at -138 dB; torchaudio's default is at -1.8 dB and -9 dB, and
     VHQ costs twice the time for nothing that can be heard at 16 kHz.
 
     Raises:
-        ClipError: neither the sound file nor the video gives `facts.MIN_SAMPLES` samples; it lists why for
-            each of the two.
+        ClipError: the file cannot be read (`decoding.decode`), or is too short.
     """
-    if files.audio is None and files.video is None:
-        raise ClipError(
-            Problem(f"clip {files.filename}", "has neither a sound file nor a video", "one of the two")
-        )
-    problems: list[Problem] = []
-    if files.audio is not None:
-        try:
-            return _read(files.filename, files.audio, max_seconds, None, ())
-        except ClipError as error:
-            problems.extend(error.problems)
-    if files.video is not None:
-        fallback: Fallback = "broken" if problems else "missing"
-        instead = f"read {files.video} instead"
-        warnings = tuple(
-            Problem(problem.where, problem.found, problem.expected, instead) for problem in problems
-        )
-        try:
-            return _read(files.filename, files.video, max_seconds, fallback, warnings)
-        except ClipError as error:
-            problems.extend(error.problems)
-    raise ClipError(problems)
-
-
-def _read(
-    filename: str,
-    source: Path,
-    max_seconds: float,
-    fallback: Fallback | None,
-    warnings: tuple[Problem, ...],
-) -> Clip:
-    """A clip from one of its files."""
     decoded = decode(source, max_seconds)
     waveform = _resample(decoded.waveform, decoded.sample_rate)[: round(max_seconds * facts.SAMPLE_RATE)]
     if waveform.size < facts.MIN_SAMPLES:
@@ -143,17 +181,54 @@ def _read(
         )
     if waveform.base is not None:
         waveform = waveform.copy()  # a view would keep the longer buffer alive
-    warnings += decoded.warnings
+    warnings = decoded.warnings
     silent = float(np.ptp(waveform)) < SILENT_RANGE
     if silent:
         warnings += (Problem(str(source), "is silent"),)
-    return Clip(filename, waveform, source, fallback, silent, warnings)
+    return Sound(source, hash_file(source), waveform, None, silent, warnings)
 
 
 def _resample(waveform: Waveform, sample_rate: int) -> Waveform:
     if sample_rate == facts.SAMPLE_RATE:
         return waveform
     return np.asarray(soxr.resample(waveform, sample_rate, facts.SAMPLE_RATE, quality="HQ"), np.float32)
+
+
+def read_clip(
+    files: ClipFiles,
+    max_seconds: float = facts.MAX_SECONDS,
+    read: Callable[[Path, float], Sound] = read_sound,
+) -> Clip:
+    """A clip, from its sound file or else from its video.
+
+    Args:
+        files: Where the two lie.
+        max_seconds: Length to which it is cut.
+        read: Reads one file, as `read_sound` does.
+
+    Raises:
+        ClipError: neither the sound file nor the video gives `facts.MIN_SAMPLES` samples; it lists why for
+            each of the two.
+    """
+    if files.audio is None and files.video is None:
+        raise ClipError(
+            Problem(f"clip {files.filename}", "has neither a sound file nor a video", "one of the two")
+        )
+    problems: list[Problem] = []
+    if files.audio is not None:
+        with gather(problems):
+            sound = read(files.audio, max_seconds)
+            return Clip(files.filename, sound, None, sound.warnings)
+    if files.video is not None:
+        fallback: Fallback = "broken" if problems else "missing"
+        instead = f"read {files.video} instead"
+        warnings = tuple(
+            Problem(problem.where, problem.found, problem.expected, instead) for problem in problems
+        )
+        with gather(problems):
+            sound = read(files.video, max_seconds)
+            return Clip(files.filename, sound, fallback, warnings + sound.warnings)
+    raise ClipError(problems)
 
 
 def read_clips(
@@ -163,6 +238,7 @@ def read_clips(
     max_seconds: float = facts.MAX_SECONDS,
     on_bad: OnBadClip = "error",
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    read: Callable[[Path, float], Sound] = read_sound,
 ) -> Clips:
     """The clips of these ids, in this order, read one after the other.
 
@@ -174,6 +250,7 @@ def read_clips(
         max_seconds: Length to which clips are cut.
         on_bad: "error" raises when all clips were tried; "skip" leaves bad clips out and lists them.
         progress: Wraps the ids and yields one whenever the next clip is wanted, as `rich` and tqdm do.
+        read: Reads one file, as `read_sound` does.
 
     Raises:
         ClipError: with `on_bad="error"`, every problem of every clip that could not be read.
@@ -182,7 +259,7 @@ def read_clips(
     skipped: dict[str, tuple[Problem, ...]] = {}
     for filename in progress(filenames):
         try:
-            clips.append(read_clip(files.get(filename, ClipFiles(filename=filename)), max_seconds))
+            clips.append(read_clip(files.get(filename, ClipFiles(filename=filename)), max_seconds, read))
         except ClipError as error:
             skipped[filename] = error.problems
     if skipped and on_bad == "error":

@@ -24,14 +24,15 @@ from abaw_emi.challenge.provenance import read_provenance
 from abaw_emi.challenge.scoring import Score, score
 from abaw_emi.challenge.submission import Submission, write_submission
 from abaw_emi.challenge.tables import read_labels, read_predictions
-from abaw_emi.corpus.clips import read_clips
+from abaw_emi.corpus.cache import ClipCache
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.ridge import fit_ridge
 from abaw_emi.errors import Problem, RunError, SubmissionError
 from abaw_emi.learning.members import predict_runs
+from abaw_emi.learning.plans import Plan
 from abaw_emi.learning.runs import Run
-from abaw_emi.learning.sessions import Plan, train
+from abaw_emi.learning.sessions import train
 from abaw_emi.presets import find_preset
 from abaw_emi.progress import Reporter
 
@@ -153,8 +154,10 @@ def _ensemble(
 def _ridge(data: DataFolder) -> dict[Split, pl.DataFrame]:
     """The ridge's predictions for valid and test, fitted on train alone."""
     labels = data.read_labels("train")
+    cache = ClipCache()
     waveforms = {
-        split: [clip.waveform for clip in read_clips(data.ids(split), data.files).clips] for split in SPLITS
+        split: [clip.waveform for clip in cache.read_clips(data.ids(split), data.files).clips]
+        for split in SPLITS
     }
     ridge = fit_ridge(waveforms["train"], labels.select(EMOTIONS).to_numpy())
     tables: dict[Split, pl.DataFrame] = {}

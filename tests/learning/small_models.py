@@ -41,4 +41,4 @@ def make_clip(number: int, samples: int, *, decibels: float = -10.0) -> Clip:
     time = np.arange(samples) / 16_000
     sound = rng.standard_normal(samples) + 2 * np.sin(2 * np.pi * rng.uniform(80, 4_000) * time)
     sound = sound / np.sqrt(np.mean(sound**2)) * 10 ** (decibels / 20)
-    return Clip(f"{number:05}", sound.astype(np.float32), Path(f"{number:05}.wav"))
+    return Clip.from_waveform(f"{number:05}", sound.astype(np.float32), Path(f"{number:05}.wav"))

@@ -120,7 +120,7 @@ def test_predictions_equal_the_released_forward_clip_by_clip(backbone: Path) -> 
 
 def test_a_quiet_clip_is_not_a_loud_one(backbone: Path) -> None:
     loud, quiet = make_clip(0, 16_000), make_clip(0, 16_000)
-    quiet = Clip("00001", quiet.waveform * np.float32(10**-2.5), quiet.source)  # from -10 to -60 dB
+    quiet = Clip.from_waveform("00001", quiet.waveform * np.float32(10**-2.5))  # from -10 to -60 dB
     found = predict_all(bring_in(released_weights(), backbone), [loud, quiet])
     assert np.abs(found[0] - found[1]).max() > 10 * TOLERANCE
 
