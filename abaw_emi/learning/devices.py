@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 from typing import Any
 
@@ -14,14 +15,14 @@ from abaw_emi.errors import Problem, UsageError
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is the first GPU, else the CPU.
+def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
+    """The device called `name`; "auto" is the GPU of this process, counted on its machine, else the CPU.
 
     Raises:
         UsageError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -52,11 +53,37 @@ def choose_precision(asked: Precision, preset: Precision, device: torch.device) 
     return "bf16" if has_bf16 else "fp32"
 
 
+def validate_prediction(precision: Precision, device: torch.device) -> None:
+    """Passes where prediction in `precision` is what that promises: faster.
+
+    On a CPU, bf16 then means weights of the encoder in bfloat16 (`prediction.load_model`).
+
+    Raises:
+        UsageError: bf16 on a CPU that would have to imitate it, many times slower than float32.
+    """
+    if precision != "bf16" or device.type != "cpu":
+        return
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        found = "bf16 on a CPU that has neither AVX512_BF16 nor AMX"
+        raise UsageError(Problem("--precision", found, "fp32, or a processor with one of the two"))
+
+
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context in which the model runs in `precision`; its weights stay float32."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def make_deterministic() -> None:
+    """Lets a GPU use only operations that give the same bits every time; to be called before it is used.
+
+    cuBLAS, which cuDNN's recurrent layers use too, needs a workspace of fixed size for it (torch's
+    documentation, "Reproducibility").
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:

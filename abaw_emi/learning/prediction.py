@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,64 +18,103 @@ from abaw_emi.challenge.provenance import hash_file
 from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip
 from abaw_emi.errors import Problem, RunError, TrainingError
-from abaw_emi.learning.batches import group_by_length, make_batch
-from abaw_emi.learning.devices import autocast
+from abaw_emi.learning.encoders import Wav2Vec2Encoder
+from abaw_emi.learning.frames import EncodedClip
+from abaw_emi.learning.inference import plan_groups
 from abaw_emi.learning.model import EmiModel
+from abaw_emi.learning.processes import run_groups
 from abaw_emi.learning.runs import Run
 from abaw_emi.progress import Reporter
-
-GROUP_SIZE = 8
-"""Clips run side by side in prediction; the result does not depend on it."""
 
 
 def predict(
     model: EmiModel,
-    clips: Sequence[Clip],
+    clips: Sequence[Clip | EncodedClip],
     *,
     device: torch.device,
     precision: Precision = "fp32",
     reporter: Reporter | None = None,
     description: str = "predicting",
+    processes: int = 1,
 ) -> pl.DataFrame:
     """The model's intensities for each clip, sorted by id; raw, so they may lie outside [0, 1].
+
+    The model stays as it is. What is held of the clips at any time is some minutes of sound.
+
+    Args:
+        model: on `device`.
+        clips: in any order; all of them encoded (`frame_store.encode_clips`), or none.
+        device: where the model is.
+        precision: bf16 and fp16 are autocast, unless the encoder's weights are of half precision already.
+        reporter: shows a bar.
+        description: beside the bar.
+        processes: at most so many on a CPU, see `processes.choose_processes`.
 
     Raises:
         TrainingError: a prediction is not finite; every such clip is named.
     """
-    lengths = [clip.samples for clip in clips]
-    intensities: dict[str, npt.NDArray[np.float32]] = {}
-    was_training = model.training
-    model.train(False)
+    groups = plan_groups(clips, device)
+    intensities = np.empty((len(clips), len(EMOTIONS)), np.float32)  # in the order of `clips`
     context = nullcontext() if reporter is None else reporter.bar(description, len(clips))
-    with context as bar, torch.inference_mode():
-        for group in group_by_length(range(len(clips)), lengths, GROUP_SIZE):
-            batch = make_batch([clips[index] for index in group]).to(device)
-            with autocast(precision, device):
-                output = model(batch.waveforms, batch.lengths)
-            intensities.update(zip(batch.filenames, output.float().cpu().numpy(), strict=True))
-            if bar is not None:
-                bar.advance(len(group))
-    model.train(was_training)
-    broken = sorted(name for name, values in intensities.items() if not np.isfinite(values).all())
+    with context as bar:
+        results = run_groups(
+            model,
+            "intensities",
+            [[clips[place] for place in group] for group in groups],
+            device=device,
+            precision=precision,
+            processes=processes,
+            advance=lambda count: None if bar is None else bar.advance(count),
+        )
+        with closing(results):
+            for number, values in results:
+                intensities[groups[number]] = values
+    broken = sorted(
+        clips[place].filename for place in np.flatnonzero(~np.isfinite(intensities).all(axis=1)).tolist()
+    )
     if broken:
         raise TrainingError(
             Problem("predictions", f"not finite for {len(broken)} clips: {', '.join(broken[:10])}")
         )
-    filenames = sorted(intensities)
-    values = np.stack([intensities[filename] for filename in filenames])  # (N, 6)
-    return pl.DataFrame({FILENAME: filenames, **dict(zip(EMOTIONS, values.T, strict=True))})
+    return make_table([clip.filename for clip in clips], intensities).sort(FILENAME)
 
 
-def load_model(run: Run, device: torch.device) -> EmiModel:
-    """The model of a run whose record names its weights, on `device`, in evaluation mode.
+def make_table(filenames: Sequence[str], intensities: npt.NDArray[np.float32]) -> pl.DataFrame:
+    """The prediction table of clips and their intensities (N, 6), in their order."""
+    ids = pl.Series(FILENAME, filenames, pl.String)  # text where there are none, too
+    columns = {
+        emotion: pl.Series(column, dtype=pl.Float32)
+        for emotion, column in zip(EMOTIONS, intensities.T, strict=True)
+    }
+    return pl.DataFrame({FILENAME: ids, **columns})
+
+
+def verify_weights(run: Run) -> str:
+    """The SHA-256 of a run's weights.
 
     Raises:
-        RunError: its weights are not those of its record, or do not fit.
+        RunError: they are not those of the run's record.
     """
     found = hash_file(run.weights_file)
     expected = run.read_provenance().get("weights_sha256")
     if expected != found:
         raise RunError(Problem(str(run.weights_file), f"SHA-256 {found}", f"{expected}, as the run recorded"))
+    return found
+
+
+def load_model(run: Run, device: torch.device, precision: Precision = "fp32") -> EmiModel:
+    """The model of a run whose record names its weights, on `device`, in evaluation mode.
+
+    Args:
+        run: a finished one.
+        device: where the model is to run.
+        precision: with bf16 on a CPU, the encoder and the VAD head get weights in bfloat16, which is four
+            times as fast where the processor knows it; not for a model that is to be trained.
+
+    Raises:
+        RunError: its weights are not those of its record, or do not fit.
+    """
+    verify_weights(run)
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = EmiModel.from_pretrained(run.folder, output_loading_info=True, local_files_only=True)
@@ -86,6 +125,10 @@ def load_model(run: Run, device: torch.device) -> EmiModel:
     if strays:
         raise RunError(Problem(str(run.folder), f"weights and config do not fit: {strays}"))
     ready: EmiModel = model.to(device).eval()
+    if precision == "bf16" and device.type == "cpu" and isinstance(ready.encoder, Wav2Vec2Encoder):
+        ready.encoder.to(torch.bfloat16)
+        if ready.config.vad_head:
+            ready.vad_head.to(torch.bfloat16)
     return ready
 
 

@@ -1,0 +1,121 @@
+"""Clips that a frozen encoder has been run on: their frames are read, and only what follows them is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from abaw_emi.corpus.datafile import StoredArray
+from abaw_emi.errors import CorpusError, Problem
+from abaw_emi.learning.batches import Labels
+
+if TYPE_CHECKING:
+    from abaw_emi.learning.model import EmiModel
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedClip:
+    """The frames of one clip, on disk.
+
+    Attributes:
+        filename: its id.
+        samples: of the sound that they were made of, so that clips are planned alike either way.
+        array: where they lie, (F, D) float32.
+    """
+
+    filename: str
+    samples: int
+    array: StoredArray
+
+    @property
+    def frames_length(self) -> int:
+        """The number of frames F."""
+        return self.array.shape[0]
+
+    @property
+    def width(self) -> int:
+        """The width of a frame, D."""
+        return self.array.shape[1]
+
+    def read(self) -> Float32:
+        """The frames (F, D), in memory of their own; CorpusError as `read_into`."""
+        frames = np.empty(self.array.shape, np.float32)
+        self.read_into(frames)
+        return frames
+
+    def read_into(self, out: Float32) -> None:
+        """Fills `out` (F, D), contiguous and float32, with the frames.
+
+        Raises:
+            CorpusError: the cache was damaged since it was opened.
+        """
+        try:
+            self.array.read_into(out)
+        except OSError as error:
+            raise CorpusError(Problem(f"the cache, frames of clip {self.filename}", str(error))) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameBatch:
+    """Encoded clips side by side; stands where a `batches.Batch` does.
+
+    Attributes:
+        filenames: B ids.
+        frames: (B, F, D) float32, zero-padded at the end.
+        lengths: (B,) frames of each clip.
+        intensities: (B, 6) labels, None where there are none.
+    """
+
+    filenames: tuple[str, ...]
+    frames: Tensor
+    lengths: Tensor
+    intensities: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.filenames)
+
+    def run(self, model: EmiModel) -> Tensor:
+        """The model's intensities (B, 6)."""
+        return model.regress(self.frames, self.lengths)
+
+    def to(self, device: torch.device) -> FrameBatch:
+        """The same batch on `device`; from pinned memory without waiting for it."""
+        return self._map(lambda values: values.to(device, non_blocking=True))
+
+    def pin_memory(self) -> FrameBatch:
+        """The same batch in memory that a GPU reads by itself."""
+        return self._map(lambda values: values.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> FrameBatch:
+        return replace(
+            self,
+            frames=change(self.frames),
+            lengths=change(self.lengths),
+            intensities=None if self.intensities is None else change(self.intensities),
+        )
+
+
+def make_frame_batch(clips: Sequence[EncodedClip], labels: Labels | None = None) -> FrameBatch:
+    """The batch of `clips`, in their order, with their labels (6,) looked up by Filename."""
+    lengths = [clip.frames_length for clip in clips]
+    frames = torch.empty(len(clips), max(lengths), clips[0].width)
+    for clip, rows, length in zip(clips, frames.numpy(), lengths, strict=True):
+        clip.read_into(rows[:length])
+        rows[length:] = 0
+    intensities = None
+    if labels is not None:
+        intensities = torch.from_numpy(np.stack([labels[clip.filename] for clip in clips]))
+    return FrameBatch(
+        filenames=tuple(clip.filename for clip in clips),
+        frames=frames,
+        lengths=torch.tensor(lengths),
+        intensities=intensities,
+    )
