@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The quick suite."""
-    python(session, "pytest", "-m", "not end_to_end", "-n", "auto", *session.posargs)
+    python(session, "pytest", "-m", "not end_to_end and not exact", "-n", "auto", *session.posargs)
 
 
 @nox.session(default=False)
@@ -59,6 +59,12 @@ def parity(session: nox.Session) -> None:
 def end_to_end(session: nox.Session) -> None:
     """The whole way through the command line: the demo, and the four lines on foreign data. Minutes."""
     python(session, "pytest", "-m", "end_to_end", "tests", *session.posargs)
+
+
+@nox.session(default=False)
+def exact(session: nox.Session) -> None:
+    """The same bits after twenty kills, and from two processes. Minutes."""
+    python(session, "pytest", "-m", "exact", "-n", "2", "tests", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="venv")

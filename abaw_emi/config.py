@@ -20,7 +20,9 @@ import tomli_w
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from abaw_emi.challenge.facts import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
+from abaw_emi.challenge.folds import parse_fold
 from abaw_emi.errors import ConfigError, Problem, UsageError
+from abaw_emi.recipes import AugmentationConfig, parse_loss
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -40,6 +42,13 @@ class DataConfig:
 
     max_seconds: Annotated[float, Field(ge=MIN_SAMPLES / SAMPLE_RATE, strict=True)] = MAX_SECONDS
     """A clip is cut to its first seconds."""
+
+    fold: str = ""
+    """ "k/K" holds the k-th of K parts of the training clips out, and validates on it; `--fold` sets it."""
+
+    def __post_init__(self) -> None:
+        if self.fold:
+            parse_fold(self.fold)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +98,10 @@ class ModelConfig:
     freeze_encoder: bool = False
     """Whether the encoder and its VAD head stay as they are (PAPER, Table 1, "frozen")."""
 
+    freeze_extractor: bool = False
+    """Whether the encoder's convolutions stay as they are, as those who made the backbone left them; a
+    third of the work and most of the memory of a step less."""
+
     vad_head: bool = True
     """Whether valence, arousal and dominance, predicted for each frame, join the frame."""
 
@@ -129,9 +142,16 @@ class TrainingConfig:
     batch_size: _Count = 32
     """Clips per step (PAPER, section 4)."""
 
+    batch_seconds: Annotated[float, Field(ge=0, strict=True)] = 0.0
+    """Seconds per step, padding included, instead of `batch_size` clips: batches of clips of similar
+    length, as many as fit. 0 for the paper's random batches."""
+
     group_size: _Count = 8
     """Clips run side by side: a batch, sorted by length, is split into groups whose gradients add up to
-    the batch's own. Less padding and memory; the batches stay random."""
+    the batch's own, whatever the loss. Less padding and memory; the batches stay random."""
+
+    loss: str = "mse"
+    """What is made small: mse (PAPER, section 4), ccc, pearson, or a sum such as "mse+0.5*pearson"."""
 
     learning_rate: Annotated[float, Field(gt=0, strict=True)] = 1e-4
     """Peak learning rate of AdamW (PAPER, section 4; the optimiser from CODE)."""
@@ -149,12 +169,36 @@ class TrainingConfig:
     clip_grad_value: Annotated[float, Field(ge=0, strict=True)] = 0.0
     """Each gradient element is clipped to this size; 0 for never (CODE: 100, practically inert)."""
 
+    clip_grad_norm: Annotated[float, Field(ge=0, strict=True)] = 0.0
+    """The gradient of a step is scaled down to this length; 0 for never."""
+
+    ema_decay: _Fraction = 0.0
+    """Validate and keep an exponential average of the weights with this decay a step; 0 for the weights."""
+
+    layer_decay: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    """Each layer of the encoder learns at this times the rate of the layer above it."""
+
     precision: Precision = "auto"
     """Arithmetic of the model (CODE: fp16 with a loss scaler); "auto" is bf16 on a GPU that has it, else
     fp32."""
 
     seed: Annotated[int, Field(ge=0, strict=True)] = 1
     """Seed of the new weights, the batches and the dropouts (CODE: 1)."""
+
+    init_from: str = ""
+    """A finished run whose weights to start from; `--init-from` sets it."""
+
+    deterministic: bool = False
+    """Whether a GPU uses exactly repeatable operations only, which are slower; `--deterministic` sets it."""
+
+    compile: bool = False
+    """Whether torch.compile fuses the encoder's operations."""
+
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """How training clips are varied; not at all in the paper's recipe."""
+
+    def __post_init__(self) -> None:
+        parse_loss(self.loss)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

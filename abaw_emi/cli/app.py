@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, predictions, train
+from abaw_emi.cli import demo, evidence, predictions, runs, train
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -45,6 +46,7 @@ def _describe(
 
 demo.register(app)
 train.register(app)
+runs.register(app)
 predictions.register(app)
 evidence.register(app)
 
@@ -90,5 +92,7 @@ def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
 def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:
     if arguments[:1] == ["train"] and "--limit" not in arguments:
         again = [word for word in arguments if word not in ("--overwrite", "--resume")]
-        return f"{stopped}; go on with: abaw-emi {shlex.join(again)} --resume"
+        several = os.environ.get("LOCAL_WORLD_SIZE")  # torchrun's
+        command = f"torchrun --nproc-per-node {several} -m abaw_emi" if several else "abaw-emi"
+        return f"{stopped}; go on with: {command} {shlex.join(again)} --resume"
     return f"{stopped}; nothing half-written is left; start again with: abaw-emi {shlex.join(arguments)}"

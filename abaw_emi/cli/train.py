@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ from abaw_emi.cli.options import (
 if TYPE_CHECKING:
     from abaw_emi.config import RunConfig
     from abaw_emi.learning.runs import Run
+    from abaw_emi.learning.verification import Verification
     from abaw_emi.progress import Reporter
 
 _EXAMPLES = """Examples:
@@ -35,6 +37,12 @@ _EXAMPLES = """Examples:
   abaw-emi train --limit 64                        how long would it take here?
 
   abaw-emi train --preset paper-dropout --set training.epochs=10 training.patience=3
+
+  abaw-emi train --fold 1/5                        validates on a fifth of the training clips
+
+  abaw-emi train --verify-resume                   does a killed run, resumed, end the same here?
+
+  torchrun --nproc-per-node 4 -m abaw_emi train    one run on four GPUs
 """
 
 
@@ -70,15 +78,32 @@ def train(
         Path | None,
         typer.Option("--epochs-from", help="With --train-plus-val: train for this run's best epoch."),
     ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", help="Start from the weights of this finished run.")
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option("--fold", help="k/K: hold the k-th of K parts of the training clips out."),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On a GPU: the same bits every time, slower.")
+    ] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of each run.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is there.")] = False,
+    save_minutes: Annotated[
+        float, typer.Option("--save-minutes", help="Between two saves inside an epoch.", min=0)
+    ] = 5.0,
     limit: Annotated[
         int | None,
         typer.Option("--limit", help="A smoke run on N clips; prints the time of a full run.", min=2),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify-resume", help="Only try out whether a killed run, resumed, ends the same."),
+    ] = False,
     data: Data = DEFAULT_DATA,
     on_bad_clip: Bad = OnBadClip.error,
     device: Device = "auto",
@@ -97,13 +122,22 @@ def train(
         raise UsageError(Problem("train", "both --preset and --config", "one of them"))
     if epochs_from and not train_plus_val:
         raise UsageError(Problem("--epochs-from", "without --train-plus-val", "both"))
-    name, config = _choose_config(preset, config_file, changes or [], backbone, revision, epochs_from)
+    if (verify or limit is not None) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(Problem("train", "a trial under torchrun", "one process"))
+    changes = list(changes or [])
+    changes += [f"data.fold={fold}"] if fold else []
+    changes += [f'training.init_from="{init_from}"'] if init_from else []
+    changes += ["training.deterministic=true"] if deterministic else []
+    name, config = _choose_config(preset, config_file, changes, backbone, revision, epochs_from)
     check_installation()
 
     from abaw_emi.cli.output import print_json, texts
     from abaw_emi.corpus.data_folder import DataFolder
-    from abaw_emi.learning.sessions import Plan, try_out
+    from abaw_emi.learning.distributed import join_world
+    from abaw_emi.learning.plans import Plan
     from abaw_emi.learning.sessions import train as train_runs
+    from abaw_emi.learning.sessions import try_out
+    from abaw_emi.learning.verification import verify_resume
     from abaw_emi.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
@@ -119,18 +153,26 @@ def train(
         epochs_from=str(epochs_from or ""),
         if_there="resume" if resume else "overwrite" if overwrite else "refuse",
         on_bad_clip=on_bad_clip.value,
+        limit=limit,
+        save_minutes=save_minutes,
         device=device,
         precision=precision.value,
     )
+    if verify:
+        _print_verification(verify_resume(plan, data, reporter), as_json=as_json)
+        return
     if limit is not None:
-        seconds = try_out(plan, DataFolder(data), limit, reporter)
+        seconds = try_out(plan, DataFolder(data), reporter)
         if as_json:
             print_json({"seconds": seconds, "problems": texts(reporter.warnings)})
         else:
             _print_duration(seconds)
         return
-    runs = train_runs(plan, DataFolder(data), reporter)
-    _print_runs(runs, reporter, as_json=as_json)
+    with join_world() as world:
+        reporter.console.quiet = not world.leads
+        runs = train_runs(plan, DataFolder(data), reporter, world)
+    if world.leads:
+        _print_runs(runs, reporter, as_json=as_json)
 
 
 def _choose_config(
@@ -186,6 +228,25 @@ def _print_runs(runs: list[Run], reporter: Reporter, *, as_json: bool) -> None:
         )
         print_line(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
     print_line(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
+
+
+def _print_verification(verification: Verification, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.errors import Problem, RunError
+
+    if as_json:
+        print_json({**asdict(verification), "identical": verification.identical, "problems": []})
+    elif verification.identical:
+        print_line(f"identical: killed {verification.kills} times and resumed, the weights are the same bits")
+        print_line(f"SHA-256 {verification.straight}")
+    if not verification.identical:
+        found = f"SHA-256 {verification.resumed} after {verification.kills} kills"
+        advice = "resume on the same machine, versions and device; this one does not repeat itself exactly"
+        raise RunError(
+            Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
+        )
 
 
 def _print_duration(seconds: dict[str, float]) -> None:

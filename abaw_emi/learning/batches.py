@@ -5,17 +5,25 @@ Filenames travel inside the batch, and labels are looked up by Filename: nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from abaw_emi.corpus.clips import Clip
+from abaw_emi.corpus.clips import Clip, measure
+from abaw_emi.learning.regularisation import Draws
+
+if TYPE_CHECKING:
+    from abaw_emi.learning.model import EmiModel
 
 Float32 = npt.NDArray[np.float32]
+
+Labels = Mapping[str, Float32]
+"""Intensities (6,), by Filename."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,37 +35,66 @@ class Batch:
         waveforms: (B, T) float32, normalised per clip, zero-padded at the end.
         lengths: (B,) samples of each clip.
         intensities: (B, 6) labels, None where there are none.
+        draws: which layers and frames of each clip are left out in training, None for none.
     """
 
     filenames: tuple[str, ...]
     waveforms: Tensor
     lengths: Tensor
     intensities: Tensor | None = None
+    draws: Draws | None = None
+
+    def __len__(self) -> int:
+        return len(self.filenames)
+
+    def run(self, model: EmiModel) -> Tensor:
+        """The model's intensities (B, 6)."""
+        output: Tensor = model(self.waveforms, self.lengths, self.draws)
+        return output
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        return Batch(
-            filenames=self.filenames,
-            waveforms=self.waveforms.to(device),
-            lengths=self.lengths.to(device),
-            intensities=None if self.intensities is None else self.intensities.to(device),
+        """The same batch on `device`; from pinned memory without waiting for it."""
+        return self._map(lambda values: values.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU reads by itself."""
+        return self._map(lambda values: values.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            waveforms=change(self.waveforms),
+            lengths=change(self.lengths),
+            intensities=None if self.intensities is None else change(self.intensities),
+            draws=None if self.draws is None else self.draws.map(change),
         )
 
 
 def normalise(waveform: Float32) -> Float32:
-    """The waveform (T,) at zero mean and unit variance, as the wav2vec 2.0 pre-processor does it.
+    """The waveform (T,) at zero mean and unit variance, as the wav2vec 2.0 pre-processor does it."""
+    normalised = waveform.copy()
+    _normalise(normalised, *measure(waveform))
+    return normalised
+
+
+def _normalise(waveform: Float32, mean: np.float32, variance: np.float32) -> None:
+    """Normalises in place.
 
     The 1e-7 under the root is transformers' Wav2Vec2FeatureExtractor's own: it matters for quiet clips.
     """
-    return np.asarray((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7), dtype=np.float32)
+    waveform -= mean
+    waveform /= np.sqrt(variance + 1e-7)
 
 
-def make_batch(clips: Sequence[Clip], labels: Mapping[str, Float32] | None = None) -> Batch:
+def make_batch(clips: Sequence[Clip], labels: Labels | None = None) -> Batch:
     """The batch of `clips`, in their order, with their labels (6,) looked up by Filename."""
     lengths = [clip.samples for clip in clips]
-    waveforms = torch.zeros(len(clips), max(lengths))
-    for row, clip in enumerate(clips):
-        waveforms[row, : lengths[row]] = torch.from_numpy(normalise(clip.waveform))
+    waveforms = torch.empty(len(clips), max(lengths))
+    # Each clip is read straight into its row: at memory's own speed (benchmarks/data.py).
+    for clip, row, length in zip(clips, waveforms.numpy(), lengths, strict=True):
+        clip.read_into(row[:length])
+        _normalise(row[:length], *clip.moments)
+        row[length:] = 0
     intensities = None
     if labels is not None:
         intensities = torch.from_numpy(np.stack([labels[clip.filename] for clip in clips]))
@@ -67,21 +104,3 @@ def make_batch(clips: Sequence[Clip], labels: Mapping[str, Float32] | None = Non
         lengths=torch.tensor(lengths),
         intensities=intensities,
     )
-
-
-def plan_epoch(
-    lengths: Sequence[int], *, batch_size: int, group_size: int, seed: int, epoch: int
-) -> list[list[list[int]]]:
-    """The batches of an epoch, each split into groups of similar length: indices into `lengths`.
-
-    A pure function of its arguments. Batches are random; inside a batch, clips are sorted by length.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [group_by_length(batch, lengths, group_size) for batch in batches]
-
-
-def group_by_length(indices: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
-    """`indices` sorted by length, longest first, in groups of at most `size`."""
-    ordered = sorted(indices, key=lambda index: (-lengths[index], index))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]

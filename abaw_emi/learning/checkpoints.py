@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,10 @@ from abaw_emi.errors import Problem, RunError
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.runs import Run
 
-_STATE_FILE = "training.pt"
+KEPT = 2
+"""Whole checkpoints that are kept: should the last one be damaged, the one before it goes on."""
+
+_NAME = "training-{epoch:05}-{step:07}-best{best_epoch:05}.pt"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,31 +45,50 @@ class Checkpoint:
     loss_clips: int = 0
 
 
-def write_checkpoint(run: Run, at: Checkpoint, states: Mapping[str, Any]) -> None:
-    """Saves what resuming needs, `at` and the state dicts of `states`, and drops weights no longer best."""
+def write_checkpoint(run: Run, at: Checkpoint, state: Mapping[str, Any]) -> None:
+    """Saves what resuming needs, `at` and `state`; drops what only checkpoints before the last two need."""
     run.state_folder.mkdir(parents=True, exist_ok=True)
-    with atomic_save(str(run.state_folder / _STATE_FILE), text_mode=False, overwrite_part=True) as file:
-        torch.save({"at": asdict(at), **states}, file)
+    path = run.state_folder / _NAME.format(epoch=at.epoch, step=at.step, best_epoch=at.best_epoch)
+    with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
+        torch.save({"at": asdict(at), "state": state}, file)
+    kept, dropped = _checkpoints(run)[:KEPT], _checkpoints(run)[KEPT:]
+    for path in dropped:
+        path.unlink()
+    needed = {best_folder(run, int(path.stem.rpartition("best")[2])) for path in kept}
     for folder in run.state_folder.glob("best-*"):
-        if folder != best_folder(run, at.best_epoch):
+        if folder not in needed:
             shutil.rmtree(folder)
 
 
-def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any]] | None:
-    """What `write_checkpoint` saved last; None where nothing was saved yet.
+def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any], list[Problem]] | None:
+    """What `write_checkpoint` saved last, or before that; None where nothing was saved yet.
+
+    Returns:
+        Where the run stands, its state, and a warning for each later checkpoint that is damaged.
 
     Raises:
-        RunError: it is damaged.
+        RunError: all are damaged.
     """
-    path = run.state_folder / _STATE_FILE
-    if not path.is_file():
+    problems: list[Problem] = []
+    for path in _checkpoints(run):
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch does not look at its own checksums
+                if archive.testzip() is not None:
+                    raise ValueError("its checksum is wrong")
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            return Checkpoint(**saved["at"]), saved["state"], problems
+        except Exception as error:  # torch and zipfile raise many kinds on damaged files
+            found = f"a damaged checkpoint: {(str(error) or repr(error)).splitlines()[0]}"
+            problems.append(Problem(str(path), found, next_step="going on from the one before it"))
+    if not problems:
         return None
-    try:
-        states = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(**states.pop("at")), states
-    except Exception as error:  # torch and zipfile raise many kinds on damaged files
-        found = f"a damaged checkpoint: {str(error).splitlines()[0]}"
-        raise RunError(Problem(str(path), found, next_step="train anew with --overwrite")) from error
+    step = "train anew with --overwrite"
+    raise RunError(Problem(problem.where, problem.found, next_step=step) for problem in problems)
+
+
+def _checkpoints(run: Run) -> list[Path]:
+    """The whole checkpoints of a run, the last one first."""
+    return sorted(run.state_folder.glob("training-*.pt"), reverse=True)
 
 
 def save_model(model: EmiModel, folder: Path) -> None:

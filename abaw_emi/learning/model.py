@@ -11,9 +11,11 @@ The VAD head, the global vector, the LSTM and the regression head can each be sw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -22,6 +24,7 @@ from abaw_emi.challenge.facts import EMOTIONS
 from abaw_emi.config import LogMelConfig, ModelConfig
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
 from abaw_emi.learning.logmel import LogMelEncoder
+from abaw_emi.learning.regularisation import Draws
 
 
 class EmiConfig(PreTrainedConfig):
@@ -41,6 +44,7 @@ class EmiConfig(PreTrainedConfig):
         encoder: str = "logmel",
         encoder_config: dict[str, Any] | None = None,
         freeze_encoder: bool = False,
+        freeze_extractor: bool = False,
         vad_head: bool = False,
         global_vector: bool = True,
         lstm: bool = True,
@@ -52,6 +56,7 @@ class EmiConfig(PreTrainedConfig):
         self.encoder = encoder
         self.encoder_config = asdict(LogMelConfig()) if encoder_config is None else encoder_config
         self.freeze_encoder = freeze_encoder
+        self.freeze_extractor = freeze_extractor
         self.vad_head = vad_head
         self.global_vector = global_vector
         self.lstm = lstm
@@ -83,7 +88,8 @@ class VadHead(nn.Module):
         self.out_proj = nn.Linear(hidden_size, outputs)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """(..., H) to (..., 3)."""
+        """(..., H) to (..., 3), in the weights' dtype."""
+        hidden_states = hidden_states.to(self.dense.weight.dtype)
         hidden_states = torch.tanh(self.dense(self.dropout(hidden_states)))
         vad: Tensor = self.out_proj(self.dropout(hidden_states))
         return vad
@@ -95,7 +101,6 @@ class EmiModel(PreTrainedModel):
     config_class = EmiConfig
     base_model_prefix = "emi"
     main_input_name = "waveforms"
-    _supports_sdpa = True
 
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
@@ -123,47 +128,64 @@ class EmiModel(PreTrainedModel):
             self.dense = nn.Linear(clip_width, clip_width)
         self.projection = nn.Linear(clip_width, len(EMOTIONS))
         self.post_init()  # type: ignore[no-untyped-call]
-        if config.freeze_encoder:
-            for module in self._frozen():
-                module.requires_grad_(False)
+        for module in self._frozen():
+            module.requires_grad_(False)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> Draws | None:
+        """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
+
+        None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
+        `regularisation` for the order.
+        """
+        if self.config.freeze_encoder or isinstance(self.encoder, LogMelEncoder):
+            return None
+        return self.encoder.draw(lengths, rng)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None) -> Tensor:
         """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
-        return self.regress(*self.encode(waveforms, lengths))
+        return self.regress(*self.encode(waveforms, lengths, draws))
 
-    def encode(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
         """The frames of each clip.
 
         Args:
             waveforms: (B, T) at 16 kHz, each clip normalised to zero mean and unit variance
                 (`batches.normalise`), zero-padded at its end.
             lengths: (B,) samples of each clip, at least `facts.MIN_SAMPLES`.
+            draws: what `draw` drew for these clips, on the waveforms' device. Without it there is neither
+                LayerDrop nor SpecAugment, in training mode neither.
 
         Returns:
-            Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,).
+            Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,). Of the
+            encoder's dtype, or as autocast has it.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            frames, frame_lengths = self.encoder(waveforms, lengths)  # (B, F, H)
+            frames, frame_lengths = self.encoder(waveforms, lengths, draws)  # (B, F, H)
             if self.config.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
         return frames, frame_lengths
 
     def regress(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
-        """The intensities of each clip from its frames, as `encode` returns them.
+        """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
+
+        Computed in the dtype of the weights that are used here.
 
         Returns:
             (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
         """
+        dtype = self.projection.weight.dtype
+        frames = frames.to(dtype)
         parts = []
         if self.config.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
-            total = frames.masked_fill(~real[..., None], 0).sum(dim=1)
-            parts.append(total / frame_lengths[:, None])
+            wide = torch.promote_types(dtype, torch.float32)  # half precision would lose late frames
+            total = frames.masked_fill(~real[..., None], 0).sum(dim=1, dtype=wide)
+            parts.append((total / frame_lengths[:, None]).to(dtype))
         if self.config.lstm:
             # In the weights' own precision: rounding adds up over hundreds of steps, and cuDNN's
             # recurrent layers know fp16 alone under autocast.
             with torch.autocast(frames.device.type, enabled=False):
-                states, _ = self.lstm(frames.to(self.projection.weight.dtype))
+                states, _ = self.lstm(frames)
             # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
             parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
         clip = torch.cat(parts, dim=-1)  # (B, 2D)
@@ -173,15 +195,18 @@ class EmiModel(PreTrainedModel):
         return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training mode; a frozen encoder stays frozen, and in evaluation mode, without dropout."""
+        """Sets training mode; what is frozen stays frozen, and in evaluation mode, without dropout."""
         super().train(mode)
-        if self.config.freeze_encoder:
-            for module in self._frozen():
-                module.eval().requires_grad_(False)  # from_pretrained makes new, trainable parameters
+        for module in self._frozen():
+            module.eval().requires_grad_(False)  # from_pretrained makes new, trainable parameters
         return self
 
     def _frozen(self) -> list[nn.Module]:
-        return [self.encoder, *([self.vad_head] if self.config.vad_head else [])]
+        if self.config.freeze_encoder:
+            return [self.encoder, *([self.vad_head] if self.config.vad_head else [])]
+        if self.config.freeze_extractor and isinstance(self.encoder, Wav2Vec2Encoder):
+            return [self.encoder.wav2vec2.feature_extractor]
+        return []
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from abaw_emi.challenge.ids import pack_ids
+from abaw_emi.challenge.ids import pack_ids, unpack_ids
 from abaw_emi.config import Precision
 from abaw_emi.errors import Problem
-from abaw_emi.learning.data import TrainingData
+from abaw_emi.learning.data import TrainingData, compare_data
 from abaw_emi.learning.devices import describe_hardware
 from abaw_emi.learning.runs import Run
 from abaw_emi.learning.weights import Backbone
 from abaw_emi.version import VERSION
 
 # What a resumed run must share with the run that was started, else its record would not be true.
-_FIXED = ("data", "trained_on", "skipped", "backbone", "precision")
+_FIXED = ("data", "trained_on", "skipped", "backbone", "init_from", "precision")
 
 
 def describe_origin(
@@ -32,6 +32,8 @@ def describe_origin(
         "git_commit": find_git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "trained_on": pack_ids(clip.filename for clip in data.train),
+        "trained_on_complete": True,
+        "init_from": None,
         "skipped": list(data.skipped),
         "read_from_video": dict(data.read_from_video),
         "data": {"fingerprint": data.fingerprint(), "train": len(data.train), "valid": len(data.valid)},
@@ -44,14 +46,32 @@ def describe_origin(
     }
 
 
-def compare_origin(run: Run, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem]:
-    """A problem for everything that is not as it was when the run was started."""
+def add_origin(start: Run, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes in the record of a run that starts from the weights of `start`: it has seen its clips."""
+    record = start.read_provenance()
+    seen = unpack_ids(origin["trained_on"]) | (start.trained_on or frozenset())
+    return {
+        "init_from": {"run": start.name, "weights_sha256": record.get("weights_sha256")},
+        "trained_on": pack_ids(seen),
+        "trained_on_complete": start.trained_on_complete,
+        "backbone": record.get("backbone"),
+    }
+
+
+def compare_origin(
+    run: Run, before: Mapping[str, Any], now: Mapping[str, Any], data: TrainingData
+) -> list[Problem]:
+    """A problem for everything that is not as it was when the run was started; of the data, by id."""
     step = "put it back as it was, or use --overwrite to start anew"
-    return [
+    problems = [
         Problem(f"{run.folder}, {key}", f"now {now[key]}", f"{before.get(key)}, as it was started", step)
         for key in _FIXED
         if before.get(key) != now[key]
     ]
+    if before.get("data") != now["data"] and (described := run.read_data()) is not None:
+        changes = compare_data(described, data.describe())
+        problems += [Problem(f"{run.folder}, data", change, next_step=step) for change in changes]
+    return problems
 
 
 def find_git_commit() -> str | None:

@@ -4,8 +4,9 @@ runs/<preset>[-trainval]-seed<k>/
 config.json + model.safetensors   the model (the best on valid; for train+val the last)
 run.toml                          the resolved run
 metrics.jsonl                     a line an epoch, and a line every few steps
+tensorboard/                      the same, where TensorBoard is installed
 provenance.json                   versions, hardware, backbone, data; `finished` once it is
-valid_predictions.csv             where valid was not trained on
+valid_predictions.csv             of the clips held out: valid, or a fold; none for train+val
 state/                            what resuming needs; gone when the run is done
 """
 
@@ -21,6 +22,8 @@ from abaw_emi.challenge.ids import unpack_ids
 from abaw_emi.config import RunConfig, format_config, read_config
 from abaw_emi.errors import Problem, RunError
 from abaw_emi.files import write_bytes
+
+_DATA_FILE = "data.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,18 @@ class Run:
             raise RunError(Problem(str(self.provenance_file), "not a JSON object", "a run's record"))
         return record
 
+    def write_data(self, record: dict[str, Any]) -> None:
+        """Writes what the run is trained on, id by id, for as long as it is not done."""
+        write_bytes(self.state_folder / _DATA_FILE, json.dumps(record).encode())
+
+    def read_data(self) -> dict[str, Any] | None:
+        """What `write_data` wrote; None where there is none, or it is damaged."""
+        try:
+            record: dict[str, Any] = json.loads((self.state_folder / _DATA_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record
+
     def write_provenance(self, record: dict[str, Any]) -> None:
         """Writes the run's record."""
         write_bytes(self.provenance_file, (json.dumps(record, indent=2) + "\n").encode())
@@ -109,6 +124,11 @@ class Run:
             return None if ranges is None else frozenset(unpack_ids(ranges))
         except (ValueError, TypeError, AttributeError) as error:
             raise RunError(Problem(str(self.provenance_file), f"trained_on is damaged: {error}")) from error
+
+    @property
+    def trained_on_complete(self) -> bool:
+        """Whether `trained_on` is all that the run has seen."""
+        return self.trained_on is not None and bool(self.read_provenance().get("trained_on_complete", True))
 
     def drop_state(self) -> None:
         """Removes what only an unfinished run needs."""
@@ -142,10 +162,13 @@ def find_run(path: Path) -> Run:
     return run
 
 
-def name_run(preset: str, *, train_plus_val: bool, seed: int) -> str:
+def name_run(preset: str, *, train_plus_val: bool, fold: str, seed: int) -> str:
     """The name of a run's folder.
 
-    >>> name_run("paper", train_plus_val=True, seed=3)
+    >>> name_run("paper", train_plus_val=True, fold="", seed=3)
     'paper-trainval-seed3'
+    >>> name_run("paper", train_plus_val=False, fold="1/5", seed=3)
+    'paper-fold1of5-seed3'
     """
-    return f"{preset}{'-trainval' if train_plus_val else ''}-seed{seed}"
+    part = f"-fold{fold.replace('/', 'of')}" if fold else ""
+    return f"{preset}{'-trainval' if train_plus_val else ''}{part}-seed{seed}"

@@ -3,80 +3,55 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, TypeVar
 
 import torch
 
+from abaw_emi.challenge.folds import parse_fold
 from abaw_emi.challenge.provenance import Provenance, hash_file, write_with_provenance
 from abaw_emi.config import Precision, RunConfig
-from abaw_emi.corpus.clips import OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.errors import Problem, RunError, gather
-from abaw_emi.files import check_writable
+from abaw_emi.errors import EmiError, Problem, RunError
 from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.checkpoints import install_best
 from abaw_emi.learning.data import TrainingData, read_training_data
-from abaw_emi.learning.devices import choose_device, choose_precision
+from abaw_emi.learning.devices import choose_device, choose_precision, make_deterministic
+from abaw_emi.learning.distributed import World
 from abaw_emi.learning.logmel import LogMelEncoder
 from abaw_emi.learning.model import EmiConfig, EmiModel
-from abaw_emi.learning.origin import compare_origin, describe_origin
+from abaw_emi.learning.origin import add_origin, compare_origin, describe_origin
+from abaw_emi.learning.plans import Plan, check_folders
 from abaw_emi.learning.prediction import describe_run, load_model, predict
-from abaw_emi.learning.runs import Run, name_run
+from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.learning.training import Result, Training
 from abaw_emi.learning.weights import Backbone, find_backbone, load_backbone
 from abaw_emi.progress import Reporter
 
-IfThere = Literal["refuse", "resume", "overwrite"]
-"""What to do about a run folder that is already there."""
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What `train` was asked for.
-
-    Attributes:
-        config: the run; its seed is replaced by each of `seeds`.
-        preset: its name, for the run folders.
-        seeds: one run each.
-        out: the folder of run folders.
-        train_plus_val: whether valid is trained on too.
-        epochs_from: the run whose best epoch the number of epochs was taken from, for the record.
-    """
-
-    config: RunConfig
-    preset: str
-    seeds: Sequence[int]
-    out: Path
-    train_plus_val: bool = False
-    epochs_from: str = ""
-    if_there: IfThere = "refuse"
-    on_bad_clip: OnBadClip = "error"
-    device: str = "auto"
-    precision: Precision = "auto"
-
-    def run_of(self, seed: int) -> Run:
-        """The run of a seed."""
-        name = name_run(self.preset, train_plus_val=self.train_plus_val, seed=seed)
-        return Run(self.out / name)
-
-    def config_of(self, seed: int) -> RunConfig:
-        """The config of a seed's run."""
-        return replace(self.config, training=replace(self.config.training, seed=seed))
-
-
-def train(plan: Plan, data: DataFolder, reporter: Reporter) -> list[Run]:
+def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
     """Trains one run for each seed and returns their folders; a finished run is left as it is on resume.
+
+    Args:
+        plan: what to do.
+        data: the data folder.
+        reporter: quiet on every process but the first.
+        world: the processes that train together.
 
     Raises:
         EmiError: whatever stands in the way; before a run that is there is touched.
     """
-    _check_folders(plan)
-    device = choose_device(plan.device)
+    world = world or World()
+    _agree(world, lambda: check_folders(plan))
+    device = choose_device(plan.device, world.local_rank)
     precision = choose_precision(plan.precision, plan.config.training.precision, device)
+    if plan.config.training.deterministic:
+        make_deterministic()
     runs = {seed: plan.run_of(seed) for seed in plan.seeds}
     to_do = {seed: run for seed, run in runs.items() if plan.if_there == "overwrite" or not run.finished}
     for run in runs.values():
@@ -84,33 +59,44 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter) -> list[Run]:
             reporter.say(f"{run.folder} is finished already")
     if not to_do:
         return list(runs.values())
-    backbone = _find_backbone(plan.config)
-    training_data = _read_data(plan, data, reporter)
-    if plan.train_plus_val:
+    start = _find_start(plan.config)
+    training_data = _read_together(plan, data, reporter, world)
+    if plan.config.data.fold:
+        reporter.say(
+            f"fold {plan.config.data.fold}: validating on clips held out of training; optimistic, because "
+            "speakers are not known and stand on both sides"
+        )
+    elif plan.train_plus_val:
         reporter.say("training on train and valid: no validation remains, and the last weights are kept")
     for seed, run in to_do.items():
-        reporter.say(f"{run.folder} on {device} in {precision}")
-        _train_run(plan, seed, run, backbone, training_data, device, precision, reporter)
+        together = f", {world.size} processes" if world.size > 1 else ""
+        reporter.say(f"{run.folder} on {device} in {precision}{together}")
+        session = _Session(plan, seed, run, start, training_data, device, precision, reporter, world)
+        session.train()
     return list(runs.values())
 
 
-def try_out(plan: Plan, data: DataFolder, limit: int, reporter: Reporter) -> dict[str, float]:
-    """Trains one epoch on `limit` clips, keeps nothing, and returns what a full run would take.
+def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float]:
+    """Trains one epoch on `plan.limit` clips, keeps nothing, and returns what a full run would take.
 
     Returns:
         Seconds: "epoch" of training and "validation" on the full splits, "run" for all epochs and seeds.
     """
     device = choose_device(plan.device)
     precision = choose_precision(plan.precision, plan.config.training.precision, device)
-    backbone = _find_backbone(plan.config)
-    few = _read_data(plan, data, reporter, limit)
+    start = _find_start(plan.config)
+    few = _read_data(plan, data, reporter)
     smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "smoke")
-        result = _train_run(smoke, plan.seeds[0], run, backbone, few, device, precision, reporter)
+        session = _Session(smoke, plan.seeds[0], run, start, few, device, precision, reporter, World())
+        result = session.train()
     full_train, full_valid = len(data.ids("train")), len(data.ids("valid"))
     if plan.train_plus_val:
         full_train, full_valid = full_train + full_valid, 0
+    if plan.config.data.fold:
+        _, folds = parse_fold(plan.config.data.fold)
+        full_train, full_valid = full_train - full_train // folds, full_train // folds
     epoch = result.training_seconds * full_train / len(few.train)
     validation = result.validation_seconds * full_valid / max(1, len(few.valid))
     return {
@@ -120,120 +106,174 @@ def try_out(plan: Plan, data: DataFolder, limit: int, reporter: Reporter) -> dic
     }
 
 
-def _train_run(
-    plan: Plan,
-    seed: int,
-    run: Run,
-    backbone: Backbone | None,
-    data: TrainingData,
-    device: torch.device,
-    precision: Precision,
-    reporter: Reporter,
-) -> Result:
-    config = plan.config_of(seed)
-    torch.manual_seed(seed)
-    model = EmiModel(EmiConfig.from_parts(config.model, backbone.config if backbone else None))
-    if backbone is not None:
-        reporter.warn(load_backbone(model, backbone))
-    training = Training(
-        model, config.training, data, run, device=device, precision=precision, reporter=reporter
-    )
-    origin = describe_origin(data, backbone, config.model.revision, device, precision)
-    record = {
-        "preset": plan.preset,
-        "seed": seed,
-        "train_plus_val": plan.train_plus_val,
-        "epochs_from": plan.epochs_from,
-        **origin,
-    }
-    if plan.if_there == "overwrite":
-        run.remove()
-    elif before := run.read_provenance():
-        if problems := compare_origin(run, before, origin):
-            raise RunError(problems)
-        record = before
-    if training.resume():
-        reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
-    else:
-        if isinstance(model.encoder, LogMelEncoder):
-            alone = (make_batch([clip]).to(device) for clip in data.train)
-            model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
-        run.metrics_file.unlink(missing_ok=True)  # of an attempt that saved nothing
-        run.write_config(config)
-        run.write_provenance(record)
-    result = training.train()
-    install_best(run, result.best_epoch)
-    at = training.at
-    record |= {
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "valid": {"mean_pearson": at.best, "pearson": at.pearson} if data.valid else None,
-        "weights_sha256": hash_file(run.weights_file),
-    }
-    run.write_provenance(record)
-    if data.valid:
-        table = predict(load_model(run, device), data.valid, device=device, precision=precision)
-        provenance = Provenance(
-            command="abaw-emi train",
-            split="valid",
-            members=[describe_run(run, precision, device)],
-            trained_on=run.trained_on or frozenset(),
-            trained_on_complete=True,
-            skipped=data.skipped,
-            read_from_video=data.read_from_video,
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a run starts from: a backbone's weights, another run's, or (neither) new ones."""
+
+    backbone: Backbone | None
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One run of a plan, from its start to a finished folder."""
+
+    plan: Plan
+    seed: int
+    run: Run
+    start: _Start
+    data: TrainingData
+    device: torch.device
+    precision: Precision
+    reporter: Reporter
+    world: World
+
+    def train(self) -> Result:
+        """Trains the run, or goes on with it, and finishes its folder."""
+        config = self.plan.config_of(self.seed)
+        model = self._make_model(config)
+        training = Training(
+            model,
+            config.training,
+            self.data,
+            self.run,
+            device=self.device,
+            precision=self.precision,
+            reporter=self.reporter,
+            world=self.world,
+            save_minutes=self.plan.save_minutes,
         )
-        write_with_provenance(table, run.valid_predictions, provenance)
-    run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
-    run.drop_state()
-    return result
+        record = _agree(self.world, self._open)
+        if training.resume():
+            self.reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
+        elif self.start.run is None and isinstance(model.encoder, LogMelEncoder):
+            alone = (make_batch([clip]).to(self.device) for clip in self.data.train)
+            model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
+        self.world.gather(None)  # nobody writes before everybody has read
+        result = training.train()
+        _agree(self.world, lambda: self._close(record, training))
+        return result
+
+    def _make_model(self, config: RunConfig) -> EmiModel:
+        torch.manual_seed(self.seed)
+        backbone, before = self.start.backbone, self.start.run
+        if before is not None:
+            return _go_on_from(before, config)
+        model = EmiModel(EmiConfig.from_parts(config.model, backbone.config if backbone else None))
+        if backbone is not None:
+            self.reporter.warn(load_backbone(model, backbone))
+        return model
+
+    def _open(self) -> dict[str, Any]:
+        """Makes the run folder, or checks that it is the one that was started; returns its record."""
+        origin = describe_origin(
+            self.data, self.start.backbone, self.plan.config.model.revision, self.device, self.precision
+        )
+        if self.start.run is not None:
+            origin |= add_origin(self.start.run, origin)
+        if self.plan.if_there == "overwrite":
+            self.run.remove()
+        elif before := self.run.read_provenance():
+            if problems := compare_origin(self.run, before, origin, self.data):
+                raise RunError(problems)
+            if before["world_size"] != self.world.size:
+                found = f"{self.world.size} processes now, {before['world_size']} when it was started"
+                self.reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
+            return before
+        record = {
+            "preset": self.plan.preset,
+            "seed": self.seed,
+            "train_plus_val": self.plan.train_plus_val,
+            "fold": self.plan.config.data.fold or None,
+            "epochs_from": self.plan.epochs_from,
+            "world_size": self.world.size,
+            **origin,
+        }
+        self.run.metrics_file.unlink(missing_ok=True)  # of an attempt that saved nothing
+        self.run.write_config(self.plan.config_of(self.seed))
+        self.run.write_data(self.data.describe())
+        self.run.write_provenance(record)
+        return record
+
+    def _close(self, record: dict[str, Any], training: Training) -> None:
+        """Installs the best weights, predicts with them what was held out, and marks the run as done."""
+        run, at = self.run, training.at
+        install_best(run, at.best_epoch)
+        record |= {
+            "epochs": at.epoch,
+            "best_epoch": at.best_epoch,
+            "valid": {"mean_pearson": at.best, "pearson": at.pearson} if self.data.valid else None,
+            "weights_sha256": hash_file(run.weights_file),
+        }
+        run.write_provenance(record)
+        if self.data.valid:
+            model = load_model(run, self.device)
+            table = predict(model, self.data.valid, device=self.device, precision=self.precision)
+            provenance = Provenance(
+                command="abaw-emi train",
+                split=self.plan.held_out,
+                members=[describe_run(run, self.precision, self.device)],
+                trained_on=run.trained_on or frozenset(),
+                trained_on_complete=True,
+                skipped=self.data.skipped,
+                read_from_video=self.data.read_from_video,
+            )
+            write_with_provenance(table, run.valid_predictions, provenance)
+        run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
+        run.drop_state()
 
 
-def _check_folders(plan: Plan) -> None:
-    problems: list[Problem] = []
-    for run in map(plan.run_of, plan.seeds):
-        if not run.folder.exists():
-            with gather(problems):
-                check_writable(run.config_file)
-            continue
-        if plan.if_there == "refuse":
-            step = "go on with --resume, or start anew with --overwrite"
-            problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
-        elif not run.config_file.is_file() and any(run.folder.iterdir()):
-            found = "there, but not a run folder (no run.toml); it is left alone"
-            problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --out"))
-        elif plan.if_there == "resume" and run.config_file.is_file():
-            problems += _compare_config(run, plan)
-    if problems:
-        raise RunError(problems)
+def _agree(world: World, work: Callable[[], T]) -> T:
+    """What the first process's `work` returns, on every process; all end where it fails."""
+    value: T | None = None
+    failure: EmiError | None = None
+    if world.leads:
+        try:
+            value = work()
+        except EmiError as error:
+            failure = error
+    value, failed = world.gather((value, failure is not None))[0]
+    if failure is not None:
+        raise failure
+    if failed:
+        raise SystemExit(1)  # the first process tells why
+    return value  # type: ignore[return-value] # the first process has worked
 
 
-def _compare_config(run: Run, plan: Plan) -> list[Problem]:
-    before = run.read_config()
-    now = asdict(plan.config_of(before.training.seed))
-    changed = [
-        f"{table}.{key} is {now[table][key]!r}, was {value!r}"
-        for table, values in asdict(before).items()
-        for key, value in values.items()
-        if now[table][key] != value
-    ]
-    if not changed:
-        return []
-    step = "use --overwrite to start anew"
-    return [Problem(str(run.folder), "; ".join(changed), "the config it was started with", step)]
+def _go_on_from(run: Run, config: RunConfig) -> EmiModel:
+    before = load_model(run, torch.device("cpu"))
+    model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config))
+    try:
+        model.load_state_dict(before.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        expected = "the [model] settings of its run.toml"
+        raise RunError(Problem(str(run.folder), f"its weights do not fit: {reason}", expected)) from error
+    return model
 
 
-def _find_backbone(config: RunConfig) -> Backbone | None:
+def _find_start(config: RunConfig) -> _Start:
+    if config.training.init_from:
+        return _Start(backbone=None, run=find_run(Path(config.training.init_from)))
     if config.model.encoder != "wav2vec2":
-        return None
-    return find_backbone(config.model.backbone, config.model.revision)
+        return _Start(backbone=None, run=None)
+    return _Start(backbone=find_backbone(config.model.backbone, config.model.revision), run=None)
 
 
-def _read_data(plan: Plan, data: DataFolder, reporter: Reporter, limit: int | None = None) -> TrainingData:
+def _read_together(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> TrainingData:
+    """The data, on every process; the first one reads before the others, and fills the cache for them."""
+    read: list[TrainingData] = []
+    _agree(world, lambda: read.append(_read_data(plan, data, reporter)))
+    return read[0] if world.leads else _read_data(plan, data, reporter)
+
+
+def _read_data(plan: Plan, data: DataFolder, reporter: Reporter) -> TrainingData:
     return read_training_data(
         data,
         train_plus_val=plan.train_plus_val,
         max_seconds=plan.config.data.max_seconds,
+        fold=plan.config.data.fold,
         on_bad=plan.on_bad_clip,
         reporter=reporter,
-        limit=limit,
+        limit=plan.limit,
     )

@@ -1,29 +1,29 @@
-"""The training loop of one run: steps, validation, early stopping, whole checkpoints.
+"""The training loop of one run: epochs, validation, early stopping, whole checkpoints.
 
-PAPER, section 4 and CODE (see `challenge.facts`): AdamW, cosine after a linear warm-up counted in steps,
-mean squared error over the batch. Every step seeds its own randomness with (seed, epoch, step), so on a
-CPU a run that was stopped goes on as if it had not been.
+What a step does is a pure function of the weights and of (seed, epoch, step, process), so a run that was
+killed and goes on from its last checkpoint ends as if it had not been: bitwise on a CPU, and on a GPU with
+`training.deterministic`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
-import numpy as np
+import polars as pl
 import torch
-from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
 
-from abaw_emi.challenge.facts import FILENAME
+from abaw_emi.challenge.facts import FILENAME, SAMPLE_RATE
 from abaw_emi.challenge.scoring import Score, score
 from abaw_emi.config import Precision, TrainingConfig
+from abaw_emi.corpus.clips import Clip
 from abaw_emi.errors import Problem, TrainingError
 from abaw_emi.interruption import Interrupted, StopRequest, deferred_signals
-from abaw_emi.learning.batches import Batch, make_batch, plan_epoch
 from abaw_emi.learning.checkpoints import (
     Checkpoint,
     best_folder,
@@ -32,17 +32,28 @@ from abaw_emi.learning.checkpoints import (
     write_checkpoint,
 )
 from abaw_emi.learning.data import TrainingData
-from abaw_emi.learning.devices import autocast
-from abaw_emi.learning.metrics import append_metrics, cut_metrics
+from abaw_emi.learning.distributed import World
+from abaw_emi.learning.encoders import Wav2Vec2Encoder
+from abaw_emi.learning.frame_store import encode_clips
+from abaw_emi.learning.frames import EncodedClip
+from abaw_emi.learning.loading import Loader
+from abaw_emi.learning.metrics import MetricsLog
 from abaw_emi.learning.model import EmiModel
+from abaw_emi.learning.planning import (
+    plan_epoch,
+    plan_epoch_by_budget,
+    share_batch,
+    sort_by_length,
+)
+from abaw_emi.learning.plans import SAVE_MINUTES
 from abaw_emi.learning.prediction import predict
 from abaw_emi.learning.runs import Run
-from abaw_emi.progress import Reporter
+from abaw_emi.learning.schedule import rate_factor
+from abaw_emi.learning.stepping import Outcome, Place, Stepper
+from abaw_emi.progress import Bar, Reporter
 
 LOG_EVERY = 10
-"""Steps between two lines in metrics.jsonl."""
-
-_FP16_SCALE = 2.0**10  # CODE: the loss scaler's first scale
+"""Steps between two lines in metrics.jsonl, and between two looks at what a GPU has done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +76,7 @@ class _Times:
 
 
 class Training:
-    """One run's model, optimiser and position; `train` goes on from wherever that is."""
+    """One run's weights and position; `train` goes on from wherever that is."""
 
     def __init__(
         self,
@@ -77,6 +88,8 @@ class Training:
         device: torch.device,
         precision: Precision,
         reporter: Reporter,
+        world: World | None = None,
+        save_minutes: float = SAVE_MINUTES,
     ) -> None:
         self.model = model
         self.model.to(device)  # type: ignore[arg-type] # transformers wraps torch's signature wrongly
@@ -86,59 +99,71 @@ class Training:
         self.device = device
         self.precision = precision
         self.reporter = reporter
-        self.intensities = data.intensities()
+        self.save_seconds = 60 * save_minutes
+        self.world = world or World()
+        self.world.broadcast(model.state_dict().values())
         self.lengths = [clip.samples for clip in data.train]
-        steps = len(self._plan(0))
-        self.optimizer = torch.optim.AdamW(
-            [weight for weight in model.parameters() if weight.requires_grad],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
+        self.stepper = Stepper(
+            model, config, world=self.world, device=device, precision=precision, reporter=reporter
         )
-        self.schedule = get_cosine_schedule_with_warmup(
-            self.optimizer, round(config.warmup_epochs * steps), config.epochs * steps
+        self.valid: Sequence[Clip] | Sequence[EncodedClip] = data.valid
+        self.loader = Loader(
+            clips=data.train,
+            labels=data.intensities(),
+            model=model,
+            config=config,
+            world=self.world,
+            pinned=device.type == "cuda",
         )
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=_FP16_SCALE, enabled=precision == "fp16")
+        self.log = MetricsLog(run.metrics_file)
         self.at = Checkpoint()
+        self.steps = len(self._plan(0))
+        self.saved_at = time.monotonic()
 
     def resume(self) -> bool:
         """Goes to the last whole checkpoint of the run; False where nothing was saved yet."""
         saved = read_checkpoint(self.run)
         if saved is None:
             return False
-        self.at, states = saved
-        self.model.load_state_dict(states["model"])
-        self.optimizer.load_state_dict(states["optimizer"])
-        self.schedule.load_state_dict(states["schedule"])
-        self.scaler.load_state_dict(states["scaler"])
-        cut_metrics(self.run.metrics_file, self.at.epoch, self.at.step)
+        self.at, state, problems = saved
+        self.reporter.warn(problems)
+        self.stepper.load_state_dict(state)
+        if self.world.leads:
+            self.log.cut(self.at.epoch, self.at.step)
         return True
 
     def train(self) -> Result:
         """Trains to the last epoch, or until validation no longer gets better.
 
         Raises:
-            TrainingError: the loss is not a number; the clips are named.
+            TrainingError: an output is not a number; the clips are named.
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
         total = _Times()
+        if self.model.config.freeze_encoder and not self.config.augmentation.active:
+            self._encode()
+        if self.config.compile and isinstance(self.model.encoder, Wav2Vec2Encoder):
+            self.model.encoder.compile_regions()
+        if self.world.leads:
+            self.log.show(self.at.epoch * self.steps + self.at.step)
         with deferred_signals() as stop:
             while self.at.epoch < self.config.epochs and not self._out_of_patience():
                 took = _Times()
-                loss = self._train_epoch(stop, took)
-                valid = self._validate(took)
+                self._train_epoch(stop, took)
+                loss = self.at.loss_sum / self.at.loss_clips
+                self.at.loss_sum, self.at.loss_clips = 0.0, 0
                 self.at.epoch += 1
                 self.at.step = 0
-                if self._is_to_be_kept(valid):
-                    self.at.best_epoch = self.at.epoch
-                    if valid is not None:
-                        self.at.best, self.at.pearson = valid.mean_pearson, valid.pearson
-                    save_model(self.model, best_folder(self.run, self.at.best_epoch))
+                with self.stepper.averaged():
+                    valid = self._validate(took)
+                    self._keep(valid)
                 self._report_epoch(loss, valid, took)
                 self._save()
                 total.training += took.training
                 total.validation += took.validation
-                if stop:
-                    raise Interrupted(stop.signum, f"saved after epoch {self.at.epoch}")
+                if signum := self._asked_to_stop(stop):
+                    self._stop(signum, f"saved after epoch {self.at.epoch}")
+        self.log.close()
         return Result(
             epochs=self.at.epoch,
             best_epoch=self.at.best_epoch,
@@ -146,137 +171,150 @@ class Training:
             validation_seconds=total.validation,
         )
 
-    def _train_epoch(self, stop: StopRequest, took: _Times) -> float:
-        """Trains what is left of the epoch, notes what it took, and returns the epoch's mean loss."""
+    def _encode(self) -> None:
+        """Runs a frozen encoder once for all epochs, where the disk has room for its frames."""
+        encoded = encode_clips(
+            self.model,
+            [*self.data.train, *self.data.valid],
+            device=self.device,
+            precision=self.precision,
+            reporter=self.reporter,
+        )
+        if encoded is not None:
+            count = len(self.data.train)
+            self.loader, self.valid = replace(self.loader, clips=encoded[:count]), encoded[count:]
+
+    def _train_epoch(self, stop: StopRequest, took: _Times) -> None:
+        """Trains what is left of the epoch, and notes what it took."""
         self.model.train()
-        plan = self._plan(self.at.epoch)
-        label = f"epoch {self.at.epoch + 1}/{self.config.epochs}"
+        epoch = self.at.epoch
+        plan = self._plan(epoch)
+        label = f"epoch {epoch + 1}/{self.config.epochs}"
         start = time.monotonic()
+        outcomes: list[Outcome] = []
         with self.reporter.bar(label, len(plan), "steps", done=self.at.step) as bar:
-            for groups in plan[self.at.step :]:
-                if stop:
-                    self._save()
-                    raise Interrupted(
-                        stop.signum, f"saved at epoch {self.at.epoch + 1}, step {self.at.step} of {len(plan)}"
-                    )
-                batches = [make_batch([self.data.train[i] for i in g], self.intensities) for g in groups]
-                loss = self._step(batches)
-                size = sum(len(batch.filenames) for batch in batches)
-                took.clips += size
-                self.at.loss_sum += loss * size
-                self.at.loss_clips += size
+            for step in self.loader.load(plan, epoch, self.at.step):
+                number = self.at.step
+                factor = rate_factor(
+                    epoch + number / len(plan), warmup=self.config.warmup_epochs, epochs=self.config.epochs
+                )
+                self.stepper.set_rate(factor)
+                remake = partial(self.loader.make, plan[number], epoch, number)
+                outcomes.append(self.stepper.step(step, Place(epoch, number), remake))
+                took.clips += step.size
                 self.at.step += 1
                 took.training = time.monotonic() - start
-                rate = took.clips / took.training
-                learning_rate = self.schedule.get_last_lr()[0]
-                bar.advance(note=f"loss {loss:.4f}  lr {learning_rate:.1e}  {rate:,.0f} clips/s")
-                if self.at.step % LOG_EVERY == 0:
-                    append_metrics(
-                        self.run.metrics_file,
-                        epoch=self.at.epoch + 1,
-                        step=self.at.step,
-                        loss=loss,
-                        learning_rate=learning_rate,
-                        clips_per_second=rate,
-                    )
-        mean = self.at.loss_sum / self.at.loss_clips
-        self.at.loss_sum, self.at.loss_clips = 0.0, 0
-        return mean
+                last = self.at.step == len(plan)
+                signum = 0 if last else self._asked_to_stop(stop)
+                save = bool(signum) or time.monotonic() - self.saved_at >= self.save_seconds
+                if self.device.type == "cpu" or last or save or self.at.step % LOG_EVERY == 0:
+                    self._look_at(outcomes, took, bar)
+                if save and not last:
+                    self._save()
+                if signum:
+                    self._stop(signum, f"saved at {label}, step {self.at.step} of {len(plan)}")
 
-    def _step(self, batches: Sequence[Batch]) -> float:
-        """One optimiser step on the groups of one batch; returns the batch's loss."""
-        self._seed_step()
-        size = sum(len(batch.filenames) for batch in batches)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses: list[Tensor] = []
-        for batch in batches:
-            on_device = batch.to(self.device)
-            with autocast(self.precision, self.device):
-                output = self.model(on_device.waveforms, on_device.lengths)
-            assert on_device.intensities is not None
-            error = (output - on_device.intensities).square().mean(dim=1)  # (B,)
-            self.scaler.scale(error.sum() / size).backward()
-            losses.append(error.detach())
-        per_clip = torch.cat(losses).tolist()
-        broken = [
-            filename
-            for filename, value in zip((f for b in batches for f in b.filenames), per_clip, strict=True)
-            if not np.isfinite(value)
-        ]
-        if broken:
-            raise TrainingError(
-                Problem(
-                    f"epoch {self.at.epoch + 1}, step {self.at.step + 1}",
-                    f"the loss is not finite for {len(broken)} of {size} clips: {', '.join(broken[:10])}",
-                    next_step="lower training.learning_rate or use --precision fp32; the last whole "
-                    "checkpoint is kept",
+    def _look_at(self, outcomes: list[Outcome], took: _Times, bar: Bar) -> None:
+        """Waits for the steps of `outcomes`, checks and counts them, and forgets them."""
+        for outcome in outcomes:
+            finite = outcome.finite.tolist()
+            broken = [name for name, good in zip(outcome.filenames, finite, strict=True) if not good]
+            loss = float(outcome.loss)
+            if broken or not math.isfinite(loss):
+                of = f" for {len(broken)} of {len(finite)} clips: {', '.join(broken[:10])}" if broken else ""
+                raise TrainingError(
+                    Problem(
+                        str(outcome.place),
+                        f"the loss is not finite{of}",
+                        next_step="lower training.learning_rate or use --precision fp32; the last whole "
+                        "checkpoint is kept",
+                    )
                 )
+            self.at.loss_sum += loss * outcome.size
+            self.at.loss_clips += outcome.size
+        rate = took.clips / took.training
+        learning_rate = self.stepper.learning_rate
+        bar.advance(len(outcomes), note=f"loss {loss:.4f}  lr {learning_rate:.1e}  {rate:,.0f} clips/s")
+        if self.world.leads and self.at.step % LOG_EVERY == 0:
+            self.log.append(
+                self.at.epoch * self.steps + self.at.step,
+                epoch=self.at.epoch + 1,
+                step=self.at.step,
+                loss=loss,
+                learning_rate=learning_rate,
+                clips_per_second=rate,
             )
-        self.scaler.unscale_(self.optimizer)
-        if self.config.clip_grad_value:
-            torch.nn.utils.clip_grad_value_(self.model.parameters(), self.config.clip_grad_value)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-        return float(np.mean(per_clip))
+        outcomes.clear()
 
     def _validate(self, took: _Times) -> Score | None:
         if not self.data.valid:
             return None
         start = time.monotonic()
-        table = predict(
+        lengths = [clip.samples for clip in self.valid]
+        share = share_batch(sort_by_length(range(len(lengths)), lengths), self.world.rank, self.world.size)
+        part = predict(
             self.model,
-            self.data.valid,
+            [self.valid[index] for index in share],
             device=self.device,
             precision=self.precision,
             reporter=self.reporter,
             description="validating",
         )
+        table = pl.concat(self.world.gather(part)).sort(FILENAME)
         took.validation = time.monotonic() - start
         truth = self.data.labels.join(table.select(FILENAME), on=FILENAME, how="semi", maintain_order="left")
         return score(truth, table, resamples=0)
 
-    def _is_to_be_kept(self, valid: Score | None) -> bool:
-        """Whether these are the run's weights: the best on valid; without validation the last."""
+    def _keep(self, valid: Score | None) -> None:
+        """Keeps these weights where they are the run's: the best on valid; without validation the last."""
         if valid is None:
-            return self.at.epoch == self.config.epochs
-        return self.at.best is None or valid.mean_pearson > self.at.best
+            kept = self.at.epoch == self.config.epochs
+        else:
+            kept = self.at.best is None or valid.mean_pearson > self.at.best
+        if not kept:
+            return
+        self.at.best_epoch = self.at.epoch
+        if valid is not None:
+            self.at.best, self.at.pearson = valid.mean_pearson, valid.pearson
+        if self.world.leads:
+            save_model(self.model, best_folder(self.run, self.at.best_epoch))
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
         return bool(self.data.valid and patience and self.at.epoch - self.at.best_epoch >= patience)
 
-    def _plan(self, epoch: int) -> list[list[list[int]]]:
-        return plan_epoch(
-            self.lengths,
-            batch_size=self.config.batch_size,
-            group_size=self.config.group_size,
-            seed=self.config.seed,
-            epoch=epoch,
-        )
+    def _asked_to_stop(self, stop: StopRequest) -> int:
+        """The signal that asked for a stop, on whatever process; 0 for none."""
+        return self.world.most(stop.signum)
 
-    def _seed_step(self) -> None:
-        # transformers draws SpecAugment from numpy's global generator, everything else is torch's.
-        state = np.random.SeedSequence([self.config.seed, self.at.epoch, self.at.step]).generate_state(2)
-        torch.manual_seed(int(state[0]))
-        np.random.seed(int(state[1]))
+    def _stop(self, signum: int, saved: str) -> NoReturn:
+        stopped = Interrupted(signum, saved)
+        if self.world.leads:
+            raise stopped
+        raise SystemExit(stopped.exit_code)  # the first process says how to go on
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        seed = self.config.seed
+        if self.config.batch_seconds:
+            budget = round(self.config.batch_seconds * SAMPLE_RATE)
+            return plan_epoch_by_budget(self.lengths, budget=budget, seed=seed, epoch=epoch)
+        return plan_epoch(self.lengths, batch_size=self.config.batch_size, seed=seed, epoch=epoch)
 
     def _save(self) -> None:
-        write_checkpoint(
-            self.run,
-            self.at,
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "scaler": self.scaler.state_dict(),
-            },
-        )
+        if self.world.leads:
+            write_checkpoint(self.run, self.at, self.stepper.state_dict())
+        self.saved_at = time.monotonic()
 
     def _report_epoch(self, loss: float, valid: Score | None, took: _Times) -> None:
-        learning_rate = self.schedule.get_last_lr()[0]
+        if not self.world.leads:
+            return
         rate = took.clips / took.training
-        line: dict[str, Any] = {"train_loss": loss, "learning_rate": learning_rate, "clips_per_second": rate}
+        line: dict[str, Any] = {
+            "train_loss": loss,
+            "learning_rate": self.stepper.learning_rate,
+            "clips_per_second": rate,
+            "padding_efficiency": self.loader.padding_efficiency(self._plan(self.at.epoch - 1)),
+        }
         text = f"epoch {self.at.epoch}/{self.config.epochs}: loss {loss:.4f}"
         if valid is not None:
             line["valid"] = {"mean_pearson": valid.mean_pearson, "pearson": valid.pearson}
@@ -284,7 +322,7 @@ class Training:
             text += " (best)" if self.at.best_epoch == self.at.epoch else f" (best {self.at.best:.4f})"
             if valid.undefined:
                 text += f", undefined for {', '.join(valid.undefined)}"
-        append_metrics(self.run.metrics_file, epoch=self.at.epoch, **line)
+        self.log.append(self.at.epoch * self.steps, epoch=self.at.epoch, **line)
         seconds = took.training * len(self.data.train) / took.clips + took.validation
         left = timedelta(seconds=round((self.config.epochs - self.at.epoch) * seconds))
         self.reporter.say(f"{text}, {rate:,.0f} clips/s, about {left} left")

@@ -101,8 +101,8 @@ def shell_without_torch(shell: Shell, tmp_path_factory: pytest.TempPathFactory) 
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(_WITHOUT_TORCH)
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return shell(*arguments, PYTHONPATH=str(site))
+    def run(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+        return shell(*arguments, PYTHONPATH=str(site), **changes)
 
     return run
 

@@ -12,8 +12,9 @@ import soundfile
 
 from abaw_emi.config import change_config
 from abaw_emi.corpus.data_folder import DataFolder
+from abaw_emi.learning.plans import Plan
 from abaw_emi.learning.runs import Run
-from abaw_emi.learning.sessions import Plan, train
+from abaw_emi.learning.sessions import train
 from abaw_emi.presets import find_preset
 from abaw_emi.progress import Reporter
 from tests.foreign_data import write_data

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers.models.wav2vec2 import modeling_wav2vec2
 
 from abaw_emi.config import ModelConfig
 from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
 from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.regularisation import Draws
 from abaw_emi.learning.weights import find_backbone, load_backbone
 from tests.backbones import backbone_weights, small_config, write_backbone
 from tests.learning.small_models import LONGEST, make_clip
@@ -24,7 +28,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "layer": small_config("layer"),
     "group": small_config("group"),
     "layer, odd positional kernel": small_config("layer", num_conv_pos_embeddings=15),
+    "layer, norms after each layer": small_config("layer", do_stable_layer_norm=False),
+    "group, norms before each layer": small_config("group", do_stable_layer_norm=True),
+    "other activations": small_config("layer", hidden_act="relu", feat_extract_activation="gelu_new"),
+    "other convolutions": small_config(
+        "layer", conv_kernel=[10, 4, 1], conv_stride=[5, 8, 8], conv_dim=[8, 12, 16], conv_bias=False
+    ),
 }
+NO_DROPOUT = dict.fromkeys(
+    ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"), 0.0
+)
 
 
 def transformers_model(config: dict[str, Any]) -> Wav2Vec2Model:
@@ -54,7 +67,7 @@ def test_hidden_states_equal_transformers_clip_by_clip(
     config = KINDS[kind]
     parts = ModelConfig(vad_head=False, lstm=False)
     model = EmiModel(EmiConfig.from_parts(parts, config))
-    load_backbone(model, find_backbone(str(write_backbone(tmp_path, config))))
+    assert load_backbone(model, find_backbone(str(write_backbone(tmp_path, config)))) == []
     encoder = model.to(dtype).eval().encoder
     assert isinstance(encoder, Wav2Vec2Encoder)
     theirs = transformers_model(config).to(dtype)
@@ -69,6 +82,97 @@ def test_hidden_states_equal_transformers_clip_by_clip(
         assert expected.std() > 0.1  # far above the tolerance
 
 
+# Two clips that are too short for a span of SpecAugment, and longer ones.
+TRAINED = (400, 3_279, 3_280, 9_999, 20_000, 20_000, 48_000)
+
+
+@contextmanager
+def features_masked(mask: Tensor | None) -> Iterator[None]:
+    """Has transformers mask these features (H,) in its next forward of one clip, instead of drawing them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mask is not None:
+            patch.setattr(modeling_wav2vec2, "_compute_mask_indices", lambda *_, **__: mask[None].numpy())
+        yield
+
+
+def left_out(theirs: Wav2Vec2Model, waveform: Tensor, draws: Draws, row: int) -> Tensor:
+    """transformers' hidden states (F, H) of one clip alone, with what `draws` leaves out of it."""
+    layers = theirs.encoder.layers
+    spans = None
+    if draws.masked_frames is not None:
+        frames = int(theirs._get_feat_extract_output_lengths(len(waveform)))
+        spans = draws.masked_frames[row : row + 1, :frames]
+    theirs.encoder.layers = nn.ModuleList(
+        layer for layer, kept in zip(layers, draws.layers_kept[:, row], strict=True) if kept
+    )
+    try:
+        with features_masked(None if draws.masked_features is None else draws.masked_features[row]):
+            return theirs(waveform[None].clone(), mask_time_indices=spans).last_hidden_state[0]
+    finally:
+        theirs.encoder.layers = layers
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+@pytest.mark.parametrize(
+    "masks",
+    [
+        {"mask_time_prob": 0.4},
+        {"mask_time_prob": 0.4, "mask_feature_prob": 0.5, "mask_feature_length": 3},
+        {"mask_time_prob": 0.0, "mask_feature_prob": 0.5, "mask_feature_length": 3},
+        {"mask_time_prob": 0.0},
+        {"apply_spec_augment": False},
+    ],
+)
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_in_training_states_and_gradients_are_those_of_transformers_with_the_same_left_out(
+    norm: str, masks: dict[str, Any], dtype: torch.dtype, tolerance: float
+) -> None:
+    config = small_config(norm, num_hidden_layers=4, layerdrop=0.4, **NO_DROPOUT, **masks)
+    theirs = transformers_model({**config, "layerdrop": 0.0}).to(dtype).train()
+    ours = Wav2Vec2Encoder(config).to(dtype).train()
+    ours.wav2vec2.load_state_dict(theirs.state_dict(), strict=True)
+    batch = make_batch([make_clip(number, length) for number, length in enumerate(TRAINED)])
+    waveforms = batch.waveforms.to(dtype)
+    draws = ours.draw(TRAINED, np.random.default_rng(5))
+    assert draws is not None
+    hidden_states, frames = ours(waveforms, batch.lengths, draws)
+    places = torch.arange(hidden_states.shape[1])
+    weights = torch.randn(hidden_states.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    (hidden_states * weights)[places < frames[:, None]].sum().backward()
+    names = dict(theirs.named_parameters())  # before layers are taken out
+    for row, length in enumerate(TRAINED):
+        expected = left_out(theirs, waveforms[row, :length], draws, row)
+        torch.testing.assert_close(hidden_states[row, : frames[row]], expected, rtol=0, atol=tolerance)
+        (expected * weights[row, : frames[row]]).sum().backward()
+    found = dict(ours.wav2vec2.named_parameters())
+    assert found.keys() == names.keys()
+    for name, weight in names.items():
+        if name == "masked_spec_embed" and not config["apply_spec_augment"]:
+            assert found[name].grad is None
+            continue
+        gradient = found[name].grad
+        assert gradient is not None, name
+        # Where transformers ran nothing that has a weight, its gradient is None and this one's is zero.
+        expected = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(gradient / scale, expected / scale, rtol=0, atol=tolerance)
+        assert expected.abs().max() > 0 or name == "masked_spec_embed", name
+
+
+def test_under_autocast_the_states_round_as_those_of_transformers() -> None:
+    config = small_config("layer")
+    theirs, ours = transformers_model(config), Wav2Vec2Encoder(config).eval()
+    ours.wav2vec2.load_state_dict(theirs.state_dict(), strict=True)
+    waveform = make_batch([make_clip(0, 16_000)]).waveforms
+    with torch.no_grad():
+        exact = ours(waveform, torch.tensor([16_000]))[0][0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found, expected = ours(waveform, torch.tensor([16_000]))[0][0], alone(theirs, waveform[0])
+    assert found.dtype == expected.dtype
+    error, their_error = (float((states - exact).square().mean().sqrt()) for states in (found, expected))
+    assert 0 < error < 1.2 * their_error
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_frame_lengths_are_those_that_transformers_gives(kind: str) -> None:
     encoder = Wav2Vec2Encoder(KINDS[kind])
@@ -76,7 +180,11 @@ def test_frame_lengths_are_those_that_transformers_gives(kind: str) -> None:
     lengths = [400, 401, 719, 720, 1_039, 1_040, 3_279, 3_280, 16_000]
     found = encoder.frame_lengths(torch.tensor(lengths)).tolist()
     assert found == [len(alone(theirs, torch.randn(length))) for length in lengths]
-    assert encoder.frame_lengths(torch.tensor(LONGEST)) == 599
+    assert found == [encoder.frame_lengths(length) for length in lengths]
+
+
+def test_twelve_seconds_have_599_frames() -> None:
+    assert Wav2Vec2Encoder(KINDS["layer"]).frame_lengths(LONGEST) == 599
 
 
 @pytest.mark.parametrize("kind", ["layer", "group"])

@@ -1,0 +1,38 @@
+"""Folds inside a split: which clips one of K runs holds out.
+
+Speaker ids are not delivered, so a fold shares its speakers with the clips that are trained on: a score
+on folds is optimistic beside one on the official splits, whose speakers differ (PAPER, section 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """The fold and the number of folds of `text`.
+
+    >>> parse_fold("2/5")
+    (2, 5)
+
+    Raises:
+        ValueError: `text` is not k/K with 1 <= k <= K and K >= 2.
+    """
+    fold, slash, folds = text.partition("/")
+    if slash and fold.isdecimal() and folds.isdecimal() and 1 <= int(fold) <= int(folds) >= 2:
+        return int(fold), int(folds)
+    raise ValueError(f"fold {text!r}; expected k/K, such as 1/5")
+
+
+def hold_out(ids: Iterable[str], text: str) -> frozenset[str]:
+    """The ids of fold `text`; the folds of one K are disjoint, differ by one clip at most, and are all ids.
+
+    Ids are dealt in the order of their hashes: a pure function of the set of ids, near no other order.
+
+    >>> sorted(hold_out(["00000", "00001", "00002", "00003"], "1/2"))
+    ['00000', '00003']
+    """
+    fold, folds = parse_fold(text)
+    shuffled = sorted(ids, key=lambda filename: hashlib.sha256(filename.encode()).digest())
+    return frozenset(shuffled[fold - 1 :: folds])

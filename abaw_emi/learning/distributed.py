@@ -1,0 +1,107 @@
+"""Several processes train one run together, as `torchrun` starts them; one process is the plain case.
+
+The processes share each batch, and sum the gradients of their clips: the batches do not depend on how
+many processes there are. torch's DistributedDataParallel wrapper is not used: it averages over processes,
+where clips are to be weighed alike; it wants every process to have as many groups as the others; and it
+communicates inside the backward pass, which an out-of-memory group could then not repeat.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+T = TypeVar("T")
+
+_BUCKET = 2**25
+"""Values that are summed in one go: 128 MiB of float32, so that two buckets are all the memory it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of a run; every method is called by all of them, in the same order."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every process the first one's values, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Sums each tensor over the processes, in place, without waiting for the device."""
+        if self.size == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            dist.all_reduce(flat)
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            for tensor, part in zip(bucket, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def most(self, value: int) -> int:
+        """The largest value of any process; it goes through the host, so that no GPU is waited for."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor(value)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[T | None] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value] # filled now
+
+
+def is_distributed() -> bool:
+    """Whether `torchrun` started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def join_world() -> Iterator[World]:
+    """The processes that `torchrun` started; the only one where it did not."""
+    if not is_distributed():
+        yield World()
+        return
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
+    finally:
+        dist.destroy_process_group()
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size + tensor.numel() > _BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel()
+    if bucket:
+        yield bucket

@@ -1,0 +1,84 @@
+"""Which clips a step trains on, and which of them run side by side: indices into a list of lengths.
+
+Everything here is a pure function of its arguments, so a resumed run goes on where it was, and the batches
+do not depend on how many processes share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+_WINDOW = 16
+"""Batches' worth of clips among which a seconds budget looks for clips of similar length: .95 of the frames
+are then real, and the batches still differ from epoch to epoch (benchmarks/README.md)."""
+
+
+def plan_epoch(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch, each sorted longest first; which clips a batch holds is random."""
+    order = _shuffle(len(lengths), seed, epoch)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [sort_by_length(batch, lengths) for batch in batches]
+
+
+def plan_epoch_by_budget(lengths: Sequence[int], *, budget: int, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch, each of similar lengths and at most `budget` samples, padding included.
+
+    A clip longer than the budget is a batch of its own.
+    """
+    order = _shuffle(len(lengths), seed, epoch)
+    reached = np.cumsum([lengths[index] for index in order]) // (_WINDOW * budget)
+    windows = np.split(np.asarray(order), np.flatnonzero(np.diff(reached)) + 1)
+    batches = [
+        batch
+        for window in windows
+        for batch in group_by_length(sort_by_length(window.tolist(), lengths), lengths, budget=budget)
+    ]
+    return [batches[index] for index in _shuffle(len(batches), seed, epoch)]
+
+
+def share_batch(batch: Sequence[int], rank: int, size: int) -> list[int]:
+    """What process `rank` of `size` does of a sorted batch: every `size`-th clip, so all have as much."""
+    return list(batch[rank::size])
+
+
+def sort_by_length(indices: Iterable[int], lengths: Sequence[int]) -> list[int]:
+    """`indices`, the longest clip first."""
+    return sorted(indices, key=lambda index: (-lengths[index], index))
+
+
+def group_by_length(
+    ordered: Sequence[int], lengths: Sequence[int], *, size: int | None = None, budget: int | None = None
+) -> list[list[int]]:
+    """Clips to run side by side: `ordered`, longest first, cut where a group is full.
+
+    Args:
+        ordered: Indices as `sort_by_length` returns them.
+        lengths: Samples of each clip.
+        size: Most clips of a group.
+        budget: Most samples of a group, padding included; a longer clip stands alone.
+    """
+    groups: list[list[int]] = []
+    for index in ordered:
+        group = groups[-1] if groups else []
+        full = size is not None and len(group) >= size
+        if not group or full or (budget is not None and lengths[group[0]] * (len(group) + 1) > budget):
+            groups.append([index])
+        else:
+            group.append(index)
+    return groups
+
+
+def padding_efficiency(groups: Iterable[Sequence[int]], lengths: Sequence[int]) -> float:
+    """The share of the samples run that belong to clips, in (0, 1]; the rest is padding."""
+    real = padded = 0
+    for group in groups:
+        real += sum(lengths[index] for index in group)
+        padded += max(lengths[index] for index in group) * len(group)
+    return real / padded
+
+
+def _shuffle(count: int, seed: int, epoch: int) -> list[int]:
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+    return order
