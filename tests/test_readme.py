@@ -12,7 +12,7 @@ from tests.end_to_end.test_four_lines import FOUR_LINES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("demo", "train", "predict", "ensemble", "score", "submit", "check", "import-weights")
+COMMANDS = ("demo", "train", "runs", "predict", "ensemble", "score", "submit", "check", "import-weights")
 
 
 @cache

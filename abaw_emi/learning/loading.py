@@ -21,7 +21,13 @@ from abaw_emi.learning.batches import Batch, Labels, make_batch
 from abaw_emi.learning.distributed import World
 from abaw_emi.learning.frames import EncodedClip, FrameBatch, make_frame_batch
 from abaw_emi.learning.model import EmiModel
-from abaw_emi.learning.planning import group_by_length, padding_efficiency, share_batch
+from abaw_emi.learning.planning import (
+    group_by_length,
+    padding_efficiency,
+    plan_epoch,
+    plan_epoch_by_budget,
+    share_batch,
+)
 from abaw_emi.learning.randomness import make_generator
 
 T = TypeVar("T")
@@ -74,8 +80,16 @@ class Loader:
     def _augmentation(self) -> Augmentation:
         return Augmentation(self.config.augmentation, max(clip.samples for clip in self.clips))
 
+    def plan(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, over all processes."""
+        lengths, seed = [clip.samples for clip in self.clips], self.config.seed
+        if self.config.batch_seconds:
+            budget = round(self.config.batch_seconds * SAMPLE_RATE)
+            return plan_epoch_by_budget(lengths, budget=budget, seed=seed, epoch=epoch)
+        return plan_epoch(lengths, batch_size=self.config.batch_size, seed=seed, epoch=epoch)
+
     def load(self, plan: Sequence[Sequence[int]], epoch: int, start: int) -> Iterator[Step]:
-        """The steps of `plan` (`planning.plan_epoch`) from `start` on."""
+        """The steps of `plan`, an epoch's, from `start` on."""
         return run_ahead(lambda step: self.make(plan[step], epoch, step), range(start, len(plan)), _AHEAD)
 
     def make(self, batch: Sequence[int], epoch: int, step: int, most: int | None = None) -> Step:
@@ -115,11 +129,11 @@ class Loader:
         waveform = self._augmentation.before_normalising(torch.from_numpy(clip.waveform), generator)
         return Clip.from_waveform(clip.filename, waveform.numpy(), clip.source)
 
-    def padding_efficiency(self, plan: Sequence[Sequence[int]]) -> float:
-        """The share of the samples of this process's part of `plan` that belong to clips."""
+    def padding_efficiency(self, epoch: int) -> float:
+        """The share of the samples of this process's part of an epoch that belong to clips."""
         lengths = [clip.samples for clip in self.clips]
         groups: list[list[int]] = []
-        for batch in plan:
+        for batch in self.plan(epoch):
             share = share_batch(batch, self.world.rank, self.world.size)
             groups += [[share[i] for i in group] for group in self._group([lengths[i] for i in share])]
         return padding_efficiency(groups, lengths)

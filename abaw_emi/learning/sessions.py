@@ -13,7 +13,7 @@ import torch
 
 from abaw_emi.challenge.folds import parse_fold
 from abaw_emi.challenge.provenance import Provenance, hash_file, write_with_provenance
-from abaw_emi.config import Precision, RunConfig
+from abaw_emi.config import Precision
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import EmiError, Problem, RunError
 from abaw_emi.learning.batches import make_batch
@@ -22,13 +22,12 @@ from abaw_emi.learning.data import TrainingData, read_training_data
 from abaw_emi.learning.devices import choose_device, choose_precision, make_deterministic
 from abaw_emi.learning.distributed import World
 from abaw_emi.learning.logmel import LogMelEncoder
-from abaw_emi.learning.model import EmiConfig, EmiModel
 from abaw_emi.learning.origin import add_origin, compare_origin, describe_origin
 from abaw_emi.learning.plans import Plan, check_folders
 from abaw_emi.learning.prediction import describe_run, load_model, predict
-from abaw_emi.learning.runs import Run, find_run
+from abaw_emi.learning.runs import Run
+from abaw_emi.learning.starts import Start, find_start
 from abaw_emi.learning.training import Result, Training
-from abaw_emi.learning.weights import Backbone, find_backbone, load_backbone
 from abaw_emi.progress import Reporter
 
 T = TypeVar("T")
@@ -59,7 +58,7 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
             reporter.say(f"{run.folder} is finished already")
     if not to_do:
         return list(runs.values())
-    start = _find_start(plan.config)
+    start = find_start(plan.config)
     training_data = _read_together(plan, data, reporter, world)
     if plan.config.data.fold:
         reporter.say(
@@ -84,7 +83,7 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
     """
     device = choose_device(plan.device)
     precision = choose_precision(plan.precision, plan.config.training.precision, device)
-    start = _find_start(plan.config)
+    start = find_start(plan.config)
     few = _read_data(plan, data, reporter)
     smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
@@ -107,21 +106,13 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
-    """What a run starts from: a backbone's weights, another run's, or (neither) new ones."""
-
-    backbone: Backbone | None
-    run: Run | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Session:
     """One run of a plan, from its start to a finished folder."""
 
     plan: Plan
     seed: int
     run: Run
-    start: _Start
+    start: Start
     data: TrainingData
     device: torch.device
     precision: Precision
@@ -131,7 +122,7 @@ class _Session:
     def train(self) -> Result:
         """Trains the run, or goes on with it, and finishes its folder."""
         config = self.plan.config_of(self.seed)
-        model = self._make_model(config)
+        model = self.start.make_model(config, self.reporter)
         training = Training(
             model,
             config.training,
@@ -153,16 +144,6 @@ class _Session:
         result = training.train()
         _agree(self.world, lambda: self._close(record, training))
         return result
-
-    def _make_model(self, config: RunConfig) -> EmiModel:
-        torch.manual_seed(self.seed)
-        backbone, before = self.start.backbone, self.start.run
-        if before is not None:
-            return _go_on_from(before, config)
-        model = EmiModel(EmiConfig.from_parts(config.model, backbone.config if backbone else None))
-        if backbone is not None:
-            self.reporter.warn(load_backbone(model, backbone))
-        return model
 
     def _open(self) -> dict[str, Any]:
         """Makes the run folder, or checks that it is the one that was started; returns its record."""
@@ -238,26 +219,6 @@ def _agree(world: World, work: Callable[[], T]) -> T:
     if failed:
         raise SystemExit(1)  # the first process tells why
     return value  # type: ignore[return-value] # the first process has worked
-
-
-def _go_on_from(run: Run, config: RunConfig) -> EmiModel:
-    before = load_model(run, torch.device("cpu"))
-    model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config))
-    try:
-        model.load_state_dict(before.state_dict())
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        expected = "the [model] settings of its run.toml"
-        raise RunError(Problem(str(run.folder), f"its weights do not fit: {reason}", expected)) from error
-    return model
-
-
-def _find_start(config: RunConfig) -> _Start:
-    if config.training.init_from:
-        return _Start(backbone=None, run=find_run(Path(config.training.init_from)))
-    if config.model.encoder != "wav2vec2":
-        return _Start(backbone=None, run=None)
-    return _Start(backbone=find_backbone(config.model.backbone, config.model.revision), run=None)
 
 
 def _read_together(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> TrainingData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,21 @@ class Outcome:
     size: int
     filenames: list[str]
     finite: Tensor
+
+    def check(self) -> float:
+        """The loss; waits for the device.
+
+        Raises:
+            TrainingError: it is not finite, or the intensities of clips, which are named, are not.
+        """
+        finite = self.finite.tolist()
+        broken = [name for name, good in zip(self.filenames, finite, strict=True) if not good]
+        loss = float(self.loss)
+        if broken or not math.isfinite(loss):
+            of = f" for {len(broken)} of {len(finite)} clips: {', '.join(broken[:10])}" if broken else ""
+            advice = "lower training.learning_rate or use --precision fp32; the last whole checkpoint is kept"
+            raise TrainingError(Problem(str(self.place), f"the loss is not finite{of}", next_step=advice))
+        return loss
 
 
 class Stepper:

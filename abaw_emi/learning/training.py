@@ -7,7 +7,6 @@ killed and goes on from its last checkpoint ends as if it had not been: bitwise 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +17,10 @@ from typing import Any, NoReturn
 import polars as pl
 import torch
 
-from abaw_emi.challenge.facts import FILENAME, SAMPLE_RATE
+from abaw_emi.challenge.facts import FILENAME
 from abaw_emi.challenge.scoring import Score, score
 from abaw_emi.config import Precision, TrainingConfig
 from abaw_emi.corpus.clips import Clip
-from abaw_emi.errors import Problem, TrainingError
 from abaw_emi.interruption import Interrupted, StopRequest, deferred_signals
 from abaw_emi.learning.checkpoints import (
     Checkpoint,
@@ -40,8 +38,6 @@ from abaw_emi.learning.loading import Loader
 from abaw_emi.learning.metrics import MetricsLog
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.planning import (
-    plan_epoch,
-    plan_epoch_by_budget,
     share_batch,
     sort_by_length,
 )
@@ -102,7 +98,6 @@ class Training:
         self.save_seconds = 60 * save_minutes
         self.world = world or World()
         self.world.broadcast(model.state_dict().values())
-        self.lengths = [clip.samples for clip in data.train]
         self.stepper = Stepper(
             model, config, world=self.world, device=device, precision=precision, reporter=reporter
         )
@@ -117,7 +112,7 @@ class Training:
         )
         self.log = MetricsLog(run.metrics_file)
         self.at = Checkpoint()
-        self.steps = len(self._plan(0))
+        self.steps = len(self.loader.plan(0))
         self.saved_at = time.monotonic()
 
     def resume(self) -> bool:
@@ -144,6 +139,10 @@ class Training:
             self._encode()
         if self.config.compile and isinstance(self.model.encoder, Wav2Vec2Encoder):
             self.model.encoder.compile_regions()
+        efficiency = self.loader.padding_efficiency(self.at.epoch)
+        self.reporter.say(
+            f"{self.steps:,} steps an epoch; {efficiency:.0%} of what is run is sound, not padding"
+        )
         if self.world.leads:
             self.log.show(self.at.epoch * self.steps + self.at.step)
         with deferred_signals() as stop:
@@ -188,7 +187,7 @@ class Training:
         """Trains what is left of the epoch, and notes what it took."""
         self.model.train()
         epoch = self.at.epoch
-        plan = self._plan(epoch)
+        plan = self.loader.plan(epoch)
         label = f"epoch {epoch + 1}/{self.config.epochs}"
         start = time.monotonic()
         outcomes: list[Outcome] = []
@@ -217,19 +216,7 @@ class Training:
     def _look_at(self, outcomes: list[Outcome], took: _Times, bar: Bar) -> None:
         """Waits for the steps of `outcomes`, checks and counts them, and forgets them."""
         for outcome in outcomes:
-            finite = outcome.finite.tolist()
-            broken = [name for name, good in zip(outcome.filenames, finite, strict=True) if not good]
-            loss = float(outcome.loss)
-            if broken or not math.isfinite(loss):
-                of = f" for {len(broken)} of {len(finite)} clips: {', '.join(broken[:10])}" if broken else ""
-                raise TrainingError(
-                    Problem(
-                        str(outcome.place),
-                        f"the loss is not finite{of}",
-                        next_step="lower training.learning_rate or use --precision fp32; the last whole "
-                        "checkpoint is kept",
-                    )
-                )
+            loss = outcome.check()
             self.at.loss_sum += loss * outcome.size
             self.at.loss_clips += outcome.size
         rate = took.clips / took.training
@@ -293,13 +280,6 @@ class Training:
             raise stopped
         raise SystemExit(stopped.exit_code)  # the first process says how to go on
 
-    def _plan(self, epoch: int) -> list[list[int]]:
-        seed = self.config.seed
-        if self.config.batch_seconds:
-            budget = round(self.config.batch_seconds * SAMPLE_RATE)
-            return plan_epoch_by_budget(self.lengths, budget=budget, seed=seed, epoch=epoch)
-        return plan_epoch(self.lengths, batch_size=self.config.batch_size, seed=seed, epoch=epoch)
-
     def _save(self) -> None:
         if self.world.leads:
             write_checkpoint(self.run, self.at, self.stepper.state_dict())
@@ -313,7 +293,7 @@ class Training:
             "train_loss": loss,
             "learning_rate": self.stepper.learning_rate,
             "clips_per_second": rate,
-            "padding_efficiency": self.loader.padding_efficiency(self._plan(self.at.epoch - 1)),
+            "padding_efficiency": self.loader.padding_efficiency(self.at.epoch - 1),
         }
         text = f"epoch {self.at.epoch}/{self.config.epochs}: loss {loss:.4f}"
         if valid is not None:
