@@ -128,6 +128,8 @@ class ModelConfig:
             raise ValueError("global_vector and lstm are both off: nothing is left to predict from")
         if self.encoder == "logmel" and self.vad_head:
             raise ValueError("vad_head needs a wav2vec2 backbone that brings one")
+        if self.encoder == "logmel" and self.freeze_extractor:
+            raise ValueError("freeze_extractor needs a wav2vec2 backbone: logmel has nothing to freeze")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -168,24 +168,25 @@ class EmiModel(PreTrainedModel):
     def regress(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
         """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
 
-        Computed in the dtype of the weights that are used here.
+        Computed in the dtype of the weights that are used here, whatever autocast says: rounding adds up
+        over the LSTM's hundreds of steps, cuDNN's recurrent layers know fp16 alone under autocast, and
+        intensities rounded to bf16 would leave a correlation as a loss nothing to go by.
 
         Returns:
             (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
         """
-        dtype = self.projection.weight.dtype
-        frames = frames.to(dtype)
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._regress(frames.to(self.projection.weight.dtype), frame_lengths)
+
+    def _regress(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
         parts = []
         if self.config.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
-            wide = torch.promote_types(dtype, torch.float32)  # half precision would lose late frames
+            wide = torch.promote_types(frames.dtype, torch.float32)  # half precision would lose late frames
             total = frames.masked_fill(~real[..., None], 0).sum(dim=1, dtype=wide)
-            parts.append((total / frame_lengths[:, None]).to(dtype))
+            parts.append((total / frame_lengths[:, None]).to(frames.dtype))
         if self.config.lstm:
-            # In the weights' own precision: rounding adds up over hundreds of steps, and cuDNN's
-            # recurrent layers know fp16 alone under autocast.
-            with torch.autocast(frames.device.type, enabled=False):
-                states, _ = self.lstm(frames)
+            states, _ = self.lstm(frames)
             # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
             parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
         clip = torch.cat(parts, dim=-1)  # (B, 2D)

@@ -22,6 +22,20 @@ from transformers.activations import ACT2FN
 from abaw_emi.learning.regularisation import Draws
 
 
+class TimeNorm(nn.GroupNorm):
+    """Each channel to zero mean and unit variance over time: a group norm of one channel a group."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F, C) to (B, F, C), in the weights' dtype."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
+        wide = (wide - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return wide.to(self.weight.dtype)
+
+
 class ConvLayer(nn.Module):
     """A convolution over time, a norm (over each frame, over time, or none) and an activation."""
 
@@ -35,11 +49,11 @@ class ConvLayer(nn.Module):
             stride=config.conv_stride[number],
             bias=config.conv_bias,
         )
-        self.layer_norm: nn.LayerNorm | nn.GroupNorm | None = None
+        self.layer_norm: nn.LayerNorm | TimeNorm | None = None
         if config.feat_extract_norm == "layer":
             self.layer_norm = nn.LayerNorm(outputs)
         elif number == 0:
-            self.layer_norm = nn.GroupNorm(outputs, outputs)
+            self.layer_norm = TimeNorm(outputs)
         self.activation = ACT2FN[config.feat_extract_activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,9 +63,7 @@ class ConvLayer(nn.Module):
         windows = x.unfold(1, self.conv.kernel_size[0], self.conv.stride[0])  # (B, F, C, K), a view
         windows = windows.transpose(2, 3).flatten(2).contiguous()  # (B, F, K * C)
         x = F.linear(windows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
-        if isinstance(self.layer_norm, nn.GroupNorm):
-            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2).contiguous()
-        elif self.layer_norm is not None:
+        if self.layer_norm is not None:
             x = self.layer_norm(x)
         activated: Tensor = self.activation(x)
         return activated

@@ -18,6 +18,7 @@ from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.checkpoints import save_model
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.prediction import predict
+from abaw_emi.learning.regularisation import Draws
 from tests.learning.small_models import ENCODERS, LONGEST, SHORTEST, make_clip, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,13 +33,13 @@ NO_DROPOUT = dict.fromkeys(
 quick = settings(deadline=None, max_examples=12)
 
 
-def forward(model: EmiModel, clips: list[Clip], padding: float = 0.0) -> Tensor:
+def forward(model: EmiModel, clips: list[Clip], padding: float = 0.0, draws: Draws | None = None) -> Tensor:
     """The model's output for a batch, with noise of size `padding` beyond each clip's end."""
     batch = make_batch(clips)
     waveforms = batch.waveforms.to(next(model.parameters()).dtype)
     noise = padding * torch.randn(waveforms.shape, generator=torch.Generator().manual_seed(0))
     beyond = torch.arange(waveforms.shape[1]) >= batch.lengths[:, None]
-    return model(torch.where(beyond, noise.to(waveforms.dtype), waveforms), batch.lengths)
+    return model(torch.where(beyond, noise.to(waveforms.dtype), waveforms), batch.lengths, draws)
 
 
 # Every combination of the switches that leaves something to predict from.
@@ -219,8 +220,7 @@ def test_an_encoder_that_is_not_frozen_trains_from_its_first_layer_on(encoder: s
     backbone = NO_DROPOUT if encoder in WAV2VEC2 else None
     model = small_model(encoder, backbone=backbone).train()
     forward(model, [make_clip(0, 8_000), make_clip(1, 500)]).square().sum().backward()
-    without = [name for name, weight in model.named_parameters() if weight.grad is None]
-    assert [name for name in without if not name.endswith("masked_spec_embed")] == []
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
     first = next(
         weight for name, weight in model.encoder.named_parameters() if "conv" in name or "entry" in name
     )
@@ -235,7 +235,9 @@ def test_clips_shorter_than_a_span_of_spec_augment_can_be_trained_on(
     encoder: str, changes: dict[str, Any], lengths: list[int]
 ) -> None:
     model = small_model(encoder, backbone=changes).train()
-    found = forward(model, [make_clip(number, length) for number, length in enumerate(lengths)])
+    draws = model.draw(lengths, np.random.default_rng(0))
+    clips = [make_clip(number, length) for number, length in enumerate(lengths)]
+    found = forward(model, clips, draws=draws)
     found.sum().backward()
     assert found.isfinite().all()
     assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
@@ -244,11 +246,12 @@ def test_clips_shorter_than_a_span_of_spec_augment_can_be_trained_on(
 @pytest.mark.parametrize("encoder", WAV2VEC2)
 def test_spec_augment_masks_long_clips_while_training_and_short_ones_never(encoder: str) -> None:
     model = small_model(encoder, backbone={**NO_DROPOUT, "mask_time_prob": 0.5})
-    short, long = [make_clip(0, 3_279)], [make_clip(1, 32_000)]
-    calm = forward(model, short), forward(model, long)
-    model.train()
-    torch.testing.assert_close(forward(model, short), calm[0], rtol=0, atol=1e-5)
-    assert (forward(model, long) - calm[1]).abs().max() > 1e-3
+    clips = [make_clip(0, 3_279), make_clip(1, 32_000)]
+    calm = forward(model, clips)
+    draws = model.train().draw([3_279, 32_000], np.random.default_rng(0))
+    found = forward(model, clips, draws=draws)
+    torch.testing.assert_close(found[0], calm[0], rtol=0, atol=1e-5)
+    assert (found[1] - calm[1]).abs().max() > 1e-3
 
 
 def test_dropout_of_the_lstm_is_live_in_training_alone() -> None:
@@ -269,7 +272,7 @@ def test_half_precision_arithmetic_still_gives_float32(encoder: str) -> None:
             found = forward(model, clips)
     assert found.dtype == torch.float32
     assert not torch.equal(found, expected)
-    assert (found - expected).abs().max() < 0.3
+    assert (found - expected).abs().max() < 0.4
 
 
 @pytest.mark.parametrize(
