@@ -52,7 +52,7 @@ def resident_mb() -> float:
 
 
 def lengths(count: int) -> list[float]:
-    """Seconds: 3 % under one, 4 % over twelve, a mean of about 7 (challenge.md, section 3.3)."""
+    """Seconds: 3 % under one, 4 % over twelve, a mean of about 7 (PAPER, Figure 2; see `challenge.facts`)."""
     rng = np.random.default_rng(0)
     usual = np.clip(12.2 * rng.beta(1.9, 1.6, count), 0.1, None)
     usual[rng.random(count) < 0.044] = 14.0

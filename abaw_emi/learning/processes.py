@@ -26,14 +26,16 @@ from abaw_emi.challenge.facts import SAMPLE_RATE
 from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip
 from abaw_emi.errors import EmiError, Problem, TrainingError
+from abaw_emi.learning.devices import keep_memory
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
 from abaw_emi.learning.frames import EncodedClip
 from abaw_emi.learning.inference import Float32, Inference, Work
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.shared_weights import SharedWeights
 
-WORTH_SECONDS = 60.0
-"""Work of one thread from which on processes are started: they take some 6 s to start, on every core."""
+WORTH_SECONDS = 120.0
+"""Work of one thread from which on processes are started: they take some 6 s to start, on every core,
+and one process has several threads, which gain less than processes but something."""
 
 _COST = 1.1e-9
 """Seconds that one thread spends on a second of sound, for each weight of the encoder: the paper's runs at
@@ -239,6 +241,7 @@ def _work(pipe: Connection, weights: SharedWeights, precision: Precision, work: 
     with suppress(EOFError, OSError):
         try:
             torch.set_num_threads(1)
+            keep_memory()
             inference = Inference(weights.read(), device=torch.device("cpu"), precision=precision)
             pipe.send(_Ready())
             while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -20,21 +19,20 @@ import soundfile
 import torch
 
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
-from abaw_emi.config import Precision
+from abaw_emi.challenge.provenance import hash_file
+from abaw_emi.config import Precision, RunConfig
 from abaw_emi.corpus.clips import Clip, Sound
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.corpus.store import ArrayStore
 from abaw_emi.errors import EmiError, RunError, TrainingError, UsageError, WeightsError
-from abaw_emi.learning.imports import import_run
+from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.members import Members, predict_runs
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.prediction import load_model, predict
 from abaw_emi.learning.processes import choose_processes
 from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.progress import Bar, Reporter
-from tests.backbones import small_config
 from tests.learning.small_models import ENCODERS, make_clip, small_model
-from tests.parity.test_released import released_weights
 
 CPU = torch.device("cpu")
 
@@ -155,7 +153,7 @@ def test_memory_holds_no_more_than_a_group(tmp_path: Path) -> None:
     many = [
         Clip(f"{number:05}", Sound(Path(), "", array, sound.moments)) for number in range(count)
     ]  # 192 MB of sound, if it were held
-    model = small_model("logmel")
+    model = small_model("layer")
     few, all_of_them = Watching(), Watching()
     predict(model, many[:40], device=CPU, reporter=few)
     predict(model, many, device=CPU, reporter=all_of_them)
@@ -261,18 +259,18 @@ def data(tmp_path: Path) -> DataFolder:
     return DataFolder(root)
 
 
+def write_run(folder: Path, model: EmiModel) -> Run:
+    """A finished run of `model`."""
+    run = Run(folder)
+    model.save_pretrained(folder)
+    run.write_config(RunConfig())
+    run.write_provenance({"weights_sha256": hash_file(run.weights_file), "finished": "now", "trained_on": []})
+    return find_run(folder)
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
-    backbone = tmp_path / "backbone"
-    backbone.mkdir()
-    (backbone / "config.json").write_text(json.dumps(small_config()))
-    folders = []
-    for seed in (0, 1):
-        torch.save(released_weights(seed), tmp_path / "released.pth")
-        folders.append(
-            import_run(tmp_path / "released.pth", str(backbone), "main", tmp_path / f"run{seed}").folder
-        )
-    return [find_run(folder) for folder in folders]
+    return [write_run(tmp_path / f"run{seed}", small_model("layer", seed=seed)) for seed in (0, 1)]
 
 
 def predict_valid(
@@ -377,19 +375,35 @@ def test_a_store_that_cannot_be_written_is_a_warning(runs: list[Run], data: Data
 
 
 @needs_bfloat16
-def test_bf16_on_a_cpu_is_the_encoder_alone(runs: list[Run], data: DataFolder) -> None:
-    model = load_model(runs[0], CPU, "bf16")
+def test_bf16_on_a_cpu_is_the_encoder_alone(data: DataFolder, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small_model("layer", backbone={"hidden_size": 64}))
+    model = load_model(run, CPU, "bf16")
     half = {name for name, weight in model.named_parameters() if weight.dtype == torch.bfloat16}
     assert half == {
         name for name, _ in model.named_parameters() if name.startswith(("encoder.", "vad_head."))
     }
-    full = predict_valid(runs[:1], data)
+    full = predict_valid([run], data)
     reporter = Counting()
-    found = predict_valid(runs[:1], data, "bf16", reporter)
+    found = predict_valid([run], data, "bf16", reporter)
     assert not said_stored(reporter)
     assert found.members[0].record["precision"] == "bf16"
     difference = np.abs(to_array(found.members[0].table) - to_array(full.members[0].table)).max()
     assert 0 < difference < 0.1
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("width", [32, 64, 128])  # torch 2.14 with AMX: wrong positions at 32
+def test_bf16_on_a_cpu_is_close_or_refused(width: int, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small_model("layer", backbone={"hidden_size": width}))
+    batch = make_batch([make_clip(0, 50_000)])
+    with torch.inference_mode():
+        expected, _ = load_model(run, CPU).encode(batch.waveforms, batch.lengths)
+        try:
+            found, _ = load_model(run, CPU, "bf16").encode(batch.waveforms, batch.lengths)
+        except UsageError as error:
+            assert "bf16 on this CPU gives frames that are off by" in str(error)  # noqa: PT017
+        else:
+            assert (found.float() - expected).norm() < 0.1 * expected.norm()
 
 
 def test_bf16_on_a_cpu_that_imitates_it_is_refused(
@@ -401,3 +415,17 @@ def test_bf16_on_a_cpu_that_imitates_it_is_refused(
         predict_valid(runs, data, "bf16")
     with pytest.raises(EmiError):
         predict_valid(runs, data, "fp16")
+
+
+def test_runs_of_one_frozen_encoder_share_its_frames(data: DataFolder, tmp_path: Path, cache: Path) -> None:
+    model = small_model("layer", freeze_encoder=True)
+    runs = [write_run(tmp_path / "first", model)]
+    with torch.no_grad():
+        model.projection.bias += 1
+    runs.append(write_run(tmp_path / "second", model))
+    reporter = Counting()
+    found = predict_valid(runs, data, reporter=reporter)
+    assert sum("frames of 3 clips" in line for line in reporter.said) == 1
+    assert len(list(cache.glob("frames-*"))) == 1
+    first, second = (to_array(member.table) for member in found.members)
+    np.testing.assert_allclose(second, first + 1, rtol=0, atol=1e-5)

@@ -32,7 +32,7 @@ CONFIG = small_config()
 TOLERANCE = 1e-4
 
 # (samples, level in dB): one frame, the last length with one, the first with two, the shortest official
-# clip (0.064 s), quiet ones, and up to 12 s. More than GROUP_SIZE, so groups of mixed lengths come about.
+# clip (0.064 s), quiet ones, and up to 12 s. More than plan_groups, so groups of mixed lengths come about.
 SOUNDS = [
     (400, -10.0),
     (719, -10.0),
