@@ -97,7 +97,7 @@ def predict_runs(
             table=tables[run],
             record=describe_run(run, arithmetic, chosen),
             trained_on=run.trained_on or frozenset(),
-            trained_on_complete=run.trained_on is not None,
+            trained_on_complete=run.trained_on_complete,
         )
         for run in runs
     ]

@@ -195,7 +195,7 @@ class _Session:
                 split=self.plan.held_out,
                 members=[describe_run(run, self.precision, self.device)],
                 trained_on=run.trained_on or frozenset(),
-                trained_on_complete=True,
+                trained_on_complete=run.trained_on_complete,
                 skipped=self.data.skipped,
                 read_from_video=self.data.read_from_video,
             )

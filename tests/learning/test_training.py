@@ -354,7 +354,9 @@ def test_a_member_that_does_not_tell_hides_nothing_that_another_tells(
     assert any("not all of what" in problem for problem in result["problems"])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exact)]
+)
 def test_a_stopped_run_saves_says_how_to_go_on_and_ends_as_if_never_stopped(
     config: RunConfig, data_root: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -390,6 +392,7 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_as_if_never_stopped(
     assert "finished already" in again.stderr
 
 
+@pytest.mark.exact
 def test_kill_at_any_moment_leaves_a_run_that_resumes(data_root: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "tiny-seed1")
     arguments = ["train", "--preset", "tiny", "--set", "training.epochs=30", "training.patience=0"]
