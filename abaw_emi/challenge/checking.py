@@ -24,8 +24,8 @@ import polars as pl
 from abaw_emi.challenge.csvtext import CsvText, parse_csv
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.challenge.ids import parse_id
+from abaw_emi.challenge.matching import compare_ids
 from abaw_emi.challenge.provenance import sha256
-from abaw_emi.challenge.scoring import compare_ids
 from abaw_emi.challenge.tables import Kind, inspect_table
 from abaw_emi.errors import Problem
 from abaw_emi.files import read_bytes

@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
+from abaw_emi.challenge.matching import compare_ids
 from abaw_emi.challenge.provenance import (
     Provenance,
     read_provenance,
     sha256,
     write_with_provenance,
 )
-from abaw_emi.challenge.scoring import compare_ids
 from abaw_emi.challenge.tables import read_predictions
 from abaw_emi.errors import Problem, ScoreError
 

@@ -23,8 +23,8 @@ import polars as pl
 from abaw_emi.challenge.checking import MANIFEST, check_csv, check_zip, find_constant
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.challenge.ids import pack_ids
+from abaw_emi.challenge.matching import compare_ids
 from abaw_emi.challenge.provenance import Provenance, sha256
-from abaw_emi.challenge.scoring import compare_ids
 from abaw_emi.challenge.tables import format_predictions
 from abaw_emi.errors import Problem, SubmissionError, UsageError
 from abaw_emi.files import write_bytes

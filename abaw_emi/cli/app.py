@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, predictions, train
+from abaw_emi.cli import demo, evidence, predictions, submissions, train
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -47,6 +47,7 @@ demo.register(app)
 train.register(app)
 predictions.register(app)
 evidence.register(app)
+submissions.register(app)
 
 
 def main() -> None:
