@@ -39,6 +39,8 @@ class Provenance:
             file ("missing", "broken").
         sha256: hash of the CSV that this record belongs to.
         version: of this package.
+        scheme: how members were combined, where it was not their plain mean: the scheme, its weights, its
+            score out of fold, clips that members lacked.
     """
 
     command: str
@@ -50,6 +52,7 @@ class Provenance:
     read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sha256: str = ""
     version: str = VERSION
+    scheme: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; ids as ranges."""
@@ -63,6 +66,7 @@ class Provenance:
             "skipped": list(self.skipped),
             "read_from_video": dict(self.read_from_video),
             "members": list(self.members),
+            **({"scheme": dict(self.scheme)} if self.scheme else {}),
         }
 
 
@@ -113,6 +117,7 @@ def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
             read_from_video=values["read_from_video"],
             sha256=values["sha256"],
             version=values["version"],
+            scheme=dict(values.get("scheme", {})),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [Problem(str(beside), f"not a provenance record ({type(error).__name__}: {error})")]

@@ -51,6 +51,26 @@ class FormatName(StrEnum):
     json = "json"
 
 
+class MethodName(StrEnum):
+    """How members are combined, the simplest first."""
+
+    mean = "mean"
+    zscores = "zscores"
+    ranks = "ranks"
+    greedy = "greedy"
+    weights = "weights"
+    emotion_weights = "emotion-weights"
+    auto = "auto"
+
+
+class MissingName(StrEnum):
+    """What becomes of a clip that a member lacks."""
+
+    error = "error"
+    drop = "drop"
+    others = "others"
+
+
 class SeveralValuesCommand(TyperCommand):
     """A command whose repeatable options also take several values: `--seeds 1 2 3`."""
 
@@ -99,6 +119,13 @@ Precision = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages; warnings stay.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+EnsembleMethod = Annotated[
+    MethodName, typer.Option("--method", help="auto: the simplest that nothing beats out of fold on valid.")
+]
+OnMissing = Annotated[
+    MissingName,
+    typer.Option("--on-missing", help="A clip that a member lacks: refused, left out, or by the others."),
+]
 TableFormat = Annotated[FormatName, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
 Groups = Annotated[
     Path | None,
