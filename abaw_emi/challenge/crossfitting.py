@@ -141,7 +141,7 @@ def cross_fit(
         names: of the members.
         how: intervals and tests; its groups are never parted by a fold, its seed draws the folds.
         schemes: to try; the mean is always among them.
-        folds: parts of the clips, three at least: the ridge is chosen inside those that weights are fitted on.
+        folds: parts of the clips, three at least (the ridge is chosen within all but one).
         repeats: how often they are drawn.
 
     Raises:

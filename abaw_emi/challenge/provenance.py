@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,14 @@ class Provenance:
     version: str = VERSION
     scheme: Mapping[str, Any] = field(default_factory=dict)
 
+    def splits_of_members(self) -> set[str]:
+        """The splits that the members' own records name, and those of their members."""
+        return {record.get("split", "") for record in _walk(self.members) if "split" in record}
+
+    def runs(self) -> list[Mapping[str, Any]]:
+        """What is recorded of every run that the predictions come from, however deep."""
+        return [record for record in _walk(self.members) if "run" in record]
+
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; ids as ranges."""
         return {
@@ -68,6 +76,17 @@ class Provenance:
             "members": list(self.members),
             **({"scheme": dict(self.scheme)} if self.scheme else {}),
         }
+
+
+def _walk(members: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Every member, and the records and members that a member which is a file brings along."""
+    for member in members:
+        if isinstance(member, dict):
+            yield member
+            record = member.get("provenance")
+            if isinstance(record, dict):
+                yield record
+                yield from _walk(record.get("members", []))
 
 
 def sha256(content: bytes) -> str:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_RUNS,
+    Data,
     Debug,
     FormatName,
     Groups,
@@ -16,6 +19,7 @@ from abaw_emi.cli.options import (
     Json,
     Method,
     Permutations,
+    Runs,
     Seed,
     SeveralValuesCommand,
     TableFormat,
@@ -56,6 +60,8 @@ def score(
     interval: Method = IntervalMethod.percentile,
     permutations: Permutations = 10_000,
     seed: Seed = 1,
+    runs: Runs = DEFAULT_RUNS,
+    data: Data = DEFAULT_DATA,
     allow_constant: Annotated[
         bool, typer.Option("--allow-constant", help="Exit 0 although an emotion's r is undefined.")
     ] = False,
@@ -65,9 +71,11 @@ def score(
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
     from abaw_emi.challenge.doctor import diagnose
     from abaw_emi.challenge.grouping import read_groups
+    from abaw_emi.challenge.rendering import format_interval
     from abaw_emi.challenge.scoring import score as score_tables
     from abaw_emi.challenge.tables import read_labels
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
+    from abaw_emi.cli.standing import find_fold_score
     from abaw_emi.errors import EmiError, Problem
     from abaw_emi.progress import Reporter
 
@@ -105,11 +113,19 @@ def score(
         name=str(predictions),
         others={str(path): tables[str(path)] for path in rivals},
     )
+    folds = None
+    if result.seen:
+        folds, found_folds = find_fold_score(record, runs, data)
+        warnings += found_folds
     if as_json:
-        print_json(score_to_json(result, warnings, smells))
+        kfold = None if folds is None else folds.to_json()
+        print_json({**score_to_json(result, warnings, smells), "kfold": kfold})
     else:
         if result.seen:
             print_line("SEEN IN TRAINING: not a validation score")
+        if folds is not None:
+            bounds = format_interval(folds.interval.get("mean_pearson"))
+            print_line(f"in its place, {folds.mean_pearson:.4f} {bounds}: {folds.describe}")
         print_score(result, interval.value)
         print_line(result.signature)
     reporter = Reporter()

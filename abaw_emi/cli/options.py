@@ -126,6 +126,9 @@ OnMissing = Annotated[
     MissingName,
     typer.Option("--on-missing", help="A clip that a member lacks: refused, left out, or by the others."),
 ]
+Runs = Annotated[
+    Path, typer.Option("--runs", help="Folder of runs, where K-fold runs of the same preset are looked for.")
+]
 TableFormat = Annotated[FormatName, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
 Groups = Annotated[
     Path | None,
@@ -136,3 +139,4 @@ Permutations = Annotated[int, typer.Option("--permutations", help="Of each paire
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all resampling.", min=0)]
 
 DEFAULT_DATA = Path("data")
+DEFAULT_RUNS = Path("runs")

@@ -23,6 +23,7 @@ COMMANDS = (
     "compare",
     "submit",
     "check",
+    "ledger",
     "import-weights",
 )
 HEAVY = ("torch", "torchaudio", "transformers", "pandas", "pandera", "scipy", "matplotlib")
