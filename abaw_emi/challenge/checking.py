@@ -80,6 +80,29 @@ def check_path(
     return check_csv(content, str(path), test_ids, kind, profile)
 
 
+def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = DEFAULT_PROFILE) -> Finding:
+    r"""Checks a submission (CSV, zip or folder), of any origin, and points out what smells.
+
+    Args:
+        path: the CSV, zip or folder.
+        test_ids: the ids that must be there, each once.
+        profile: the organisers' format, assumed where nobody gave it (`profiles.read_profile`).
+
+    Raises:
+        TableError: `path` does not exist or cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.csv"
+    ...     header = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy"
+    ...     _ = path.write_text(f"{header}\n1,0,.1,.2,.3,.4,.5\n2,1,.2,.3,.4,.5,1.6\n")
+    ...     finding = check_submission(path, ["00001", "00002"])
+    >>> [str(problem).partition("mine.csv")[2] for problem in finding.problems]
+    [', line 3, Joy: 1.6 is outside [0, 1]']
+    """
+    return check_path(path, test_ids, "submission", profile)
+
+
 def check_csv(
     content: bytes,
     name: str,

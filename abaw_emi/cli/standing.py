@@ -11,7 +11,7 @@ from abaw_emi.errors import EmiError, Problem
 if TYPE_CHECKING:
     import polars as pl
 
-    from abaw_emi.challenge.folds import FoldScore
+    from abaw_emi.challenge.foldscores import FoldScore
     from abaw_emi.challenge.provenance import Provenance
 
 
@@ -25,7 +25,7 @@ def find_fold_score(
         runs: the folder of runs.
         data: the data folder, for the labels of train and valid.
     """
-    from abaw_emi.challenge.folds import find_fold_runs, score_folds
+    from abaw_emi.challenge.foldscores import find_fold_runs, score_folds
     from abaw_emi.corpus.data_folder import DataFolder
 
     presets = {str(run["preset"]) for run in record.runs() if run.get("preset")} if record else set()

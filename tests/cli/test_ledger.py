@@ -177,7 +177,7 @@ def test_for_a_run_on_both_splits_the_k_fold_score_is_told_in_place_of_its_own(s
     assert second.startswith("in its place, 0.")
     assert second.endswith(
         "3-fold runs of preset paper on train+val (seed 1), each on clips that it has not seen: "
-        "of the recipe, not of this run"
+        "of the recipe, not of this run; optimistic, since folds share speakers"
     )
     result = json.loads(shell("score", "v.csv", "data/valid_split.csv", "--json").stdout)
     assert result["contaminated"] is True

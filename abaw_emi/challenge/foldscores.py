@@ -1,7 +1,9 @@
 """What stands for the score of a run that was trained on every labelled clip: K-fold runs of its preset.
 
 A run on train+val has no clips left to be scored on. Runs on K - 1 of K parts of the same clips, each scored
-on the part that it has not seen, tell how the recipe does; they are other models, trained on less.
+on the part that it has not seen, tell how the recipe does; they are other models, trained on less. Speaker
+ids are not delivered, so a part shares its speakers with the others: the score is optimistic beside one on
+the official splits, whose speakers differ (PAPER, section 3).
 
 Read from run folders as `abaw-emi train --fold k/K` leaves them, without torch: `provenance.json` (preset,
 seed, fold "k/K", train_plus_val, finished) and `valid_predictions.csv` (of the part held out).
@@ -81,7 +83,7 @@ class FoldScore:
         seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
         return (
             f"{self.folds}-fold runs of preset {self.preset} on {parts} ({seeds}), each on clips that it has "
-            "not seen: of the recipe, not of this run"
+            "not seen: of the recipe, not of this run; optimistic, since folds share speakers"
         )
 
     def to_json(self) -> dict[str, Any]:
