@@ -1,4 +1,4 @@
-"""Splits like those of the challenge, drawn anew as often as wanted, with two systems' predictions.
+"""Splits like those of the challenge, drawn anew as often as wanted, with systems' predictions.
 
 Labels are shares of 2 to 5 raters who each name one of the six emotions or none, so that they look like the
 official ones: k/N, rows that sum to at most 1, means per emotion of the official valid split, many zeros
@@ -35,13 +35,13 @@ class World:
 
     Attributes:
         speaker: size of the speakers' effects on labels and errors; 0 for independent clips.
-        signal: how much of what a clip evokes the two systems see.
+        signal: how much of what a clip evokes each system sees.
         shared: share of the systems' error variance that they have in common.
         squashed: whether the second system saturates, is scaled and has an offset: another marginal.
     """
 
     speaker: float = 0.0
-    signal: tuple[float, float] = (0.55, 0.55)
+    signal: tuple[float, ...] = (0.55, 0.55)
     shared: float = 0.6
     squashed: bool = False
 
@@ -49,6 +49,13 @@ class World:
         self, rng: np.random.Generator, speakers: int = SPEAKERS
     ) -> tuple[Array, Array, Array, npt.NDArray[np.intp]]:
         """Labels (N, 6), the predictions of two systems (N, 6) each, and each clip's speaker (N,)."""
+        labels, systems, speaker = self.draw_all(rng, speakers)
+        return labels, systems[0], systems[1], speaker
+
+    def draw_all(
+        self, rng: np.random.Generator, speakers: int = SPEAKERS
+    ) -> tuple[Array, list[Array], npt.NDArray[np.intp]]:
+        """The same with as many systems as `signal` is long."""
         speaker = np.repeat(np.arange(speakers), CLIPS_PER_SPEAKER)
         n = len(speaker)
         taste = np.exp(self.speaker * rng.standard_normal((speakers, 7)))
@@ -67,7 +74,7 @@ class World:
             systems.append(signal * seen + error)
         if self.squashed:
             systems[1] = 5 + 0.3 / (1 + np.exp(1.0 - systems[1]))
-        return labels, systems[0], systems[1], speaker
+        return labels, systems, speaker
 
     def _error(self, rng: np.random.Generator, speaker: npt.NDArray[np.intp], n: int) -> Array:
         share = self.speaker**2 / (1 + self.speaker**2)

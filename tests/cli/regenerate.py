@@ -55,6 +55,13 @@ SESSIONS = {
         "ledger set mine --test-score .554",
         "ledger",
     ],
+    "readme": [
+        "score new.csv valid.csv --against old.csv",
+        "score new.csv valid.csv --against old.csv --groups speakers.csv",
+        "compare new.csv old.csv third.csv valid.csv",
+        "ensemble --preds new-test.csv old-test.csv third-test.csv --fit new.csv old.csv third.csv "
+        "--method auto",
+    ],
 }
 
 
@@ -93,9 +100,34 @@ def write_files(folder: Path) -> None:
     (folder / "rules.toml").write_text('id_form = "plain"\ndecimals = 5\ntries = 1\n')
 
 
+def write_official_size(folder: Path) -> None:
+    """4,588 valid clips of 148 speakers; three systems that share errors, also within a speaker."""
+    rng = np.random.default_rng(2)
+    ids, test = [f"{i:05}" for i in range(8072, 12660)], [f"{i:05}" for i in range(12660, 12760)]
+    speaker = np.arange(len(ids)) // 31
+    truth = draw_labels(rng, len(ids))
+    shared = rng.standard_normal(truth.shape)
+
+    def write(name: str, clips: list[str], cells: np.ndarray) -> None:
+        rows = cells.astype(np.float32).astype(float).round(6).tolist()
+        write_csv(folder / f"{name}.csv", dict(zip(clips, rows, strict=True)))
+
+    write("valid", ids, truth)
+    write("data/valid_split", ids, truth)
+    write("data/train_split", [f"{i:05}" for i in range(40)], draw_labels(rng, 40))
+    (folder / "data" / "test_split.csv").write_text("\n".join(["Filename", *test]) + "\n")
+    for name, error in (("new", 0.46), ("old", 0.475), ("third", 0.9)):
+        own = 0.9 * rng.standard_normal(truth.shape)
+        own += 0.45 * rng.standard_normal((speaker[-1] + 1, 6))[speaker]
+        write(name, ids, 0.4 + 0.1 * (truth + error * (0.77 * shared + 0.63 * own)))
+        write(f"{name}-test", test, rng.normal(0.4, 0.1, (len(test), 6)))
+    groups = {name: [int(s)] for name, s in zip(ids, speaker, strict=True)}
+    write_csv(folder / "speakers.csv", groups, header="Filename,speaker")
+
+
 def play(session: str, folder: Path) -> str:
     """What the commands of a session print, one after the other, with version and times taken out."""
-    write_files(folder)
+    (write_official_size if session == "readme" else write_files)(folder)
     said = []
     for line in SESSIONS[session]:
         command = [sys.executable, "-m", "abaw_emi", *shlex.split(line)]
