@@ -75,7 +75,7 @@ class Comparison:
         header = ["System", "Mean", "95 % interval", *EMOTIONS, "Beats"]
         ranking = [
             [
-                name,
+                f"{name} (SEEN IN TRAINING)" if found.seen else name,
                 format_r(found.mean_pearson),
                 format_interval(found.interval.get(MEAN)),
                 *(format_r(found.pearson[emotion]) for emotion in EMOTIONS),

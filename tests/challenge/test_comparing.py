@@ -95,3 +95,4 @@ def test_a_system_that_saw_the_clips_is_marked(tables: dict[str, pl.DataFrame]) 
     systems = {key: tables[key] for key in ("best", "mid")}
     found = compare(tables["labels"], systems, resamples=0, permutations=9, trained_on={"mid": {"08072"}})
     assert [entry["contaminated"] for entry in found.to_json()["systems"]] == [False, True]
+    assert "mid (SEEN IN TRAINING)" in found.render("markdown")

@@ -196,3 +196,14 @@ def test_a_clip_that_one_member_lacks_is_told_with_its_id(shell: Shell, folder: 
     done = shell(*arguments, "drop", "--json")
     assert problems(done, 0) == ["warning: short.csv: 1 id missing; left out: 00025"]
     assert json.loads(done.stdout)["rows"] == 5
+
+
+@pytest.mark.usefixtures("fitted")
+def test_folds_are_drawn_over_groups_where_they_are_known(shell: Shell, folder: Path) -> None:
+    groups = {name: [i // 8] for i, name in enumerate(VALID)}
+    write_csv(folder / "groups.csv", groups, header="Filename,speaker")
+    arguments = ("ensemble", "--preds", "a.csv", "b.csv", "c.csv", *FIT, "--method", "greedy")
+    done = shell(*arguments, "--groups", "groups.csv")
+    assert problems(done, 0) == []
+    assert "groups:15,seed:1" in done.stdout
+    assert "|crossfit:5x5,groups\n" in done.stdout
