@@ -3,8 +3,8 @@
 A run on train+val has no clips left to be scored on. Runs on K - 1 of K parts of the same clips, each scored
 on the part that it has not seen, tell how the recipe does; they are other models, trained on less. Speaker
 ids are not delivered, so a part shares its speakers with the others: the score is optimistic beside one on
-the official splits, whose speakers differ (PAPER, section 3); and early stopping chose each run's epoch on the
-part that it is scored on.
+the official splits, whose speakers differ (PAPER, section 3), and early stopping chose its epoch on that
+very part.
 
 Read from run folders as `abaw-emi train --fold k/K` leaves them, without torch: `provenance.json` (preset,
 seed, fold "k/K", train_plus_val, finished) and `valid_predictions.csv` (of the part held out).
