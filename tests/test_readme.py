@@ -12,13 +12,25 @@ from tests.end_to_end.test_four_lines import FOUR_LINES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("demo", "train", "runs", "predict", "ensemble", "score", "submit", "check", "import-weights")
+COMMANDS = (
+    "demo",
+    "train",
+    "runs",
+    "predict",
+    "ensemble",
+    "score",
+    "compare",
+    "submit",
+    "check",
+    "ledger",
+    "import-weights",
+)
 
 
 @cache
 def help_of(command: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-m", "abaw_emi", command, "--help"],
+        [sys.executable, "-m", "abaw_emi", *command.split(), "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -49,9 +61,20 @@ def test_the_table_of_commands_is_complete() -> None:
 
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"abaw-emi [^`\n]*--[^`\n]*", README))))
 def test_every_option_that_the_readme_shows_exists(line: str) -> None:
-    command = line.split()[1]
+    words = line.split()
+    command = " ".join(words[1:3] if words[1:3] == ["ledger", "set"] else words[1:2])
     for option in re.findall(r"--[a-z-]+", line):
         assert option in help_of(command)
+
+
+def test_every_output_that_the_readme_shows_is_golden() -> None:
+    golden = (ROOT / "tests" / "cli" / "golden" / "readme.txt").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README, re.MULTILINE)
+    shown = [re.sub(r"^    ", "", block.strip("\n"), flags=re.MULTILINE) for block in blocks]
+    shown = [block for block in shown if block.startswith("$ abaw-emi")]
+    assert len(shown) == 3
+    for block in shown:
+        assert f"{block}\n" in golden
 
 
 @pytest.mark.parametrize("room", re.findall(r"^      (\w+(?:\.py|/))", README, re.MULTILINE))

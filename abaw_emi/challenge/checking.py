@@ -1,8 +1,6 @@
 """Checks a prediction file, a submission folder or a zip, of any origin, before anybody else does.
 
-What the organisers' own format is could not be established (no public rule text gives it), so the checks
-follow what the official label files and the files of past entrants agree on: see
-`submissions/README.md`.
+The form of a submission is that of a profile (`profiles`), assumed where nobody gave it.
 """
 
 from __future__ import annotations
@@ -22,10 +20,12 @@ from pathlib import Path, PureWindowsPath
 import polars as pl
 
 from abaw_emi.challenge.csvtext import CsvText, parse_csv
+from abaw_emi.challenge.doctor import inspect_values
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.challenge.ids import parse_id
+from abaw_emi.challenge.matching import compare_ids
+from abaw_emi.challenge.profiles import DEFAULT_PROFILE, Profile
 from abaw_emi.challenge.provenance import sha256
-from abaw_emi.challenge.scoring import compare_ids
 from abaw_emi.challenge.tables import Kind, inspect_table
 from abaw_emi.errors import Problem
 from abaw_emi.files import read_bytes
@@ -58,28 +58,64 @@ class Finding:
     rows: int | None = None
 
 
-def check_path(path: Path, test_ids: Sequence[str], kind: Kind = "submission") -> Finding:
+def check_path(
+    path: Path, test_ids: Sequence[str], kind: Kind = "submission", profile: Profile = DEFAULT_PROFILE
+) -> Finding:
     """Checks a CSV, a zip or a submission folder against the ids of the test clips.
 
     Args:
         path: the CSV, zip or folder.
         test_ids: the ids that must be there, each once.
-        kind: "submission" (values in [0, 1], no constant column) or "predictions" (raw model output).
+        kind: "submission" (in the profile's form, no constant column) or "predictions" (raw model output).
+        profile: the form of a submission.
 
     Raises:
         TableError: `path` does not exist or cannot be read.
     """
     if path.is_dir():
-        return _check_folder(path, test_ids, kind)
+        return _check_folder(path, test_ids, kind, profile)
     content = read_bytes(path)
     if path.suffix.lower() == ".zip" or content.startswith(b"PK\x03\x04"):
-        return check_zip(content, str(path), test_ids, kind)
-    return check_csv(content, str(path), test_ids, kind)
+        return check_zip(content, str(path), test_ids, kind, profile)
+    return check_csv(content, str(path), test_ids, kind, profile)
 
 
-def check_csv(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "submission") -> Finding:
-    """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values."""
-    table, problems = inspect_table(content, name, kind)
+def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = DEFAULT_PROFILE) -> Finding:
+    r"""Checks a submission (CSV, zip or folder), of any origin, and points out what smells.
+
+    Args:
+        path: the CSV, zip or folder.
+        test_ids: the ids that must be there, each once.
+        profile: the organisers' format, assumed where nobody gave it (`profiles.read_profile`).
+
+    Raises:
+        TableError: `path` does not exist or cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.csv"
+    ...     header = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy"
+    ...     _ = path.write_text(f"{header}\n1,0,.1,.2,.3,.4,.5\n2,1,.2,.3,.4,.5,1.6\n")
+    ...     finding = check_submission(path, ["00001", "00002"])
+    >>> [str(problem).partition("mine.csv")[2] for problem in finding.problems]
+    [', line 3, Joy: 1.6 is outside [0, 1]']
+    """
+    return check_path(path, test_ids, "submission", profile)
+
+
+def check_csv(
+    content: bytes,
+    name: str,
+    test_ids: Sequence[str],
+    kind: Kind = "submission",
+    profile: Profile = DEFAULT_PROFILE,
+) -> Finding:
+    """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values; smells are warnings."""
+    form: list[Problem] = []
+    if kind == "submission":
+        content, form = profile.to_official(content, name)
+    table, problems = inspect_table(content, name, kind, profile.range)
+    problems = [*form, *problems]
     if table is None:
         return Finding(problems=tuple(problems))
     text, _ = parse_csv(content, name)
@@ -93,11 +129,24 @@ def check_csv(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "
     if kind == "submission":
         point = _ID_WITH_POINT.search(content)
         odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
-        return Finding(problems=(*problems, *constant), warnings=tuple(odd), rows=len(table))
-    return Finding(problems=tuple(problems), warnings=tuple(constant), rows=len(table))
+        smells = [] if problems else inspect_values(table, name=name)
+        # A submission is clipped, and written with the decimals that the organisers want.
+        told = [
+            s.problem for s in smells if s.kind != "clipped" and (s.kind != "rounded" or not profile.decimals)
+        ]
+        return Finding(problems=(*problems, *constant), warnings=(*odd, *told), rows=len(table))
+    smells = [] if problems else inspect_values(table, name=name)
+    told = [smell.problem for smell in smells]
+    return Finding(problems=tuple(problems), warnings=(*constant, *told), rows=len(table))
 
 
-def check_zip(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "submission") -> Finding:
+def check_zip(
+    content: bytes,
+    name: str,
+    test_ids: Sequence[str],
+    kind: Kind = "submission",
+    profile: Profile = DEFAULT_PROFILE,
+) -> Finding:
     """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -118,17 +167,19 @@ def check_zip(content: bytes, name: str, test_ids: Sequence[str], kind: Kind = "
             problems.append(Problem(name, f"{member} is in the zip", "nothing but the CSV"))
     if len(csv_names) != 1:
         problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
+    elif "csv_name" in profile.given and csv_names != [profile.csv_name]:
+        problems.append(Problem(name, f"the CSV is named {csv_names[0]}", profile.csv_name))
     rows = None
     warnings: list[Problem] = []
     for member in contents:
-        inner = check_csv(contents[member], f"{name}, {member}", test_ids, kind)
+        inner = check_csv(contents[member], f"{name}, {member}", test_ids, kind, profile)
         problems += inner.problems
         warnings += inner.warnings
         rows = inner.rows
     return Finding(problems=tuple(problems), warnings=tuple(warnings), rows=rows)
 
 
-def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind) -> Finding:
+def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Profile) -> Finding:
     """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
     archives = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")
@@ -137,7 +188,7 @@ def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind) -> Finding:
         problems.append(Problem(str(folder), f"{len(tables)} CSV files", "exactly one"))
     if len(archives) != 1:
         problems.append(Problem(str(folder), f"{len(archives)} zip files", "exactly one"))
-    findings = [check_path(path, test_ids, kind) for path in (*tables, *archives)]
+    findings = [check_path(path, test_ids, kind, profile) for path in (*tables, *archives)]
     for finding in findings:
         problems += finding.problems
     if not problems:

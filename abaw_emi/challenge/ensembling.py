@@ -1,8 +1,4 @@
-"""Many predictions of the same clips, combined into one.
-
-Members are matched by Filename, never by row. Weights of different runs are never averaged, only what
-they predict.
-"""
+"""Members of an ensemble read from files, and the ensemble written with a record of all of them."""
 
 from __future__ import annotations
 
@@ -11,19 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from abaw_emi.challenge.facts import EMOTIONS, FILENAME
-from abaw_emi.challenge.provenance import (
-    Provenance,
-    read_provenance,
-    sha256,
-    write_with_provenance,
-)
-from abaw_emi.challenge.scoring import compare_ids
+from abaw_emi.challenge.combining import PLAIN_MEAN, Missing, Recipe, ensemble, find_gaps
+from abaw_emi.challenge.ids import pack_ids
+from abaw_emi.challenge.provenance import Provenance, read_provenance, sha256, write_with_provenance
+from abaw_emi.challenge.schemes import FITTED
 from abaw_emi.challenge.tables import read_predictions
 from abaw_emi.errors import Problem, ScoreError
+
+__all__ = ["Member", "ensemble", "read_member", "write_ensemble"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,46 +71,44 @@ def write_ensemble(
     command: str,
     skipped: Sequence[str] = (),
     read_from_video: Mapping[str, Sequence[str]] | None = None,
+    recipe: Recipe = PLAIN_MEAN,
+    missing: Missing = "error",
+    table: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Combines the members, writes the result with its provenance record, and returns it.
+
+    Args:
+        members: what is combined.
+        path: the CSV to write.
+        split: the split predicted.
+        command: what made the file.
+        skipped: ids left out because their clips cannot be read.
+        read_from_video: see `Provenance`.
+        recipe: how to combine. What fitted weights have seen counts as trained on.
+        missing: see `ensemble`.
+        table: the combined predictions, where they are made already (out of fold).
 
     Raises:
         ScoreError: see `ensemble`.
     """
-    table = ensemble({member.name: member.table for member in members})
+    tables = {member.name: member.table for member in members}
+    scheme: dict[str, Any] = {}
+    if recipe.scheme != "mean" or recipe.report:
+        scheme = {"scheme": recipe.scheme, "out_of_fold": recipe.report and recipe.report.to_json()}
+    if gaps := find_gaps(tables):
+        scheme |= {"missing": missing, "lacking": {name: pack_ids(ids) for name, ids in gaps.items()}}
+    # Out of fold, a clip's own label shaped nothing of what is predicted for it.
+    seen = recipe.labelled if table is None and recipe.scheme in FITTED else frozenset()
+    combined = ensemble(tables, recipe=recipe, missing=missing) if table is None else table
     record = Provenance(
         command=command,
         split=split,
         members=[member.record for member in members],
-        trained_on=frozenset().union(*(member.trained_on for member in members)),
+        trained_on=seen.union(*(member.trained_on for member in members)),
         trained_on_complete=all(member.trained_on_complete for member in members),
         skipped=skipped,
         read_from_video=read_from_video or {},
+        scheme=scheme,
     )
-    write_with_provenance(table, path, record)
-    return table
-
-
-def ensemble(members: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """The mean of the members' predictions for each clip and emotion, sorted by id, in float64.
-
-    Args:
-        members: prediction tables (`tables.read_predictions`) by a name for messages; at least one.
-
-    Raises:
-        ScoreError: no member, a member lacks clips that another one has, or a clip is there twice; all named.
-    """
-    if not members:
-        raise ScoreError(Problem("ensemble", "no member", "at least one prediction table"))
-    first = next(iter(members))
-    clips = sorted(members[first][FILENAME])
-    problems = [
-        problem
-        for name, table in members.items()
-        for problem in compare_ids(clips, table[FILENAME].to_list(), name, first)
-    ]
-    if problems:
-        raise ScoreError(problems)
-    stacked = np.stack([table.sort(FILENAME).select(EMOTIONS).to_numpy() for table in members.values()])
-    mean = stacked.mean(axis=0, dtype=np.float64)  # (N, 6)
-    return pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, mean.T, strict=True))})
+    write_with_provenance(combined, path, record)
+    return combined

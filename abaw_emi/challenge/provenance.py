@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Provenance:
             file ("missing", "broken").
         sha256: hash of the CSV that this record belongs to.
         version: of this package.
+        scheme: how members were combined, where it was not their plain mean: the scheme, its weights, its
+            score out of fold, clips that members lacked.
     """
 
     command: str
@@ -50,6 +52,15 @@ class Provenance:
     read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sha256: str = ""
     version: str = VERSION
+    scheme: Mapping[str, Any] = field(default_factory=dict)
+
+    def splits_of_members(self) -> set[str]:
+        """The splits that the members' own records name, and those of their members."""
+        return {record.get("split", "") for record in _walk(self.members) if "split" in record}
+
+    def runs(self) -> list[Mapping[str, Any]]:
+        """What is recorded of every run that the predictions come from, however deep."""
+        return [record for record in _walk(self.members) if "run" in record]
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; ids as ranges."""
@@ -63,7 +74,19 @@ class Provenance:
             "skipped": list(self.skipped),
             "read_from_video": dict(self.read_from_video),
             "members": list(self.members),
+            **({"scheme": dict(self.scheme)} if self.scheme else {}),
         }
+
+
+def _walk(members: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Every member, and the records and members that a member which is a file brings along."""
+    for member in members:
+        if isinstance(member, dict):
+            yield member
+            record = member.get("provenance")
+            if isinstance(record, dict):
+                yield record
+                yield from _walk(record.get("members", []))
 
 
 def sha256(content: bytes) -> str:
@@ -113,6 +136,7 @@ def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
             read_from_video=values["read_from_video"],
             sha256=values["sha256"],
             version=values["version"],
+            scheme=dict(values.get("scheme", {})),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [Problem(str(beside), f"not a provenance record ({type(error).__name__}: {error})")]

@@ -1,33 +1,39 @@
-"""The challenge's score: Pearson's correlation per emotion, and the plain mean of the six.
+"""The challenge's score of a prediction table, with intervals, and against rivals.
 
 Source: PAPER (see `facts`), equations 1 and 2. The order of arguments is truth, prediction. Tables are
-matched by Filename, never by row. Everything is float64. A constant column has no correlation: it is
-reported as undefined and counted as 0 in the mean.
+matched by Filename, never by row. A constant column has no correlation: it is reported as undefined and
+counted as 0 in the mean. Intervals take the clips as independent unless groups are given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from abaw_emi.challenge.correlation import Array, mean_pearson, pearson
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
-from abaw_emi.errors import Problem, ScoreError
+from abaw_emi.challenge.grouping import number_groups
+from abaw_emi.challenge.matching import align
+from abaw_emi.challenge.resampling import (
+    CONFIDENCE,
+    DEFAULT_PERMUTATIONS,
+    DEFAULT_RESAMPLES,
+    DEFAULT_SEED,
+    Method,
+    Resampling,
+    bootstrap,
+    interval,
+    jackknife,
+    mean_first,
+)
+from abaw_emi.challenge.significance import MEAN, STATISTICS, Difference, compare_pairs
+from abaw_emi.errors import Problem, ScoreError, gather
 from abaw_emi.version import VERSION
 
-Array = npt.NDArray[np.float64]
-
-CONFIDENCE = 0.95
-"""Share of resamples that a bootstrap interval holds."""
-
-DEFAULT_RESAMPLES = 1_000
-DEFAULT_SEED = 1
-
-# A variance below this share of its second moment is what rounding leaves of a constant column.
-_ROUNDING = 1e-12
+__all__ = ["Score", "mean_pearson", "pearson", "score", "score_arrays"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +43,12 @@ class Score:
     Attributes:
         pearson: Pearson's r per emotion, in [-1, 1]; None where it is undefined.
         mean_pearson: their mean, an undefined one counted as 0: the challenge score.
-        interval: percentile bootstrap intervals (low, high) under "mean_pearson" and each emotion,
-            None where r is undefined; empty without resamples.
+        interval: bootstrap intervals (low, high) under "mean_pearson" and each emotion, None where r is
+            undefined; empty without resamples.
         n: clips compared.
         signature: the settings that made these numbers, on one line.
+        groups: how many groups were resampled; None where clips were taken as independent.
+        against: the difference to each rival, by its name.
         seen: how many of the clips the predictor was trained on.
         problems: what a reader of the score must know.
     """
@@ -50,6 +58,8 @@ class Score:
     interval: dict[str, tuple[float, float] | None]
     n: int
     signature: str
+    groups: int | None = None
+    against: dict[str, Difference] = field(default_factory=dict)
     seen: int = 0
     problems: tuple[Problem, ...] = field(default=())
 
@@ -59,48 +69,16 @@ class Score:
         return tuple(emotion for emotion, value in self.pearson.items() if value is None)
 
 
-def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
-    """Pearson's r of each column, in [-1, 1]; nan for a constant column of either side.
-
-    Args:
-        truth: (N,) or (N, K).
-        prediction: the same shape.
-
-    Returns:
-        (K,), or a 0-d array for (N,).
-
-    Raises:
-        ScoreError: the shapes differ, there are fewer than 2 rows, or a value is not finite.
-
-    >>> round(pearson([0.0, 0.5, 1.0], [2.0, 3.0, 4.0]).item(), 12)
-    1.0
-    >>> pearson([0.0, 0.5, 1.0], [7.0, 7.0, 7.0]).item()
-    nan
-    """
-    y = np.asarray(truth, dtype=np.float64)
-    p = np.asarray(prediction, dtype=np.float64)
-    if y.shape != p.shape or y.ndim not in (1, 2) or len(y) < 2:
-        raise ScoreError(
-            Problem("pearson", f"shapes {y.shape} and {p.shape}", "two equal shapes of at least 2 rows")
-        )
-    if not (np.isfinite(y).all() and np.isfinite(p).all()):
-        raise ScoreError(Problem("pearson", "a value that is not finite", "finite numbers"))
-    r: Array = np.einsum("n...,n...->...", _standardise(y), _standardise(p))
-    return r.clip(-1.0, 1.0)
-
-
-def mean_pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
-    """The challenge score: the mean over the columns of `pearson`, an undefined one counted as 0."""
-    r = pearson(truth, prediction)
-    return float(np.where(np.isnan(r), 0.0, r).mean())
-
-
 def score(
     truth: pl.DataFrame,
     prediction: pl.DataFrame,
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
+    method: Method = "percentile",
+    groups: pl.DataFrame | None = None,
+    against: Mapping[str, pl.DataFrame] | None = None,
+    permutations: int = DEFAULT_PERMUTATIONS,
     trained_on: Collection[str] = (),
     names: tuple[str, str] = ("labels", "predictions"),
 ) -> Score:
@@ -109,134 +87,119 @@ def score(
     Args:
         truth: the labels (`tables.read_labels`).
         prediction: the predictions (`tables.read_predictions`), rows in any order.
-        resamples: bootstrap resamples of the clips, taken as independent; 0 for no interval.
-        seed: seed of the resampling.
+        resamples: bootstrap resamples; 0 for no interval.
+        seed: seed of all resampling.
+        method: "percentile" or "bca".
+        groups: the clips' groups (`grouping.read_groups`), resampled whole; None takes the clips as
+            independent.
+        against: rivals' predictions of the same clips, by name: paired intervals and tests.
+        permutations: of each paired test.
         trained_on: ids that the predictor was trained on.
         names: what messages call the two tables.
 
     Raises:
-        ScoreError: ids are missing, extra or duplicate; all of them named.
+        ScoreError: ids are missing, extra or duplicate, or lack a group; all of them named.
+        UsageError: no such method.
+
+    >>> from abaw_emi.challenge.facts import EMOTIONS
+    >>> columns = {"Filename": ["00001", "00002", "00003"], **dict.fromkeys(EMOTIONS, [0.0, 0.5, 1.0])}
+    >>> labels = pl.DataFrame(columns)
+    >>> result = score(labels, labels.with_columns(Joy=1 - pl.col("Joy")), resamples=0)
+    >>> round(result.mean_pearson, 12), round(result.pearson["Joy"], 12)
+    (0.666666666667, -1.0)
     """
-    y, p = align(truth, prediction, names)
-    r = pearson(y, p)
-    per_emotion = {e: None if np.isnan(v) else float(v) for e, v in zip(EMOTIONS, r, strict=True)}
-    seen = len(set(trained_on).intersection(truth[FILENAME]))
-    problems = []
-    for emotion, value, column in zip(EMOTIONS, r, p.T, strict=True):
-        if np.isnan(value):
-            side = "predictions" if np.ptp(column) == 0 else "labels"
-            problems.append(
-                Problem(emotion, f"the {side} are constant, so Pearson's r is undefined; counted as 0")
-            )
-    if seen:
-        problems.append(
-            Problem(
-                "SEEN IN TRAINING",
-                f"the predictor was trained on {seen:,} of these {len(y):,} clips; "
-                "this is not a validation score",
-            )
+    problems: list[Problem] = []
+    clips = truth[FILENAME].to_list()
+    arrays: list[tuple[Array, Array]] = []
+    for name, table in {names[1]: prediction, **(against or {})}.items():
+        with gather(problems):
+            arrays.append(align(truth, table, (names[0], name)))
+    how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
+    with gather(problems):
+        units = None if groups is None else number_groups(groups, clips, (names[0], "groups"))
+        how = Resampling(
+            resamples=resamples, permutations=permutations, seed=seed, method=method, units=units
         )
-    interval: dict[str, tuple[float, float] | None] = {}
-    if resamples:
-        low_high = bootstrap(y, p, resamples=resamples, seed=seed)
-        interval.update(zip(("mean_pearson", *EMOTIONS), low_high, strict=True))
-        interval.update(dict.fromkeys(emotion for emotion, value in per_emotion.items() if value is None))
+    if problems:
+        raise ScoreError(problems)
+    y, p = arrays[0]
+    return score_arrays(
+        y,
+        p,
+        how,
+        rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
+        seen=len(set(trained_on).intersection(clips)),
+        name=names[1],
+    )
+
+
+def score_arrays(
+    truth: Array,
+    prediction: Array,
+    how: Resampling,
+    *,
+    rivals: Mapping[str, Array] | None = None,
+    seen: int = 0,
+    name: str = "predictions",
+) -> Score:
+    """The score of arrays (N, 6) whose rows are the same clips; see `score`."""
+    r = pearson(truth, prediction)
+    per_emotion = {e: None if np.isnan(v) else float(v) for e, v in zip(EMOTIONS, r, strict=True)}
+    problems = _describe(per_emotion, prediction, seen)
+    bounds: dict[str, tuple[float, float] | None] = {}
+    if how.resamples:
+        draws = mean_first(bootstrap(truth, [prediction], how)[:, 0])
+        without = mean_first(jackknife(truth, [prediction], how)[:, 0]) if how.method == "bca" else draws
+        estimate = mean_first(np.nan_to_num(r))
+        for statistic, (low, high) in zip(STATISTICS, interval(draws, estimate, how, without), strict=True):
+            defined = per_emotion.get(statistic, estimate[0]) is not None
+            if defined and np.isnan(low):
+                problems.append(Problem(statistic, "no BCa interval: the resamples do not spread around it"))
+            bounds[statistic] = (float(low), float(high)) if defined and not np.isnan(low) else None
+    against: dict[str, Difference] = {}
+    if rivals:
+        pairs = [(0, place) for place in range(1, len(rivals) + 1)]
+        systems, called = [prediction, *rivals.values()], [name, *rivals]
+        against = {d.second: d for d in compare_pairs(truth, systems, called, pairs, how)}
     return Score(
         pearson=per_emotion,
-        mean_pearson=mean_pearson(y, p),
-        interval=interval,
-        n=len(y),
-        signature=_signature(len(y), resamples, seed),
+        mean_pearson=mean_pearson(truth, prediction),
+        interval=bounds,
+        n=len(truth),
+        signature=sign(len(truth), how, tests=len(against)),
+        groups=how.groups,
+        against=against,
         seen=seen,
         problems=tuple(problems),
     )
 
 
-def align(
-    truth: pl.DataFrame, prediction: pl.DataFrame, names: tuple[str, str] = ("labels", "predictions")
-) -> tuple[Array, Array]:
-    """The two tables as (N, 6) arrays whose rows are the same clips, in the order of `truth`.
+def sign(n: int, how: Resampling, *, tests: int = 0) -> str:
+    """The signature: the settings that make the same numbers again, on one line.
 
-    Raises:
-        ScoreError: an id is missing, extra or appears twice; all problems at once.
+    Args:
+        n: clips.
+        how: the resampling.
+        tests: paired tests that were corrected together.
     """
-    problems = [
-        *compare_ids(truth[FILENAME].to_list(), prediction[FILENAME].to_list(), names[1], names[0]),
-        *_duplicates(truth, names[0]),
-    ]
-    if problems:
-        raise ScoreError(problems)
-    rows = truth.select(FILENAME).join(prediction, on=FILENAME, how="left", maintain_order="left")
-    return truth.select(EMOTIONS).to_numpy(), rows.select(EMOTIONS).to_numpy()
+    seed = f"seed:{how.seed}"
+    ci = (
+        f"{how.method},{CONFIDENCE:g},{how.resamples},{how.describe_units},{seed}"
+        if how.resamples
+        else "none"
+    )
+    test = f"|test:swap,{how.permutations},{how.describe_units},{seed},holm:{tests}" if tests else ""
+    return f"{MEAN}|n:{n}|undefined:0|ci:{ci}{test}|abaw_emi:{VERSION}"
 
 
-def compare_ids(
-    expected: Collection[str], found: Collection[str], name: str, against: str, *, if_missing: str = ""
-) -> list[Problem]:
-    """A problem for the ids that `found` lacks (with the next step `if_missing`), has too many, or twice."""
-    missing = sorted(set(expected) - set(found))
-    extra = sorted(set(found) - set(expected))
+def _describe(pearson_of: Mapping[str, float | None], prediction: Array, seen: int) -> list[Problem]:
     problems = []
-    if missing:
-        problems.append(Problem(name, _list(missing, f"missing, against {against}"), next_step=if_missing))
-    if extra:
-        problems.append(Problem(name, _list(extra, f"too many, against {against}")))
-    return problems + _duplicates(pl.DataFrame({FILENAME: list(found)}, schema={FILENAME: pl.String}), name)
-
-
-def bootstrap(truth: Array, prediction: Array, *, resamples: int, seed: int) -> list[tuple[float, float]]:
-    """Percentile intervals (low, high) of the mean Pearson and of each column's r.
-
-    A resample is a vector of counts; with the columns' moments every r of every resample is one matrix
-    product. Columns are standardised first, so that the moments keep their digits. A resample in which a
-    column is constant counts as 0.
-    """
-    n, k = truth.shape
-    y, p = _standardise(truth) * np.sqrt(n), _standardise(prediction) * np.sqrt(n)
-    moments = np.concatenate([y, p, y * y, p * p, y * p], axis=1)  # (N, 5K)
-    generator = np.random.default_rng(seed)
-    r = np.empty((resamples, k))
-    chunk = 128  # resamples at a time: bounds the count matrix to a few MiB
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        my, mp, myy, mpp, myp = np.split(counts @ moments / n, 5, axis=1)
-        vy, vp = myy - my * my, mpp - mp * mp
-        varies = (vy > _ROUNDING * myy) & (vp > _ROUNDING * mpp)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r[start : start + size] = np.where(varies, (myp - my * mp) / np.sqrt(vy * vp), 0.0)
-    r = r.clip(-1.0, 1.0)
-    tail = (1 - CONFIDENCE) / 2 * 100
-    columns = np.concatenate([r.mean(axis=1, keepdims=True), r], axis=1)
-    low, high = np.percentile(columns, [tail, 100 - tail], axis=0)
-    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-
-
-def _standardise(values: Array) -> Array:
-    """Columns of mean 0 and Euclidean norm 1; nan for a constant column."""
-    # A constant column of, say, 0.1 does not centre to exact zeros: it is found by its range.
-    constant = np.ptp(values, axis=0) == 0
-    centred = values - values.mean(axis=0)
-    centred = centred - centred.mean(axis=0)  # again: what rounding left of a large offset
-    # Scaled before squaring, so that tiny or huge columns neither under- nor overflow.
-    largest = np.where(constant, np.nan, np.abs(centred).max(axis=0))
-    scaled = centred / largest
-    return np.asarray(scaled / np.linalg.norm(scaled, axis=0))
-
-
-def _duplicates(table: pl.DataFrame, name: str) -> list[Problem]:
-    twice = table.filter(pl.col(FILENAME).is_duplicated())[FILENAME].unique().sort().to_list()
-    if not twice:
-        return []
-    return [Problem(name, _list(twice, "more than once"), "each id once")]
-
-
-def _list(ids: list[str], what: str, shown: int = 10) -> str:
-    more = f" and {len(ids) - shown:,} more" if len(ids) > shown else ""
-    return f"{len(ids):,} {'id' if len(ids) == 1 else 'ids'} {what}: {', '.join(ids[:shown])}{more}"
-
-
-def _signature(n: int, resamples: int, seed: int) -> str:
-    interval = f"percentile,{CONFIDENCE:g},{resamples},seed:{seed}" if resamples else "none"
-    return f"mean_pearson|n:{n}|undefined:0|ci:{interval}|abaw_emi:{VERSION}"
+    for (emotion, value), column in zip(pearson_of.items(), prediction.T, strict=True):
+        if value is None:
+            side = "predictions" if np.ptp(column) == 0 else "labels"
+            found = f"the {side} are constant, so Pearson's r is undefined; counted as 0"
+            problems.append(Problem(emotion, found))
+    if seen:
+        found = f"the predictor was trained on {seen:,} of these {len(prediction):,} clips"
+        problems.append(Problem("SEEN IN TRAINING", f"{found}; this is not a validation score"))
+    return problems

@@ -1,37 +1,44 @@
 """A prediction table to a submission that has been read back and checked.
 
-Clipping to [0, 1] comes last, after ensembling, and is counted and recorded; nothing else is changed.
-A submission appears under its name whole or not at all: it is made in a hidden folder beside, checked
-there, and renamed.
+Clipping to the profile's range comes last, after ensembling, and is counted and recorded; nothing else is
+changed. A submission appears under its name whole or not at all: it is made in a hidden folder beside,
+checked there, entered into the ledger, and renamed.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from abaw_emi.challenge.checking import MANIFEST, check_csv, check_zip, find_constant
-from abaw_emi.challenge.facts import EMOTIONS, FILENAME, INTENSITY_RANGE
+from abaw_emi.challenge.checking import MANIFEST, check_zip
 from abaw_emi.challenge.ids import pack_ids
+from abaw_emi.challenge.ledger import (
+    LEDGER,
+    Ledger,
+    append,
+    locked,
+    now,
+    partial_folder,
+    read_ledger,
+    shorten,
+    size_of,
+)
+from abaw_emi.challenge.preparing import Ready, doubt, prepare
+from abaw_emi.challenge.profiles import DEFAULT_PROFILE, Profile
 from abaw_emi.challenge.provenance import Provenance, sha256
-from abaw_emi.challenge.scoring import compare_ids
-from abaw_emi.challenge.tables import format_predictions
 from abaw_emi.errors import Problem, SubmissionError, UsageError
 from abaw_emi.files import write_bytes
 from abaw_emi.version import VERSION
 
-CSV_NAME = "predictions.csv"
-LEDGER = "ledger.jsonl"
+_LEDGER_KEYS = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "val", "signature")
 
 # The first moment that a zip can hold: the archive's bytes depend on the CSV alone.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -47,6 +54,7 @@ class Submission:
         clipped: cells set to the nearer end of [0, 1], per emotion.
         filled: ids that had no prediction and got the train mean.
         manifest: what `manifest.json` records.
+        warnings: what smells, and was not held against it.
     """
 
     folder: Path
@@ -54,6 +62,7 @@ class Submission:
     clipped: dict[str, int]
     filled: tuple[str, ...]
     manifest: dict[str, Any]
+    warnings: tuple[Problem, ...] = ()
 
 
 def write_submission(
@@ -67,95 +76,128 @@ def write_submission(
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
     where: str = "predictions",
+    profile: Profile = DEFAULT_PROFILE,
+    val: dict[str, Any] | None = None,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> Submission:
     """Writes, packs, re-reads and checks a submission, and enters it into the ledger.
+
+    Stopped or killed anywhere, it leaves the submissions as they were before.
 
     Args:
         table: the predictions (`tables.read_predictions`).
         test_ids: ids of the test clips, each of which needs one row.
         out: the folder of submissions.
         name: of this submission; the next free `submission-<k>` where empty.
-        clip: whether values outside [0, 1] are clipped; refused otherwise.
+        clip: whether values outside the profile's range are clipped; refused otherwise.
         fill: label table whose means stand in for clips without a prediction; refused otherwise.
         source: what the manifest says of the prediction file (path, hash, ...).
-        provenance: the prediction file's record, for the manifest.
+        provenance: the prediction file's record: checked, and kept in the manifest.
         where: what messages call the predictions.
+        profile: the organisers' format, and how many tries they give.
+        val: what is known of the system's validation score, for the ledger.
+        force: whether to go on where no try is left, or the file is that of an earlier submission or looks
+            like labels.
+        dry_run: whether to do all but write.
 
     Raises:
         SubmissionError: everything that would get the file rejected, all at once; nothing is written.
         UsageError: `name` is not a plain folder name.
     """
-    folder = out / (name or _next_name(out))
     if name and (Path(name).name != name or name.startswith(".")):
         raise UsageError(Problem("--name", f"{name!r} is not a plain folder name"))
-    problems = []
-    if folder.exists():
-        found = "a submission of this name is already there"
-        problems.append(Problem(str(folder), found, next_step="use --name"))
-    seen = provenance.trained_on.intersection(test_ids) if provenance else ()
-    if seen:
-        problems.append(Problem(where, f"its runs were trained on {len(seen):,} of the test clips"))
-    table, clipped, range_problems = _clip(table, where, clip=clip)
-    problems += range_problems
-    for problem, emotion in find_constant(table, where):
-        count = clipped[emotion]
-        step = f"{count:,} of its values were clipped to [0, 1]" if count else ""
-        problems.append(replace(problem, next_step=step))
-    table, filled = _fill(table, test_ids, fill)
-    step = "predict them, or use --fill train-mean, which is recorded"
-    problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
-    content = format_predictions(table)
-    # What a table that was not read from a file may hold besides: no numbers, no ids.
-    problems = problems or list(check_csv(content, CSV_NAME, test_ids).problems)
+    ready = prepare(
+        table,
+        test_ids,
+        clip=clip,
+        fill=fill,
+        source=source or {},
+        provenance=provenance,
+        where=where,
+        profile=profile,
+        val=val,
+    )
+    ledger = read_ledger(out)
+    problems = [*ready.problems, *_check_place(out, name, ledger)]
+    warnings = list(ledger.problems)
+    doubts = doubt(ready.table, out, ledger, profile, where)
+    (warnings if force else problems).extend(doubts)
+    warnings += ready.warnings
     if problems:
         raise SubmissionError(problems)
+    if dry_run:
+        return _finish(out / (name or _next_name(out, ledger)), ready, warnings, test_ids, profile)
+    with locked(out):
+        # Another one may have come first while this one was being checked.
+        ledger = read_ledger(out)
+        folder = out / (name or _next_name(out, ledger))
+        problems = _check_place(out, name, ledger)
+        problems += [] if force else doubt(ready.table, out, ledger, profile, where)
+        if problems:
+            raise SubmissionError(problems)
+        submission = _finish(folder, ready, warnings, test_ids, profile)
+        _commit(submission, ready.content, test_ids, profile)
+    return submission
 
-    packed = pack(content, CSV_NAME)
+
+def _check_place(out: Path, name: str, ledger: Ledger) -> list[Problem]:
+    if not name:
+        return []
+    if (out / name).exists():
+        found = "a submission of this name is already there"
+        return [Problem(str(out / name), found, next_step="use --name")]
+    if ledger.find(name):
+        return [Problem(str(out / LEDGER), f"it already holds a submission {name!r}", next_step="use --name")]
+    return []
+
+
+def _finish(
+    folder: Path, ready: Ready, warnings: Sequence[Problem], test_ids: Sequence[str], profile: Profile
+) -> Submission:
+    packed = pack(ready.content, profile.csv_name)
     manifest = {
         "name": folder.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "version": VERSION,
-        "csv": CSV_NAME,
-        "sha256": sha256(content),
+        "csv": profile.csv_name,
+        "sha256": sha256(ready.content),
         "zip_sha256": sha256(packed),
-        "rows": len(table),
+        "rows": len(ready.table),
         "ids": pack_ids(test_ids),
-        "clipped": clipped,
-        "filled": list(filled),
-        "format": "assumed: no public text of the organisers' format is known",
-        "signature": f"emi_submission|rows:{len(table)}|clip:{'yes' if clip else 'no'}"
-        f"|filled:{len(filled)}|abaw_emi:{VERSION}",
-        "source": source or {},
-        "provenance": provenance.to_json() if provenance else None,
+        **ready.record,
     }
-    staging = out / f".{folder.name}.partial"
-    shutil.rmtree(staging, ignore_errors=True)  # of one that was killed
-    try:
-        write_bytes(staging / CSV_NAME, content)
-        write_bytes(staging / f"{folder.name}.zip", packed)
-        write_bytes(staging / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        _verify(staging / f"{folder.name}.zip", content, test_ids)
-        staging.rename(folder)
-    except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise SubmissionError(
-            Problem(str(folder), f"cannot be written: {error.strerror or error!r}")
-        ) from error
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    try:
-        _append(out / LEDGER, manifest)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # no submission without its line in the ledger
-        raise
     return Submission(
         folder=folder,
-        archive=folder / f"{folder.name}.zip",
-        clipped=clipped,
-        filled=filled,
+        archive=folder / profile.name_zip(folder.name),
+        clipped=ready.clipped,
+        filled=ready.filled,
         manifest=manifest,
+        warnings=tuple(warnings),
     )
+
+
+def _commit(submission: Submission, content: bytes, test_ids: Sequence[str], profile: Profile) -> None:
+    """Writes the folder beside its place, the ledger's line, and then renames the folder: all or nothing."""
+    folder = submission.folder
+    out, staging, size = folder.parent, partial_folder(folder.parent, folder.name), size_of(folder.parent)
+    try:
+        write_bytes(staging / profile.csv_name, content)
+        write_bytes(staging / submission.archive.name, pack(content, profile.csv_name))
+        manifest = json.dumps(submission.manifest, indent=2) + "\n"
+        write_bytes(staging / MANIFEST, manifest.encode())
+        _verify(staging / submission.archive.name, content, test_ids, profile)
+        append(out, {key: submission.manifest[key] for key in _LEDGER_KEYS})
+        staging.rename(folder)
+    except BaseException as error:
+        # Stopped before anybody was told that it is done: as if it had never begun.
+        shutil.rmtree(folder, ignore_errors=True)
+        shorten(out, size)
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError):
+            found = f"cannot be written: {error.strerror or error!r}"
+            raise SubmissionError(Problem(str(folder), found)) from error
+        raise
 
 
 def pack(content: bytes, name: str) -> bytes:
@@ -169,69 +211,20 @@ def pack(content: bytes, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def _verify(archive: Path, meant: bytes, test_ids: Sequence[str]) -> None:
+def _verify(archive: Path, meant: bytes, test_ids: Sequence[str], profile: Profile) -> None:
     """Reads the finished zip from disk and compares it with what was meant."""
     packed = archive.read_bytes()
-    problems = list(check_zip(packed, archive.name, test_ids).problems)
+    problems = list(check_zip(packed, archive.name, test_ids, profile=profile).problems)
     if not problems:
         with zipfile.ZipFile(io.BytesIO(packed)) as opened:
-            if opened.namelist() != [CSV_NAME] or opened.read(CSV_NAME) != meant:
+            if opened.namelist() != [profile.csv_name] or opened.read(profile.csv_name) != meant:
                 problems.append(Problem(archive.name, "read back, it is not what was written"))
     if problems:
         raise SubmissionError(problems)
 
 
-def _next_name(out: Path) -> str:
+def _next_name(out: Path, ledger: Ledger) -> str:
     number = 1
-    while (out / f"submission-{number}").exists():
+    while (out / f"submission-{number}").exists() or ledger.find(f"submission-{number}"):
         number += 1
     return f"submission-{number}"
-
-
-def _fill(
-    table: pl.DataFrame, test_ids: Sequence[str], labels: pl.DataFrame | None
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The table with the labels' means for every test id that it lacks, and those ids."""
-    missing = tuple(sorted(set(test_ids) - set(table[FILENAME])))
-    if not missing or labels is None:
-        return table, ()
-    means = labels.select(pl.col(EMOTIONS).mean()).row(0)
-    rows = pl.DataFrame(
-        {FILENAME: missing, **{e: [mean] * len(missing) for e, mean in zip(EMOTIONS, means, strict=True)}}
-    )
-    return pl.concat([table, rows.cast(table.schema)]), missing
-
-
-def _clip(
-    table: pl.DataFrame, where: str, *, clip: bool
-) -> tuple[pl.DataFrame, dict[str, int], list[Problem]]:
-    low, high = INTENSITY_RANGE
-    outside = {
-        emotion: int(table.select(((pl.col(emotion) < low) | (pl.col(emotion) > high)).sum()).item())
-        for emotion in EMOTIONS
-    }
-    if not clip:
-        problems = [
-            Problem(f"{where}, {emotion}", f"{count:,} values lie outside [{low:g}, {high:g}]")
-            for emotion, count in outside.items()
-            if count
-        ]
-        return table, dict.fromkeys(EMOTIONS, 0), problems
-    return table.with_columns(pl.col(EMOTIONS).clip(low, high)), outside, []
-
-
-def _append(ledger: Path, manifest: dict[str, Any]) -> None:
-    """Appends a line to the ledger in one write, so that two writers cannot mix their lines."""
-    keys = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "signature")
-    line = json.dumps({key: manifest[key] for key in keys}) + "\n"
-    try:
-        handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SubmissionError(Problem(str(ledger), f"cannot be written: {error.strerror}")) from error
-    try:
-        os.write(handle, line.encode())
-        os.fsync(handle)
-    except OSError as error:
-        raise SubmissionError(Problem(str(ledger), f"cannot be written: {error.strerror}")) from error
-    finally:
-        os.close(handle)

@@ -78,8 +78,12 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
-def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame | None, list[Problem]]:
+def inspect_table(
+    content: bytes, name: str, kind: Kind, bounds: tuple[float, float] = INTENSITY_RANGE
+) -> tuple[pl.DataFrame | None, list[Problem]]:
     """The table that `content` spells, None where its header is unusable, and every problem of it.
+
+    Labels and submissions lie within `bounds`; raw predictions may lie outside.
 
     The table holds the rows that could be read at all; with problems it is fit for further checks,
     not for use.
@@ -98,7 +102,8 @@ def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame |
         },
         schema=dict.fromkeys(COLUMNS, pl.String),
     ).with_columns(pl.col(EMOTIONS).str.strip_chars().cast(pl.Float64, strict=False))
-    problems += _check_values(frame, text, cells, kind)
+    limits = None if kind == "predictions" else bounds
+    problems += _check_values(frame, text, cells, limits)
     return frame, problems
 
 
@@ -152,12 +157,12 @@ def _check_header(text: CsvText) -> list[Problem]:
 
 
 def _check_values(
-    frame: pl.DataFrame, text: CsvText, cells: dict[str, list[str]], kind: Kind
+    frame: pl.DataFrame, text: CsvText, cells: dict[str, list[str]], bounds: tuple[float, float] | None
 ) -> list[Problem]:
     import pandera.errors
 
     try:
-        _schema(ranged=kind != "predictions").validate(frame, lazy=True)
+        _schema(*(bounds or (-_LARGEST, _LARGEST))).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         failures = error.failure_cases.drop_nulls("index").select("index", "column").unique().sort("index")
     else:
@@ -172,7 +177,7 @@ def _check_values(
         cell = cells[column][row]
         where = text.where(row, column)
         if column != FILENAME:
-            problems.append(_bad_value(where, cell, kind))
+            problems.append(_bad_value(where, cell, bounds))
         elif parse_id(cell) is None:
             problems.append(_bad_id(where, cell))
         elif first_line[frame[FILENAME][row]] != text.lines[row]:
@@ -181,10 +186,9 @@ def _check_values(
 
 
 @cache
-def _schema(*, ranged: bool) -> pa.DataFrameSchema:
+def _schema(low: float, high: float) -> pa.DataFrameSchema:
     import pandera.polars as pa
 
-    low, high = INTENSITY_RANGE if ranged else (-_LARGEST, _LARGEST)
     intensity = pa.Column(pl.Float64, pa.Check.in_range(low, high), nullable=False)
     filename = pa.Column(pl.String, pa.Check.str_matches(rf"^[0-9]{{{ID_WIDTH}}}$"), unique=True)
     return pa.DataFrameSchema(
@@ -192,9 +196,9 @@ def _schema(*, ranged: bool) -> pa.DataFrameSchema:
     )
 
 
-def _bad_value(where: str, cell: str, kind: Kind) -> Problem:
-    low, high = INTENSITY_RANGE
-    expected = "a finite number" if kind == "predictions" else f"a number in [{low:g}, {high:g}]"
+def _bad_value(where: str, cell: str, bounds: tuple[float, float] | None) -> Problem:
+    low, high = bounds or (-_LARGEST, _LARGEST)
+    expected = "a finite number" if bounds is None else f"a number in [{low:g}, {high:g}]"
     text = cell.strip()
     if not text:
         return Problem(where, "no value", expected)
@@ -206,7 +210,7 @@ def _bad_value(where: str, cell: str, kind: Kind) -> Problem:
         return Problem(where, f"{text!r} is not a number", expected)
     if number != number or number in (float("inf"), float("-inf")):
         return Problem(where, f"{text} is not finite", expected)
-    if kind != "predictions" and not low <= number <= high:
+    if bounds is not None and not low <= number <= high:
         return Problem(where, f"{text} is outside [{low:g}, {high:g}]")
     if abs(number) > _LARGEST:
         return Problem(where, f"{text} is too large for float32", f"at most {_LARGEST:.4g}")

@@ -1,45 +1,67 @@
-"""Commands on prediction files that need no torch: score, submit, check."""
+"""Commands that weigh predictions against labels, without torch: score, compare."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, Data, Debug, Json
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_RUNS,
+    Data,
+    Debug,
+    FormatName,
+    Groups,
+    IntervalMethod,
+    Json,
+    Method,
+    Permutations,
+    Runs,
+    Seed,
+    SeveralValuesCommand,
+    TableFormat,
+)
 
-DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
+if TYPE_CHECKING:
+    import polars as pl
+
+    from abaw_emi.challenge.provenance import Provenance
+    from abaw_emi.errors import Problem
 
 
-class KindName(StrEnum):
-    """What a checked file is."""
-
-    submission = "submission"
-    predictions = "predictions"
-
-
-class Fill(StrEnum):
-    """What stands in for a missing prediction."""
-
-    train_mean = "train-mean"
+Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="The label CSV of the same clips.")]
+Bootstrap = Annotated[
+    int, typer.Option("--bootstrap", help="Resamples for the intervals; 0 for none.", min=0)
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to `app`."""
-    app.command(epilog="Example: abaw-emi score predictions/ensemble-valid.csv data/valid_split.csv")(score)
-    app.command(epilog="Example: abaw-emi submit --out submissions/ --name first-try")(submit)
-    app.command(epilog="Example: abaw-emi check submissions/first-try/first-try.zip")(check)
+    app.command(
+        cls=SeveralValuesCommand,
+        epilog="Example: abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv",
+    )(score)
+    app.command(epilog="Example: abaw-emi compare a.csv b.csv c.csv data/valid_split.csv --format markdown")(
+        compare
+    )
 
 
 def score(
     predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="A prediction CSV, of any origin.")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="The label CSV of the same clips.")],
-    bootstrap: Annotated[
-        int, typer.Option("--bootstrap", help="Resamples for the intervals; 0 for none.", min=0)
-    ] = 1_000,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the resampling.", min=0)] = 1,
+    labels: Labels,
+    against: Annotated[
+        list[Path] | None, typer.Option("--against", help="Rivals' CSVs: paired intervals and tests.")
+    ] = None,
+    groups: Groups = None,
+    bootstrap: Bootstrap = 1_000,
+    interval: Method = IntervalMethod.percentile,
+    permutations: Permutations = 10_000,
+    seed: Seed = 1,
+    runs: Runs = DEFAULT_RUNS,
+    data: Data = DEFAULT_DATA,
     allow_constant: Annotated[
         bool, typer.Option("--allow-constant", help="Exit 0 although an emotion's r is undefined.")
     ] = False,
@@ -47,156 +69,176 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.challenge.provenance import read_provenance
+    from abaw_emi.challenge.doctor import diagnose
+    from abaw_emi.challenge.grouping import read_groups
+    from abaw_emi.challenge.rendering import format_interval
     from abaw_emi.challenge.scoring import score as score_tables
-    from abaw_emi.challenge.tables import read_labels, read_predictions
+    from abaw_emi.challenge.tables import read_labels
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
-    from abaw_emi.errors import EmiError, Problem, gather
+    from abaw_emi.cli.standing import find_fold_score
+    from abaw_emi.errors import EmiError, Problem
     from abaw_emi.progress import Reporter
 
+    rivals = list(against or [])
+    _refuse_repeats([predictions, *rivals])
     problems: list[Problem] = []
-    tables = []
-    for read, path in ((read_labels, labels), (read_predictions, predictions)):
-        with gather(problems):
-            tables.append(read(path))
+    truth = _read(read_labels, labels, problems)
+    tables, records, warnings = _read_systems([predictions, *rivals], problems)
+    group_table = None if groups is None else _read(read_groups, groups, problems)
     if problems:
         raise EmiError(problems)
-    record, warnings = read_provenance(predictions)
-    if record is None or not record.trained_on_complete:
-        found = "what the predictor was trained on is not known"
-        if record:
-            found = "not all of what the predictor was trained on is known"
-        warnings.append(Problem(str(predictions), found, next_step="make sure it has not seen these clips"))
+    assert truth is not None
+    record = records[str(predictions)]
     result = score_tables(
-        *tables,
+        truth,
+        tables[str(predictions)],
         resamples=bootstrap,
         seed=seed,
+        method=interval.value,
+        groups=group_table,
+        against={str(path): tables[str(path)] for path in rivals},
+        permutations=permutations,
         trained_on=record.trained_on if record else (),
         names=(str(labels), str(predictions)),
     )
+    for path in rivals:
+        rival = records[str(path)]
+        seen = rival.trained_on.intersection(tables[str(path)]["Filename"]) if rival else ()
+        if seen:
+            found = f"SEEN IN TRAINING: it was trained on {len(seen):,} of these {result.n:,} clips"
+            warnings.append(Problem(str(path), f"{found}; differences from it say nothing"))
+    smells = diagnose(
+        truth,
+        tables[str(predictions)],
+        name=str(predictions),
+        others={str(path): tables[str(path)] for path in rivals},
+    )
+    folds = None
+    if result.seen:
+        folds, found_folds = find_fold_score(record, runs, data)
+        warnings += found_folds
     if as_json:
-        print_json(score_to_json(result, warnings))
+        kfold = None if folds is None else folds.to_json()
+        print_json({**score_to_json(result, warnings, smells), "kfold": kfold})
     else:
         if result.seen:
             print_line("SEEN IN TRAINING: not a validation score")
-        print_score(result)
-        print_line(f"{result.n:,} clips")
+        if folds is not None:
+            bounds = format_interval(folds.interval.get("mean_pearson"))
+            print_line(f"in its place, {folds.mean_pearson:.4f} {bounds}: {folds.describe}")
+        print_score(result, interval.value)
         print_line(result.signature)
     reporter = Reporter()
-    reporter.warn(warnings)
+    reporter.warn([*warnings, *(smell.problem for smell in smells)])
     if result.undefined and not allow_constant:
         reporter.fail(result.problems)
         raise typer.Exit(1)
     reporter.warn(result.problems)
 
 
-def submit(
-    preds: Annotated[Path, typer.Option("--preds", help="The prediction CSV to submit.")] = DEFAULT_PREDS,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the submissions.")] = Path("submissions"),
-    name: Annotated[
-        str, typer.Option("--name", help="Of the submission.", show_default="submission-<k>")
-    ] = "",
-    no_clip: Annotated[
-        bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead of clipping them.")
-    ] = False,
-    fill: Annotated[
-        Fill | None, typer.Option("--fill", help="What stands in for clips without a prediction.")
-    ] = None,
-    data: Data = DEFAULT_DATA,
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="PREDS... LABELS", help="Two or more prediction CSVs, then labels."),
+    ],
+    groups: Groups = None,
+    bootstrap: Bootstrap = 1_000,
+    interval: Method = IntervalMethod.percentile,
+    permutations: Permutations = 10_000,
+    seed: Seed = 1,
+    form: TableFormat = FormatName.table,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write, pack, re-read and check a submission."""
-    from abaw_emi.challenge.provenance import read_provenance, sha256
-    from abaw_emi.challenge.submission import write_submission
-    from abaw_emi.challenge.tables import read_predictions
-    from abaw_emi.cli.output import print_json, print_line, texts
-    from abaw_emi.corpus.data_folder import DataFolder
-    from abaw_emi.errors import Problem, SubmissionError, gather
+    """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
+    from abaw_emi.challenge.comparing import compare as compare_tables
+    from abaw_emi.challenge.doctor import diagnose
+    from abaw_emi.challenge.grouping import read_groups
+    from abaw_emi.challenge.tables import read_labels
+    from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts
+    from abaw_emi.errors import EmiError, Problem, UsageError
     from abaw_emi.progress import Reporter
 
-    if preds == DEFAULT_PREDS and not preds.exists():
-        step = "make it with abaw-emi ensemble --ckpts RUN..., or name another with --preds"
-        raise SubmissionError(Problem(str(preds), "no such file", next_step=step))
-    folder = DataFolder(data)
-    reporter = Reporter()
+    *systems, labels = files
+    if len(systems) < 2:
+        raise UsageError(
+            Problem("compare", f"{len(systems)} prediction files", "two at least, then the labels")
+        )
+    _refuse_repeats(systems)
     problems: list[Problem] = []
-    test_ids: list[str] = []
-    with gather(problems):
-        test_ids = folder.ids("test")
-    with gather(problems):
-        table = read_predictions(preds)
-        record, found = read_provenance(preds)
-        problems += found
+    truth = _read(read_labels, labels, problems)
+    tables, records, warnings = _read_systems(systems, problems)
+    group_table = None if groups is None else _read(read_groups, groups, problems)
     if problems:
-        raise SubmissionError(problems)
-    reporter.warn(folder.check_counts("test"))
-    source: dict[str, Any] = {"file": preds.name, "sha256": sha256(preds.read_bytes())}
-    submission = write_submission(
-        table,
-        test_ids,
-        out,
-        name=name,
-        clip=not no_clip,
-        fill=folder.read_labels("train") if fill else None,
-        source=source,
-        provenance=record,
-        where=str(preds),
+        raise EmiError(problems)
+    assert truth is not None
+    result = compare_tables(
+        truth,
+        tables,
+        resamples=bootstrap,
+        permutations=permutations,
+        seed=seed,
+        method=interval.value,
+        groups=group_table,
+        trained_on={name: record.trained_on for name, record in records.items() if record},
+        name=str(labels),
     )
-    clipped = {emotion: count for emotion, count in submission.clipped.items() if count}
-    if as_json:
-        print_json(
-            {
-                "folder": str(submission.folder),
-                "archive": str(submission.archive),
-                "sha256": submission.manifest["sha256"],
-                "clipped": submission.clipped,
-                "filled": list(submission.filled),
-                "problems": texts(reporter.warnings),
-            }
-        )
-        return
-    if clipped:
-        print_line("clipped to [0, 1]: " + ", ".join(f"{e} {count:,}" for e, count in clipped.items()))
-    if submission.filled:
-        filled = submission.filled
-        more = ", ..." if len(filled) > 10 else ""
-        print_line(f"filled with the train mean: {len(filled):,} clips: {', '.join(filled[:10])}{more}")
-    print_line(f"{submission.archive}: {len(test_ids):,} clips; written, read back and checked")
-    print_line("the format is assumed: see submissions/README.md")
+    names = list(tables)
+    for place, name in enumerate(names):
+        others = {other: tables[other] for other in names[:place]}
+        warnings += [smell.problem for smell in diagnose(truth, tables[name], name=name, others=others)]
+    for name, found in result.scores.items():
+        warnings += [Problem(f"{name}, {problem.where}", problem.found) for problem in found.problems]
+    if as_json or form is FormatName.json:
+        print_json({**result.to_json(), "problems": texts(warnings)})
+    else:
+        print_line(result.render(form.value))
+        if form is FormatName.table:
+            print_line()
+            print_line(describe_intervals(result.n, next(iter(result.scores.values())).groups))
+            print_line(result.signature)
+    Reporter().warn(warnings)
 
 
-def check(
-    path: Annotated[Path, typer.Argument(help="A CSV, a submission folder or a zip.")],
-    kind: Annotated[
-        KindName, typer.Option("--kind", help="Raw predictions may lie outside [0, 1].")
-    ] = KindName.submission,
-    data: Data = DEFAULT_DATA,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Check a CSV, folder or zip, of any origin, against the test ids."""
-    from abaw_emi.challenge.checking import check_path
-    from abaw_emi.cli.output import print_json, print_line, texts
-    from abaw_emi.corpus.data_folder import DataFolder
-    from abaw_emi.progress import Reporter
+def _read_systems(
+    paths: Sequence[Path], problems: list[Problem]
+) -> tuple[dict[str, pl.DataFrame], dict[str, Provenance | None], list[Problem]]:
+    """Each prediction file and its record by name, and warnings; what cannot be read goes to `problems`."""
+    from abaw_emi.challenge.provenance import read_provenance
+    from abaw_emi.challenge.tables import read_predictions
+    from abaw_emi.errors import Problem
 
-    folder = DataFolder(data)
-    finding = check_path(path, folder.ids("test"), kind.value)
-    reporter = Reporter()
-    reporter.warn([*folder.check_counts("test"), *finding.warnings])
-    if as_json:
-        print_json(
-            {
-                "ok": not finding.problems,
-                "rows": finding.rows,
-                "problems": texts(finding.problems),
-                "warnings": texts(reporter.warnings),
-            }
-        )
-    if finding.problems:
-        reporter.fail(finding.problems)
-        raise typer.Exit(1)
-    if not as_json:
-        verdict = "fit to be sent" if kind == "submission" else "sound"
-        print_line(f"{path}: {verdict}, {finding.rows:,} clips")
+    tables: dict[str, pl.DataFrame] = {}
+    records: dict[str, Provenance | None] = {}
+    warnings: list[Problem] = []
+    for path in paths:
+        table = _read(read_predictions, path, problems)
+        if table is None:
+            continue
+        tables[str(path)] = table
+        record, found = read_provenance(path)
+        records[str(path)] = record
+        warnings += found
+        if record is None or not record.trained_on_complete:
+            unknown = "what the predictor was trained on is not known"
+            if record:
+                unknown = "not all of what the predictor was trained on is known"
+            warnings.append(Problem(str(path), unknown, next_step="make sure it has not seen these clips"))
+    return tables, records, warnings
+
+
+def _read(read: Callable[[Path], pl.DataFrame], path: Path, problems: list[Problem]) -> pl.DataFrame | None:
+    """The table at `path`, None where it cannot be read, which goes to `problems`."""
+    from abaw_emi.errors import gather
+
+    with gather(problems):
+        return read(path)
+    return None
+
+
+def _refuse_repeats(paths: Sequence[Path]) -> None:
+    from abaw_emi.errors import Problem, UsageError
+
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise UsageError(Problem("predictions", f"given twice: {', '.join(twice)}", "each file once"))

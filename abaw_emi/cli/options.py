@@ -34,6 +34,43 @@ class SplitName(StrEnum):
     test = "test"
 
 
+class IntervalMethod(StrEnum):
+    """How bootstrap intervals are made."""
+
+    percentile = "percentile"
+    bca = "bca"
+
+
+class FormatName(StrEnum):
+    """What a comparison is printed as."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+class MethodName(StrEnum):
+    """How members are combined, the simplest first."""
+
+    mean = "mean"
+    zscores = "zscores"
+    ranks = "ranks"
+    greedy = "greedy"
+    weights = "weights"
+    emotion_weights = "emotion-weights"
+    auto = "auto"
+
+
+class MissingName(StrEnum):
+    """What becomes of a clip that a member lacks."""
+
+    error = "error"
+    drop = "drop"
+    others = "others"
+
+
 class SeveralValuesCommand(TyperCommand):
     """A command whose repeatable options also take several values: `--seeds 1 2 3`."""
 
@@ -82,5 +119,24 @@ Precision = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages; warnings stay.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+EnsembleMethod = Annotated[
+    MethodName, typer.Option("--method", help="auto: the simplest that nothing beats out of fold on valid.")
+]
+OnMissing = Annotated[
+    MissingName,
+    typer.Option("--on-missing", help="A clip that a member lacks: refused, left out, or by the others."),
+]
+Runs = Annotated[
+    Path, typer.Option("--runs", help="Folder of runs, where K-fold runs of the same preset are looked for.")
+]
+TableFormat = Annotated[FormatName, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
+Groups = Annotated[
+    Path | None,
+    typer.Option("--groups", help="A CSV of Filename and speaker: whole groups are resampled, not clips."),
+]
+Method = Annotated[IntervalMethod, typer.Option("--interval", help="How intervals are made of resamples.")]
+Permutations = Annotated[int, typer.Option("--permutations", help="Of each paired test.", min=1)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all resampling.", min=0)]
 
 DEFAULT_DATA = Path("data")
+DEFAULT_RUNS = Path("runs")

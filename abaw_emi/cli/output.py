@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from abaw_emi.challenge.facts import EMOTIONS
-
 if TYPE_CHECKING:
+    from abaw_emi.challenge.doctor import Smell
     from abaw_emi.challenge.scoring import Score
+    from abaw_emi.challenge.significance import Difference
     from abaw_emi.errors import Problem
 
 
@@ -30,33 +28,84 @@ def texts(problems: Iterable[Problem]) -> list[str]:
     return [str(problem) for problem in problems]
 
 
-def print_score(score: Score) -> None:
-    """Prints a score as a table, with intervals if it has them."""
-    from rich.table import Table
+def print_score(score: Score, method: str = "percentile") -> None:
+    """Prints a score as a table, with intervals and differences if it has them."""
+    from abaw_emi.challenge.rendering import Sheet, format_interval, format_r, render
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    table.add_column("Pearson", justify="right")
-    if score.interval:
-        table.add_column("95 % interval", justify="center")
-    rows: list[tuple[str, float | None]] = [(emotion, score.pearson[emotion]) for emotion in EMOTIONS]
-    for name, value in [*rows, ("mean_pearson", score.mean_pearson)]:
-        interval = score.interval.get(name)
-        cells = ["Mean" if name == "mean_pearson" else name]
-        cells.append("undefined" if value is None else f"{value:.4f}")
-        cells.append(f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
-        table.add_row(*cells[: len(table.columns)], style="bold" if name == "mean_pearson" else "")
-    Console(highlight=False).print(table)
+    header = ["", "Pearson", "95 % interval" if method == "percentile" else "95 % BCa interval"]
+    values: dict[str, float | None] = {**score.pearson, "mean_pearson": score.mean_pearson}
+    rows = [
+        [_LABELS.get(name, name), format_r(value), format_interval(score.interval.get(name))]
+        for name, value in values.items()
+    ]
+    wide = 3 if score.interval else 2
+    print_line(render(Sheet(header[:wide], [row[:wide] for row in rows]), "table"))
+    for difference in score.against.values():
+        print_line()
+        print_difference(difference)
+    if score.against:
+        print_line()
+    print_line(describe_intervals(score.n, score.groups))
 
 
-def score_to_json(score: Score, problems: Iterable[Problem] = ()) -> dict[str, Any]:
+def print_difference(difference: Difference) -> None:
+    """Prints how one system differs from another, and in one line what that shows."""
+    from abaw_emi.challenge.rendering import Sheet, format_interval, format_p, format_r, render
+    from abaw_emi.challenge.significance import MEAN
+
+    names = [*(name for name in difference.difference if name != MEAN), MEAN]
+    rows = [
+        [
+            _LABELS.get(name, name),
+            format_r(difference.difference[name], signed=True),
+            format_interval(difference.interval[name], signed=True),
+            format_p(difference.p[name]),
+            format_p(difference.p_holm[name]),
+            "" if difference.detectable[name] is None else format_r(difference.detectable[name]),
+        ]
+        for name in names
+    ]
+    title = f"{difference.first} minus {difference.second}"
+    header = ["", "Difference", "95 % interval", "p", "p (Holm)", "detectable"]
+    print_line(render(Sheet(header, rows, title), "table"))
+    print_line(describe_difference(difference))
+
+
+def describe_difference(difference: Difference) -> str:
+    """In one line, what a paired test shows of the mean Pearson."""
+    from abaw_emi.challenge.rendering import format_p
+    from abaw_emi.challenge.significance import MEAN
+
+    p, smallest = format_p(difference.p_holm[MEAN]), difference.detectable[MEAN]
+    if difference.verdict != "not shown":
+        return f"{difference.first} is {difference.verdict} than {difference.second} (p = {p})"
+    limit = "" if smallest is None else f"; these clips would mostly show one of {smallest:.4f}, not less"
+    return f"no difference is shown (p = {p}){limit}"
+
+
+def describe_intervals(n: int, groups: int | None) -> str:
+    """What was resampled."""
+    return f"{n:,} clips, taken as independent" if groups is None else f"{n:,} clips of {groups:,} groups"
+
+
+def score_to_json(
+    score: Score, problems: Iterable[Problem] = (), smells: Sequence[Smell] = ()
+) -> dict[str, Any]:
     """A score as the JSON object that `score --json` prints."""
+    from abaw_emi.challenge.comparing import difference_to_json
+
     return {
         "mean_pearson": score.mean_pearson,
         "pearson": score.pearson,
         "interval": score.interval,
         "n": score.n,
+        "groups": score.groups,
         "signature": score.signature,
         "contaminated": score.seen > 0,
-        "problems": texts([*score.problems, *problems]),
+        "against": [difference_to_json(difference) for difference in score.against.values()],
+        "smells": [{"kind": smell.kind, "message": str(smell.problem)} for smell in smells],
+        "problems": texts([*score.problems, *problems, *(smell.problem for smell in smells)]),
     }
+
+
+_LABELS = {"mean_pearson": "Mean"}

@@ -14,8 +14,13 @@ from abaw_emi.cli.options import (
     Data,
     Debug,
     Device,
+    EnsembleMethod,
+    Groups,
     Json,
+    MethodName,
+    MissingName,
     OnBadClip,
+    OnMissing,
     Precision,
     PrecisionName,
     Quiet,
@@ -24,6 +29,9 @@ from abaw_emi.cli.options import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from abaw_emi.challenge.combining import Recipe
     from abaw_emi.challenge.ensembling import Member
     from abaw_emi.learning.members import Members
     from abaw_emi.learning.runs import Run
@@ -85,6 +93,17 @@ def ensemble(
         Path | None,
         typer.Option("--out", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"),
     ] = None,
+    method: EnsembleMethod = MethodName.mean,
+    fit: Annotated[
+        list[Path] | None,
+        typer.Option("--fit", help="Predictions of valid by each of --preds: weights are fitted on them."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Their labels.", show_default="valid_split.csv of the data folder"),
+    ] = None,
+    groups: Groups = None,
+    on_missing: OnMissing = MissingName.error,
     data: Data = DEFAULT_DATA,
     on_bad_clip: Bad = OnBadClip.error,
     device: Device = "auto",
@@ -93,8 +112,11 @@ def ensemble(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Combine the predictions of runs and of CSVs: their mean, matched by Filename."""
+    """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
+    from abaw_emi.challenge.combining import Recipe, out_of_fold
     from abaw_emi.challenge.ensembling import read_member
+    from abaw_emi.challenge.schemes import FITTED, SCHEMES
+    from abaw_emi.cli.combining import find_fit_files, fit_recipe
     from abaw_emi.errors import EmiError, Problem, UsageError, gather
     from abaw_emi.files import check_writable
     from abaw_emi.learning.runs import find_run
@@ -123,11 +145,31 @@ def ensemble(
         check_writable(path)
     if problems:
         raise EmiError(problems)
+    truth = None
+    recipe = Recipe(scheme=next((scheme for scheme in SCHEMES if scheme == method), "mean"))
+    if method is MethodName.auto or method.value in FITTED:
+        files = find_fit_files(runs, preds or [], fit or [], split.value)
+        label_file = labels or data / "valid_split.csv"
+        recipe, truth = fit_recipe(method.value, [str(path) for path in paths], files, label_file, groups)
     predicted = None
     if runs:
         predicted = _predict(runs, data, split, on_bad_clip, device, precision, reporter)
         members = [*predicted.members, *members]
-    _write(members, predicted, path, split, "abaw-emi ensemble", reporter, as_json=as_json)
+    # Weights that saw the labels of these very clips are applied out of fold.
+    own = truth is not None and recipe.scheme in FITTED and split is SplitName.valid and not fit
+    table = out_of_fold(recipe, truth) if own and truth is not None else None
+    _write(
+        members,
+        predicted,
+        path,
+        split,
+        "abaw-emi ensemble",
+        reporter,
+        as_json=as_json,
+        recipe=recipe,
+        missing=on_missing,
+        table=table,
+    )
 
 
 def import_weights(
@@ -192,29 +234,44 @@ def _write(
     reporter: Reporter,
     *,
     as_json: bool,
+    recipe: Recipe | None = None,
+    missing: MissingName = MissingName.error,
+    table: pl.DataFrame | None = None,
 ) -> None:
+    from abaw_emi.challenge.combining import PLAIN_MEAN
     from abaw_emi.challenge.ensembling import write_ensemble
+    from abaw_emi.cli.combining import describe_recipe, find_missing_names, report_recipe, warn_of_gaps
     from abaw_emi.cli.output import print_json, print_line, texts
 
+    recipe = recipe or PLAIN_MEAN
     skipped = predicted.skipped if predicted else ()
-    table = write_ensemble(
+    written = write_ensemble(
         members,
         path,
         split=split.value,
         command=command,
         skipped=skipped,
         read_from_video=predicted.read_from_video if predicted else None,
+        recipe=recipe,
+        missing=missing.value,
+        table=table,
     )
+    gaps = find_missing_names(members)
     if not as_json:
-        mean = f"mean of {len(members)}, " if len(members) > 1 else ""
-        print_line(f"{path}: {mean}{len(table):,} clips")
+        report_recipe(recipe, gaps, missing.value, reporter)
+        how = f"{recipe.scheme} of {len(members)}, " if len(members) > 1 else ""
+        how = how if table is None else f"out of fold, {how}"
+        print_line(f"{path}: {how}{len(written):,} clips")
         return
+    warn_of_gaps(gaps, missing.value, reporter)
     print_json(
         {
             "path": str(path),
-            "rows": len(table),
+            "rows": len(written),
             "members": [member.name for member in members],
             "skipped": list(skipped),
+            **describe_recipe(recipe, gaps),
+            "out_of_fold": table is not None,
             "problems": texts(reporter.warnings),
         }
     )

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abaw_emi.challenge.ensembling import ensemble
+from abaw_emi.challenge.combining import ensemble, find_gaps, find_recipe
+from abaw_emi.challenge.correlation import pearson
 from abaw_emi.challenge.tables import format_predictions, read_predictions, write_predictions
-from abaw_emi.errors import ScoreError
+from abaw_emi.errors import ScoreError, UsageError
 from tests.challenge.csvs import EMOTIONS, to_table
+from tests.challenge.worlds import draw_labels, predict
+from tests.challenge.worlds import name as with_ids
 
 
 @given(n=st.integers(1, 8), members=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
@@ -72,3 +75,72 @@ def test_a_clip_that_a_member_holds_twice_is_refused(predictions: pl.DataFrame, 
 def test_no_member_is_refused() -> None:
     with pytest.raises(ScoreError, match="no member"):
         ensemble({})
+
+
+# Other schemes.
+
+
+@pytest.fixture
+def labelled() -> dict[str, pl.DataFrame]:
+    """Labels of 120 clips, and two members' predictions, one of them better."""
+    rng = np.random.default_rng(1)
+    truth = draw_labels(rng, 120)
+    return {"labels": with_ids(truth)} | {
+        m: with_ids(predict(rng, truth, e)) for m, e in (("a", 0.4), ("b", 2.0))
+    }
+
+
+def test_a_fitted_scheme_on_its_own_clips_is_out_of_fold_and_elsewhere_uses_the_weights(
+    labelled: dict[str, pl.DataFrame],
+) -> None:
+    truth = labelled["labels"]
+    fit = {m: labelled[m] for m in "ab"}
+    recipe = find_recipe(truth, fit, "weights")
+    assert recipe.report is not None
+    assert recipe.weights is not None
+    assert recipe.weights[0, 0] > recipe.weights[0, 1]
+    own = ensemble(fit, "weights", labels=truth)
+    assert own.select(EMOTIONS).to_numpy() == pytest.approx(recipe.report.predictions["weights"])
+    rng = np.random.default_rng(2)
+    test = {m: with_ids(rng.random((30, 6)), start=12660) for m in "ab"}
+    combined = ensemble(test, "weights", labels=truth, fit=fit)
+    z = [(t - t.mean(axis=0)) / t.std(axis=0) for t in (test[m].select(EMOTIONS).to_numpy() for m in "ab")]
+    expected = recipe.weights[:, 0] * z[0] + recipe.weights[:, 1] * z[1]
+    assert pearson(expected, combined.select(EMOTIONS).to_numpy()) == pytest.approx(np.ones(6))
+    assert combined["Filename"].to_list() == sorted(test["a"]["Filename"])
+
+
+def test_auto_without_labels_and_unknown_names_are_refused(predictions: pl.DataFrame) -> None:
+    for method, said in (
+        ("auto", "without labels"),
+        ("weights", "without labels"),
+        ("median", "one of mean"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            ensemble({"a": predictions, "b": predictions}, method)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="missing 'zeros'; expected one of error, drop, others"):
+        ensemble({"a": predictions}, missing="zeros")  # type: ignore[arg-type]
+
+
+def test_one_member_or_no_shared_clip_cannot_be_weighed(labelled: dict[str, pl.DataFrame]) -> None:
+    with pytest.raises(ScoreError, match="1 member; expected two at least"):
+        find_recipe(labelled["labels"], {"a": labelled["a"]})
+    with pytest.raises(ScoreError, match="0 clips of labels that all members have"):
+        find_recipe(labelled["labels"], {"a": labelled["a"][:60], "b": labelled["b"][60:]})
+
+
+def test_a_clip_that_a_member_lacks_is_refused_left_out_or_left_to_the_others(
+    predictions: pl.DataFrame,
+) -> None:
+    ordered = predictions.sort("Filename")
+    other = ordered.with_columns(pl.col(EMOTIONS) / 2)[1:]
+    members = {"a": ordered, "b": other}
+    assert find_gaps(members) == {"b": ["12660"]}
+    with pytest.raises(ScoreError, match="b: 1 id missing, against a: 12660"):
+        ensemble(members)
+    assert ensemble(members, missing="drop").equals(ensemble({"a": ordered[1:], "b": other}))
+    left = ensemble(members, missing="others")
+    assert left[0].equals(ordered[0])
+    assert left[1:].equals(ensemble(members, missing="drop"))
+    with pytest.raises(ScoreError, match="no clip that all members have"):
+        ensemble({"a": ordered[:2], "b": ordered[2:]}, missing="drop")

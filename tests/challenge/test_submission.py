@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,11 +13,15 @@ import pytest
 
 import abaw_emi.challenge.submission as room
 from abaw_emi.challenge.checking import check_path
+from abaw_emi.challenge.ledger import amend, read_ledger
+from abaw_emi.challenge.profiles import Profile, read_profile
 from abaw_emi.challenge.provenance import Provenance
 from abaw_emi.challenge.submission import Submission, write_submission
 from abaw_emi.challenge.tables import read_predictions
-from abaw_emi.errors import SubmissionError, TableError, UsageError
+from abaw_emi.errors import SubmissionError, UsageError
 from tests.challenge.csvs import EMOTIONS, to_table
+from tests.challenge.worlds import draw_labels
+from tests.challenge.worlds import name as with_ids
 
 
 def sha256(path: Path) -> str:
@@ -24,6 +30,17 @@ def sha256(path: Path) -> str:
 
 def ledger(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
+
+
+def listing(out: Path) -> list[str]:
+    """What lies in the folder of submissions but the lock."""
+    return sorted(path.name for path in out.iterdir() if path.name != ".ledger.lock")
+
+
+def changed(table: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Other predictions of the same clips."""
+    values = np.random.default_rng(seed).uniform(0, 1, (len(table), 6))
+    return table.with_columns(pl.Series(e, column) for e, column in zip(EMOTIONS, values.T, strict=True))
 
 
 def refusal(table: pl.DataFrame, test_ids: list[str], out: Path, **options: object) -> list[str]:
@@ -61,7 +78,7 @@ def test_the_folder_holds_csv_manifest_and_zip_and_the_zip_exactly_the_csv_at_it
     with zipfile.ZipFile(submission.archive) as archive:
         assert archive.namelist() == ["predictions.csv"]
         assert archive.read("predictions.csv") == (submission.folder / "predictions.csv").read_bytes()
-    assert sorted(path.name for path in out.iterdir()) == ["first", "ledger.jsonl"]
+    assert listing(out) == ["first", "ledger.jsonl"]
 
 
 def test_values_are_clipped_cell_by_cell_counted_and_otherwise_untouched(
@@ -137,7 +154,7 @@ def test_missing_clips_are_filled_with_the_train_mean_when_asked_and_recorded(
     assert written["12661"] == pytest.approx(mean, abs=1e-9)
     assert written["12670"] == written["12661"]
     assert len(written) == 20
-    assert write_submission(predictions, test_ids, out, fill=labels).filled == ()
+    assert write_submission(changed(predictions, 3), test_ids, out, fill=labels).filled == ()
 
 
 # Names and the ledger.
@@ -148,7 +165,8 @@ def test_names_are_counted_up_and_the_ledger_only_grows(
 ) -> None:
     before = b""
     for number in (1, 2, 3):
-        made = write_submission(predictions, test_ids, out, source={"file": "p.csv"})
+        table = predictions if number == 1 else changed(predictions, number)
+        made = write_submission(table, test_ids, out, source={"file": "p.csv"})
         assert made.folder.name == f"submission-{number}"
         content = (out / "ledger.jsonl").read_bytes()
         assert content.startswith(before)
@@ -178,7 +196,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(
     submission: Submission, predictions: pl.DataFrame, test_ids: list[str], out: Path
 ) -> None:
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    lines = refusal(predictions.with_columns(Joy=pl.col("Joy") / 2), test_ids, out, name="first")
+    lines = refusal(changed(predictions, 9), test_ids, out, name="first")
     assert lines == [f"{out / 'first'}: a submission of this name is already there; use --name"]
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -256,7 +274,7 @@ def test_a_cell_that_is_no_number_is_refused(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("step", ["write_bytes", "check_zip", "_append"])
+@pytest.mark.parametrize("step", ["write_bytes", "check_zip", "append", "rename"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_stopped_midway_it_leaves_nothing_behind(
     predictions: pl.DataFrame,
@@ -269,7 +287,7 @@ def test_stopped_midway_it_leaves_nothing_behind(
     write_submission(predictions, test_ids, out, name="first")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
-    def stop(*arguments: object) -> None:
+    def stop(*arguments: object, **_: object) -> None:
         if step == "write_bytes":  # the first file is there, the second is not
             path, content = arguments
             assert isinstance(path, Path)
@@ -280,11 +298,11 @@ def test_stopped_midway_it_leaves_nothing_behind(
                 return
         raise error
 
-    monkeypatch.setattr(room, step, stop)
-    with pytest.raises(SubmissionError if error is OSError and step != "_append" else error):
-        write_submission(predictions, test_ids, out, name="second")
+    monkeypatch.setattr(Path if step == "rename" else room, step, stop)
+    with pytest.raises(SubmissionError if error is OSError else error):
+        write_submission(changed(predictions, 5), test_ids, out, name="second")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    assert sorted(path.name for path in out.iterdir()) == ["first", "ledger.jsonl"]
+    assert listing(out) == ["first", "ledger.jsonl"]
 
 
 def test_what_a_killed_run_left_is_no_hindrance(
@@ -293,16 +311,16 @@ def test_what_a_killed_run_left_is_no_hindrance(
     (out / ".first.partial").mkdir(parents=True)
     (out / ".first.partial" / "predictions.csv").write_text("half a f")
     write_submission(predictions, test_ids, out, name="first")
-    assert sorted(path.name for path in out.iterdir()) == ["first", "ledger.jsonl"]
+    assert listing(out) == ["first", "ledger.jsonl"]
 
 
 def test_without_a_ledger_line_there_is_no_submission(
     predictions: pl.DataFrame, test_ids: list[str], out: Path
 ) -> None:
     (out / "ledger.jsonl").mkdir(parents=True)
-    with pytest.raises(SubmissionError, match=r"ledger\.jsonl: cannot be written"):
+    with pytest.raises(SubmissionError, match=r"ledger\.jsonl: cannot be read"):
         write_submission(predictions, test_ids, out, name="first")
-    assert [path.name for path in out.iterdir()] == ["ledger.jsonl"]
+    assert listing(out) == ["ledger.jsonl"]
 
 
 def test_a_zip_that_does_not_read_back_as_meant_is_refused(
@@ -315,12 +333,127 @@ def test_a_zip_that_does_not_read_back_as_meant_is_refused(
     monkeypatch.setattr(room, "pack", pack_something_else)
     with pytest.raises(SubmissionError, match="read back, it is not what was written"):
         write_submission(predictions, test_ids, out, name="first")
-    assert list(out.iterdir()) == []
+    assert listing(out) == []
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_a_name(
     predictions: pl.DataFrame, test_ids: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TableError, match="cannot be written"):
+    with pytest.raises(SubmissionError, match="cannot be written"):
         write_submission(predictions, test_ids, tmp_path / "file" / "submissions")
+
+
+# What is refused unless it is forced, and what the record forbids.
+
+
+def test_one_try_too_many_is_refused_unless_forced(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    for number in range(5):
+        write_submission(changed(predictions, number), test_ids, out)
+    (line,) = refusal(predictions, test_ids, out)
+    used = "5 of 5 tries (assumed) are used; expected one try left; --force to go on all the same"
+    assert line == f"{out / 'ledger.jsonl'}: {used}"
+    six = Profile(tries=6, given=frozenset({"tries"}), source="rules.toml")
+    write_submission(predictions, test_ids, out, profile=six)
+    (line,) = refusal(changed(predictions, 8), test_ids, out, profile=six)
+    assert "6 of 6 tries are used" in line
+    forced = write_submission(changed(predictions, 8), test_ids, out, force=True)
+    assert any("6 of 5 tries (assumed) are used" in str(warning) for warning in forced.warnings)
+    amend(out, "submission-1", sent=False)
+    assert read_ledger(out).used == 6
+
+
+def test_an_earlier_submission_over_again_is_refused_unless_forced(
+    submission: Submission, predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    assert submission.folder.name == "first"
+    near = predictions.with_columns(pl.col("Joy") + 1e-7)
+    (line,) = refusal(near, test_ids, out)
+    assert "all but identical to (every r > 0.9999) submission first" in line
+    assert line.endswith("--force to send it all the same")
+    assert write_submission(near, test_ids, out, force=True).folder.name == "submission-1"
+    amend(out, "first", sent=False)
+    amend(out, "submission-1", sent=False)
+    assert write_submission(near, test_ids, out).warnings == ()
+
+
+def test_labels_in_place_of_predictions_are_refused(out: Path) -> None:
+    table = with_ids(draw_labels(np.random.default_rng(2), 60), start=12660)
+    (line,) = refusal(table, table["Filename"].to_list(), out)
+    assert "values look like labels" in line
+
+
+def test_predictions_of_another_split_or_of_mixed_splits_are_refused(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    inner = Provenance(command="x", split="fold 1/5 of train").to_json()
+    outer = Provenance(command="x", split="valid", members=[{"file": "a.csv", "provenance": inner}])
+    assert refusal(predictions, test_ids, out, provenance=outer) == [
+        "predictions: its record says split valid; expected split test",
+        "predictions: members of it predict split fold 1/5 of train; expected members that all predict test",
+    ]
+    other = Provenance(command="x", split="test", sha256="aa")
+    (line,) = refusal(predictions, test_ids, out, provenance=other, source={"sha256": "bb"})
+    assert line == "predictions: its provenance record was written for other bytes; expected its own record"
+    seen = Provenance(command="x", split="test", trained_on=frozenset({"12661", "00001"}))
+    assert refusal(predictions, test_ids, out, provenance=seen) == [
+        "predictions: its runs were trained on 1 of the test clips"
+    ]
+    assert not out.exists()
+
+
+def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    dry = write_submission(predictions, test_ids, out, dry_run=True)
+    assert not out.exists()
+    made = write_submission(predictions, test_ids, out)
+    assert made.folder == dry.folder
+    for key in ("sha256", "zip_sha256", "clipped", "signature"):
+        assert made.manifest[key] == dry.manifest[key]
+
+
+def test_a_name_of_the_ledger_is_not_used_again_though_its_folder_is_gone(
+    submission: Submission, predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    shutil.rmtree(submission.folder)
+    (line,) = refusal(predictions, test_ids, out, name="first")
+    assert line.endswith("it already holds a submission 'first'; use --name")
+    assert write_submission(predictions, test_ids, out).folder.name == "submission-1"
+
+
+# Profiles.
+
+
+def test_a_profile_decides_header_ids_decimals_range_and_names(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        'header = ["filename", "p1", "p2", "p3", "p4", "p5", "p6"]\nid_form = "plain"\nid_suffix = ".mp4"\n'
+        'decimals = 4\nrange = [-0.5, 2.0]\ncsv_name = "result.csv"\n'
+        'zip_name = "team_{name}.zip"\ntries = 3\n'
+    )
+    profile = read_profile(path)
+    made = write_submission(predictions, test_ids, out, name="x", profile=profile)
+    assert sorted(file.name for file in made.folder.iterdir()) == [
+        "manifest.json",
+        "result.csv",
+        "team_x.zip",
+    ]
+    lines = (made.folder / "result.csv").read_text().splitlines()
+    assert lines[0] == "filename,p1,p2,p3,p4,p5,p6"
+    assert lines[3].startswith("12662.mp4,")
+    assert all(re.fullmatch(r"\d+\.mp4(,-?\d\.\d{4}){6}", line) for line in lines[1:])
+    assert set(made.clipped.values()) == {0}
+    assert made.manifest["format"] == f"the format is that of {path}"
+    for sound in (made.folder, made.archive):
+        assert check_path(sound, test_ids, profile=profile).problems == ()
+    assert check_path(made.archive, test_ids).problems != ()
+    other = write_submission(changed(predictions, 1), test_ids, out, name="y")
+    (problem,) = check_path(other.folder / "predictions.csv", test_ids, profile=profile).problems[:1]
+    assert "expected filename,p1,p2,p3,p4,p5,p6, as" in str(problem)
+    named = check_path(other.archive, test_ids, profile=profile).problems
+    assert any("the CSV is named predictions.csv; expected result.csv" in str(problem) for problem in named)

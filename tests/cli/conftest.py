@@ -50,10 +50,16 @@ def values(names: list[str], seed: int, low: float = 0.0, high: float = 1.0) -> 
     return {name: row.tolist() for name, row in zip(names, cells, strict=True)}
 
 
+ROOT = Path(__file__).parents[2]
+"""The repository: commands run its package, whatever else is installed."""
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a command: that of the tests, less what would change its output."""
-    unwanted = {"ABAW_EMI_DATA", "PYTHONPATH", "FORCE_COLOR", "COLUMNS"}
-    return {key: value for key, value in os.environ.items() if key not in unwanted} | changes
+    unwanted = {"ABAW_EMI_DATA", "FORCE_COLOR", "COLUMNS"}
+    kept = {key: value for key, value in os.environ.items() if key not in unwanted} | changes
+    path = os.pathsep.join(filter(None, [changes.get("PYTHONPATH"), str(ROOT)]))
+    return kept | {"PYTHONPATH": path}
 
 
 @pytest.fixture

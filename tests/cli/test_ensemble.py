@@ -5,8 +5,10 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.challenge.worlds import draw_labels, predict
 from tests.cli.conftest import EMOTIONS, HEADER, Shell, problems, test_ids, values, write_csv
 
 
@@ -90,3 +92,118 @@ def test_members_of_different_clips_are_refused_and_nothing_is_written(shell: Sh
 def test_a_file_that_cannot_be_written_is_named(shell: Shell, folder: Path) -> None:
     (line,) = problems(shell("ensemble", "--preds", "a.csv", "--out", "b.csv/x.csv"), 1)
     assert line.startswith("b.csv/x.csv: cannot be written")
+
+
+# Schemes.
+
+VALID = [f"{i:05}" for i in range(8072, 8192)]
+
+
+@pytest.fixture
+def fitted(folder: Path, members: list[Path]) -> Path:
+    """Labels of 120 valid clips, and what a.csv's, b.csv's and c.csv's models predict for them."""
+    rng = np.random.default_rng(5)
+    labels = draw_labels(rng, len(VALID))
+    write_csv(folder / "valid.csv", dict(zip(VALID, labels.tolist(), strict=True)))
+    for member, error in zip(members, (0.5, 0.5, 6.0), strict=True):
+        values = predict(rng, labels, error).tolist()
+        write_csv(folder / f"valid-{member.name}", dict(zip(VALID, values, strict=True)))
+    return folder
+
+
+FIT = ("--fit", "valid-a.csv", "valid-b.csv", "valid-c.csv", "--labels", "valid.csv")
+
+
+@pytest.mark.usefixtures("fitted")
+def test_a_fitted_scheme_reports_out_of_fold_and_what_its_weights_saw(shell: Shell, folder: Path) -> None:
+    arguments = ("ensemble", "--preds", "a.csv", "b.csv", "c.csv", *FIT, "--method", "weights")
+    done = shell(*arguments)
+    assert problems(done, 0) == []
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Out of fold")
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["best single", "mean", "weights"]
+    assert "weights: as asked for" in lines
+    assert lines[-1] == "predictions/ensemble-test.csv: weights of 3, 6 clips"
+    assert "|crossfit:5x5,clips" in lines[-2]
+    shares = [float(part.split()[-1]) for part in lines[-3].removeprefix("weights: ").split(", ")]
+    assert shares[2] < min(shares[:2])
+    record = json.loads((folder / "predictions" / "ensemble-test.provenance.json").read_text())
+    assert record["trained_on"] == ["08072-08191"]  # the weights saw their labels
+    assert record["scheme"]["scheme"] == "weights"
+    assert "weights" in record["scheme"]["out_of_fold"]["schemes"]
+    result = json.loads(shell(*arguments, "--json").stdout)
+    assert result["method"] == "weights"
+    assert result["report"]["schemes"]["weights"]["against_best"]["second"] == "best single"
+
+
+@pytest.mark.usefixtures("fitted")
+def test_auto_chooses_and_says_so(shell: Shell) -> None:
+    done = shell("ensemble", "--preds", "a.csv", "b.csv", *FIT[:3], *FIT[4:], "--method", "auto")
+    problems(done, 0)
+    assert "mean: the simplest that nothing beats" in done.stdout
+    assert "predictions/ensemble-test.csv: mean of 2, 6 clips" in done.stdout
+
+
+@pytest.mark.usefixtures("fitted")
+def test_on_valid_itself_the_file_holds_out_of_fold_predictions(shell: Shell, folder: Path) -> None:
+    done = shell(
+        "ensemble", "--preds", *FIT[1:4], *FIT[4:], "--method", "greedy", "--split", "valid", "--out", "v.csv"
+    )
+    problems(done, 0)
+    assert "v.csv: out of fold, greedy of 3, 120 clips" in done.stdout
+    record = json.loads((folder / "v.provenance.json").read_text())
+    assert record["trained_on"] == []
+    told = record["scheme"]["out_of_fold"]["schemes"]["greedy"]["mean_pearson"]
+    score = json.loads(shell("score", "v.csv", "valid.csv", "--bootstrap", "0", "--json").stdout)
+    assert score["mean_pearson"] == pytest.approx(told, abs=1e-6)
+
+
+@pytest.mark.usefixtures("fitted")
+def test_members_that_saw_the_labelled_clips_are_refused(shell: Shell, folder: Path) -> None:
+    path = folder / "valid-b.csv"
+    record = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "command": "x",
+        "version": "0",
+        "split": "valid",
+        "trained_on": ["00000-08100"],
+        "trained_on_complete": True,
+        "skipped": [],
+        "read_from_video": {},
+        "members": [],
+    }
+    path.with_suffix(".provenance.json").write_text(json.dumps(record))
+    (line,) = problems(shell("ensemble", "--preds", "a.csv", "b.csv", "c.csv", *FIT, "--method", "auto"), 1)
+    assert line.startswith("valid-b.csv: it was trained on 29 of the clips of valid.csv")
+
+
+@pytest.mark.usefixtures("fitted")
+def test_a_fit_file_for_each_member(shell: Shell) -> None:
+    (line,) = problems(shell("ensemble", "--preds", "a.csv", "b.csv", *FIT, "--method", "auto"), 2)
+    assert line.startswith("--fit: 3 files; expected 2, one for each of --preds")
+
+
+@pytest.mark.usefixtures("members")
+def test_a_clip_that_one_member_lacks_is_told_with_its_id(shell: Shell, folder: Path) -> None:
+    write_csv(folder / "short.csv", values(test_ids()[:-1], 9))
+    arguments = ("ensemble", "--preds", "a.csv", "short.csv", "--on-missing")
+    done = shell(*arguments, "others")
+    said = "warning: short.csv: 1 id missing; combined from the members that have them: 00025"
+    assert problems(done, 0) == [said]
+    assert "6 clips" in done.stdout
+    record = json.loads((folder / "predictions" / "ensemble-test.provenance.json").read_text())
+    assert record["scheme"]["lacking"] == {"short.csv": ["00025"]}
+    done = shell(*arguments, "drop", "--json")
+    assert problems(done, 0) == ["warning: short.csv: 1 id missing; left out: 00025"]
+    assert json.loads(done.stdout)["rows"] == 5
+
+
+@pytest.mark.usefixtures("fitted")
+def test_folds_are_drawn_over_groups_where_they_are_known(shell: Shell, folder: Path) -> None:
+    groups = {name: [i // 8] for i, name in enumerate(VALID)}
+    write_csv(folder / "groups.csv", groups, header="Filename,speaker")
+    arguments = ("ensemble", "--preds", "a.csv", "b.csv", "c.csv", *FIT, "--method", "greedy")
+    done = shell(*arguments, "--groups", "groups.csv")
+    assert problems(done, 0) == []
+    assert "groups:15,seed:1" in done.stdout
+    assert "|crossfit:5x5,groups\n" in done.stdout

@@ -8,13 +8,24 @@ from typing import Any
 
 import pytest
 
-from abaw_emi.challenge import scoring, submission
-from abaw_emi.cli import evidence, predictions, train
+from abaw_emi.challenge import comparing, scoring, submission
+from abaw_emi.cli import evidence, predictions, submissions, train
 from abaw_emi.config import RunConfig
 from abaw_emi.presets import PRESETS
 from tests.cli.conftest import Shell, environment, problems
 
-COMMANDS = ("demo", "train", "predict", "ensemble", "score", "submit", "check", "import-weights")
+COMMANDS = (
+    "demo",
+    "train",
+    "predict",
+    "ensemble",
+    "score",
+    "compare",
+    "submit",
+    "check",
+    "ledger",
+    "import-weights",
+)
 HEAVY = ("torch", "torchaudio", "transformers", "pandas", "pandera", "scipy", "matplotlib")
 
 
@@ -67,18 +78,23 @@ def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
         == scoring.DEFAULT_RESAMPLES
     )
     assert default(evidence.score, "seed") == default(scoring.score, "seed") == scoring.DEFAULT_SEED
-    assert default(evidence.submit, "no_clip") is not default(submission.write_submission, "clip")
-    assert default(evidence.submit, "name") == default(submission.write_submission, "name")
-    assert default(evidence.submit, "fill") is default(submission.write_submission, "fill") is None
+    for command, function in ((evidence.score, scoring.score), (evidence.compare, comparing.compare)):
+        assert default(command, "bootstrap") == default(function, "resamples")
+        assert default(command, "interval") == default(function, "method")
+        assert default(command, "permutations") == default(function, "permutations")
+        assert default(command, "seed") == default(function, "seed")
+    assert default(submissions.submit, "no_clip") is not default(submission.write_submission, "clip")
+    assert default(submissions.submit, "name") == default(submission.write_submission, "name")
+    assert default(submissions.submit, "fill") is default(submission.write_submission, "fill") is None
     assert default(predictions.import_weights, "revision") == RunConfig().model.revision
 
 
 def test_default_paths_are_those_of_the_contract() -> None:
-    assert str(default(evidence.submit, "preds")) == "predictions/ensemble-test.csv"
-    assert str(default(evidence.submit, "out")) == "submissions"
+    assert str(default(submissions.submit, "preds")) == "predictions/ensemble-test.csv"
+    assert str(default(submissions.submit, "out")) == "submissions"
     assert str(default(train.train, "out")) == "runs"
-    assert str(default(evidence.check, "data")) == "data"
-    assert default(evidence.check, "kind") == "submission"
+    assert str(default(submissions.check, "data")) == "data"
+    assert default(submissions.check, "kind") == "submission"
     assert default(predictions.ensemble, "split") == "test"
 
 
@@ -88,6 +104,9 @@ def test_default_paths_are_those_of_the_contract() -> None:
         (["score", "--no-such-option", "a", "b"], "--no-such-option"),
         (["score", "only-one"], "LABELS"),
         (["score", "a", "b", "--bootstrap", "-1"], "--bootstrap"),
+        (["score", "a", "b", "--interval", "normal"], "normal"),
+        (["score", "a", "b", "--against", "c", "a"], "given twice: a"),
+        (["compare", "a", "labels"], "1 prediction files; expected two at least, then the labels"),
         (["check", "x", "--kind", "zip"], "zip"),
         (["no-such-command"], "no-such-command"),
         (["predict", "--ckpt", "x", "--split", "dev"], "dev"),

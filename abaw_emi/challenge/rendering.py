@@ -1,0 +1,122 @@
+"""Tables of text in the forms that people paste: terminal, Markdown, LaTeX, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Format = Literal["table", "markdown", "latex", "csv", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of text: one row a line, as wide as the header; the first column is to the left.
+
+    Attributes:
+        header: names of the columns.
+        rows: the cells.
+        title: a line above it, "" for none.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+
+
+def render(sheet: Sheet, form: str) -> str:
+    r"""The sheet as text in that form, without a final line break.
+
+    >>> print(render(Sheet(["", "r"], [["a_b", "0.5"]]), "markdown"))
+    |  | r |
+    |---|---:|
+    | a_b | 0.5 |
+    >>> print(render(Sheet(["", "r"], [["a_b", "0.5"]]), "latex"))
+    \begin{tabular}{lr}
+    \hline
+     & r \\
+    \hline
+    a\_b & 0.5 \\
+    \hline
+    \end{tabular}
+    """
+    return {"markdown": _markdown, "latex": _latex, "csv": _csv}.get(form, _terminal)(sheet)
+
+
+def format_r(value: float | None, *, signed: bool = False) -> str:
+    """A correlation with four decimals, or "undefined"."""
+    if value is None:
+        return "undefined"
+    return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def format_interval(bounds: tuple[float, float] | None, *, signed: bool = False) -> str:
+    """An interval with four decimals, or nothing."""
+    if bounds is None:
+        return ""
+    return "[" + ", ".join(format_r(bound, signed=signed) for bound in bounds) + "]"
+
+
+def format_p(p: float) -> str:
+    """A p-value with two significant digits, at least three decimals.
+
+    >>> format_p(0.04321), format_p(0.00009999)
+    ('0.043', '0.0001')
+    """
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.4f}"
+
+
+def _terminal(sheet: Sheet) -> str:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(sheet.header):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in sheet.rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False, width=10_000, file=io.StringIO(), no_color=True)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in text.splitlines()]
+    return "\n".join([sheet.title, *lines] if sheet.title else lines)
+
+
+def _markdown(sheet: Sheet) -> str:
+    rows = [sheet.header, ["---", *["---:"] * (len(sheet.header) - 1)], *sheet.rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines[1] = lines[1].replace(" ", "")
+    return "\n".join([f"{sheet.title}\n", *lines] if sheet.title else lines)
+
+
+def _latex(sheet: Sheet) -> str:
+    def line(row: Sequence[str]) -> str:
+        return " & ".join(cell.translate(_LATEX) for cell in row) + r" \\"
+
+    lines = [
+        f"\\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}",
+        r"\hline",
+        line(sheet.header),
+        r"\hline",
+    ]
+    lines += [*map(line, sheet.rows), r"\hline", r"\end{tabular}"]
+    return "\n".join([f"% {sheet.title}", *lines] if sheet.title else lines)
+
+
+def _csv(sheet: Sheet) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([sheet.header, *sheet.rows])
+    return buffer.getvalue().rstrip("\n")
