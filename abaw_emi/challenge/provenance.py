@@ -62,6 +62,10 @@ class Provenance:
         """What is recorded of every run that the predictions come from, however deep."""
         return [record for record in _walk(self.members) if "run" in record]
 
+    def precisions(self) -> tuple[str, ...]:
+        """The arithmetic of the runs that the predictions come from, where it was not float32 ("bf16")."""
+        return tuple(sorted({run.get("precision") or "fp32" for run in self.runs()} - {"fp32"}))
+
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; ids as ranges."""
         return {

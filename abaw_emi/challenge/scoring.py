@@ -7,7 +7,7 @@ counted as 0 in the mean. Intervals take the clips as independent unless groups 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +80,7 @@ def score(
     against: Mapping[str, pl.DataFrame] | None = None,
     permutations: int = DEFAULT_PERMUTATIONS,
     trained_on: Collection[str] = (),
+    precisions: Sequence[str] = (),
     names: tuple[str, str] = ("labels", "predictions"),
 ) -> Score:
     """Scores a prediction table against the label table of the same clips.
@@ -95,6 +96,7 @@ def score(
         against: rivals' predictions of the same clips, by name: paired intervals and tests.
         permutations: of each paired test.
         trained_on: ids that the predictor was trained on.
+        precisions: its arithmetic where that was not float32, for the signature.
         names: what messages call the two tables.
 
     Raises:
@@ -129,6 +131,7 @@ def score(
         how,
         rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
         seen=len(set(trained_on).intersection(clips)),
+        precisions=precisions,
         name=names[1],
     )
 
@@ -140,6 +143,7 @@ def score_arrays(
     *,
     rivals: Mapping[str, Array] | None = None,
     seen: int = 0,
+    precisions: Sequence[str] = (),
     name: str = "predictions",
 ) -> Score:
     """The score of arrays (N, 6) whose rows are the same clips; see `score`."""
@@ -166,7 +170,7 @@ def score_arrays(
         mean_pearson=mean_pearson(truth, prediction),
         interval=bounds,
         n=len(truth),
-        signature=sign(len(truth), how, tests=len(against)),
+        signature=sign(len(truth), how, tests=len(against), precisions=precisions),
         groups=how.groups,
         against=against,
         seen=seen,
@@ -174,13 +178,14 @@ def score_arrays(
     )
 
 
-def sign(n: int, how: Resampling, *, tests: int = 0) -> str:
+def sign(n: int, how: Resampling, *, tests: int = 0, precisions: Sequence[str] = ()) -> str:
     """The signature: the settings that make the same numbers again, on one line.
 
     Args:
         n: clips.
         how: the resampling.
         tests: paired tests that were corrected together.
+        precisions: the predictor's arithmetic where that was not float32.
     """
     seed = f"seed:{how.seed}"
     ci = (
@@ -189,7 +194,8 @@ def sign(n: int, how: Resampling, *, tests: int = 0) -> str:
         else "none"
     )
     test = f"|test:swap,{how.permutations},{how.describe_units},{seed},holm:{tests}" if tests else ""
-    return f"{MEAN}|n:{n}|undefined:0|ci:{ci}{test}|abaw_emi:{VERSION}"
+    precision = f"|precision:{','.join(precisions)}" if precisions else ""
+    return f"{MEAN}|n:{n}|undefined:0|ci:{ci}{test}{precision}|abaw_emi:{VERSION}"
 
 
 def _describe(pearson_of: Mapping[str, float | None], prediction: Array, seen: int) -> list[Problem]:

@@ -99,6 +99,7 @@ def score(
         against={str(path): tables[str(path)] for path in rivals},
         permutations=permutations,
         trained_on=record.trained_on if record else (),
+        precisions=record.precisions() if record else (),
         names=(str(labels), str(predictions)),
     )
     for path in rivals:

@@ -29,7 +29,7 @@ def preds(folder: Path) -> Path:
     return write_csv(folder / "preds.csv", dict(reversed(rows.items())))
 
 
-def write_record(preds: Path, trained_on: list[str]) -> None:
+def write_record(preds: Path, trained_on: list[str], *precisions: str) -> None:
     record = {
         "sha256": hashlib.sha256(preds.read_bytes()).hexdigest(),
         "command": "test",
@@ -39,9 +39,19 @@ def write_record(preds: Path, trained_on: list[str]) -> None:
         "trained_on_complete": True,
         "skipped": [],
         "read_from_video": {},
-        "members": [],
+        "members": [{"run": f"run-{name}", "precision": name} for name in precisions],
     }
     preds.with_suffix(".provenance.json").write_text(json.dumps(record))
+
+
+def test_arithmetic_other_than_float32_stands_in_the_signature(
+    shell: Shell, folder: Path, preds: Path
+) -> None:
+    write_record(preds, ["00000-00004"], "fp32", "bf16")
+    done = shell("score", "preds.csv", "data/valid_split.csv", "--bootstrap", "0")
+    assert "|ci:none|precision:bf16|abaw_emi:" in done.stdout
+    write_record(preds, ["00000-00004"], "fp32")
+    assert "precision" not in shell("score", "preds.csv", "data/valid_split.csv", "--bootstrap", "0").stdout
 
 
 def test_json_is_one_object_with_the_keys_of_the_contract_and_unrounded_numbers(
