@@ -84,6 +84,7 @@ def test_two_processes_that_are_killed_and_resumed_end_as_if_never_killed(
     assert resumed.weights_file.read_bytes() == straight.weights_file.read_bytes()
 
 
+@pytest.mark.exact
 def test_a_stop_reaches_all_processes_and_says_how_to_go_on(data_root: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "tiny-seed1")
     dials = ["training.epochs=200", "training.patience=0"]
