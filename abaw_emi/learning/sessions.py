@@ -56,6 +56,7 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
     for run in runs.values():
         if run not in to_do.values():
             reporter.say(f"{run.folder} is finished already")
+            run.drop_state()  # of a process that was killed at its very end
     if not to_do:
         return list(runs.values())
     start = find_start(plan.config)
