@@ -35,6 +35,7 @@ from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.learning import members, processes
 from abaw_emi.learning.model import EmiConfig, EmiModel
 from abaw_emi.learning.prediction import predict
+from abaw_emi.learning.processes import run_groups
 from abaw_emi.learning.runs import Run
 from abaw_emi.progress import Reporter
 
@@ -86,10 +87,14 @@ def make_run(folder: Path, model: EmiModel) -> None:
     run.write_provenance({"weights_sha256": hash_file(run.weights_file), "finished": "now", "trained_on": []})
 
 
-def time_command(root: Path, runs: int, cache: Path, count: int, precision: str) -> dict[str, float]:
+def time_command(
+    root: Path, runs: int, cache: Path, count: int, precision: str, threads: int | None = None
+) -> dict[str, float]:
     """Seconds of one `predict_runs` in a process of its own, and of its parts."""
     script = [sys.executable, __file__, "--work", str(root), "--runs", str(runs), "--processes", str(count)]
     environment = {**os.environ, "ABAW_EMI_CACHE": str(cache)}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     done = subprocess.run(
         [*script, "--precision", precision], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -160,16 +165,34 @@ def compare_checkpoints(
     print(f"  five / one: {five / one:.2f}; again / five: {again / five:.3f}", flush=True)
 
 
-def compare_processes(root: Path, model: EmiModel) -> None:
-    """One process and two with one thread each, clips in the cache; starting them included."""
+def compare_processes(root: Path, model: EmiModel, rounds: int = 2) -> None:
+    """A process with one thread, one with a thread for each core, and a process for each core.
+
+    Clips are in the cache. Starting the processes is part of their time, and is measured alone too.
+    """
     make_run(root / "run0", model)
     time_command(root, 1, root / "cache", 1, "fp32")
-    for count in (1, 2):
-        for file in (root / "cache").glob("predictions-*/*"):
-            file.unlink()
-        took = time_command(root, 1, root / "cache", count, "fp32")
-        print(f"{count} processes: {took['inference']:.1f} s", flush=True)
-    print(f"processes are started from {processes.WORTH_SECONDS:.0f} s of work on")
+    cores = len(os.sched_getaffinity(0))
+    best: dict[tuple[int, int], float] = {}
+    for _ in range(rounds):
+        for count, threads in ((1, 1), (1, cores), (cores, 1)):
+            for file in (root / "cache").glob("predictions-*/*"):
+                file.unlink()
+            took = time_command(root, 1, root / "cache", count, "fp32", threads)["inference"]
+            load = os.getloadavg()[0]
+            print(f"{count} processes x {threads} threads: {took:.1f} s (load {load:.1f})", flush=True)
+            best[count, threads] = min(took, best.get((count, threads), took))
+    clip = Clip.from_waveform("00000", np.zeros(16_000, np.float32))
+    start = time.perf_counter()
+    groups = [[clip]] * cores
+    list(run_groups(model, "intensities", groups, device=CPU, precision="fp32", processes=cores))
+    starting = time.perf_counter() - start
+    one, threaded, shared = best[1, 1], best[1, cores], best[cores, 1]
+    print(f"{cores} threads: {one / threaded:.2f} times one; {cores} processes: {one / shared:.2f} times one")
+    print(f"starting them: {starting:.1f} s")
+    gain = threaded / one - (shared - starting) / one  # seconds for each second of work of one thread
+    worth = f"{starting / gain:.0f} s" if gain > 0 else "no amount"
+    print(f"worth it from {worth} of work on; set to {processes.WORTH_SECONDS:.0f} s", flush=True)
 
 
 def compare_groups(layers: int) -> None:
@@ -225,7 +248,7 @@ def main() -> None:
             what = f"logmel, {20 * given.clips} mp3 files of {seconds:.0f} s"
             compare_checkpoints(root / "logmel", make_small_model, what)
         if "processes" in given.only:
-            make_corpus(root / "processes" / "data", 3 * given.clips)
+            make_corpus(root / "processes" / "data", 7 * given.clips)
             compare_processes(root / "processes", make_model(given.layers, 0))
     if "groups" in given.only:
         compare_groups(given.layers)

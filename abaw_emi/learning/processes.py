@@ -1,21 +1,25 @@
 """Prediction on a CPU with a process for each core: one thread each, so that none waits for another.
 
-The processes hold the weights in memory once (`shared_weights`). Each works on whole groups of clips, as a
-single process does, and returns the same bits as that on one thread.
+The processes map one file of weights, and so hold them in memory once. Each works on whole groups of clips,
+as a single process does, and gives the same bits as that on one thread. Groups and results are files too,
+and the pool's pipes carry paths: it waits for ever for the rest of what a killed process had begun to send.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import shutil
 import signal
 import tempfile
-import traceback
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -31,7 +35,6 @@ from abaw_emi.learning.encoders import Wav2Vec2Encoder
 from abaw_emi.learning.frames import EncodedClip
 from abaw_emi.learning.inference import Float32, Inference, Work
 from abaw_emi.learning.model import EmiModel
-from abaw_emi.learning.shared_weights import SharedWeights
 
 WORTH_SECONDS = 120.0
 """Work of one thread from which on processes are started: they take some 6 s to start, on every core,
@@ -68,28 +71,6 @@ def count_cores() -> int:
     return max(1, cores)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """The weights are mapped."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Advanced:
-    clips: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    error: Exception | None
-    problems: tuple[type[EmiError], tuple[Problem, ...]] | None = None
-
-
 def run_groups(
     model: EmiModel,
     work: Work,
@@ -117,7 +98,10 @@ def run_groups(
         EmiError: what a process raised; TrainingError where one was killed, or the weights find no room.
     """
     if processes > 1 and len(groups) > 1:
-        yield from _run_in_processes(model, work, groups, precision, processes, advance)
+        with closing(_run_in_processes(model, work, groups, precision, processes)) as results:
+            for number, values in results:
+                advance(len(groups[number]))
+                yield number, values
         return
     was_training = model.training
     model.train(False)
@@ -134,79 +118,70 @@ def _run_in_processes(
     groups: Sequence[Sequence[Clip | EncodedClip]],
     precision: Precision,
     processes: int,
-    advance: Callable[[int], object],
 ) -> Generator[tuple[int, list[Float32]]]:
-    waiting = iter(range(len(groups)))
-    running: dict[Connection, int] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="abaw-emi-", ignore_cleanup_errors=True) as folder,
-        _started(model, Path(folder), precision, work, min(processes, len(groups))) as workers,
-    ):
-        unready = len(workers)
-        while workers:
-            for pipe in wait(list(workers)):
-                assert isinstance(pipe, Connection)
-                match _receive(workers[pipe]):
-                    case _Failed(error, problems):
-                        if problems is not None:
-                            raise problems[0](problems[1])
-                        assert error is not None
-                        raise error
-                    case _Advanced(clips):
-                        advance(clips)
-                        continue
-                    case _Ready():
-                        unready -= 1
-                        if not unready:  # the file lives on as memory, and goes with the last process
-                            with suppress(OSError):  # Windows
-                                (Path(folder) / "weights").unlink()
-                    case values:
-                        yield running.pop(pipe), values
-                place = next(waiting, None)
-                if place is None:
-                    workers.pop(pipe).process.kill()
-                else:
-                    running[pipe] = place
-                    sounds = [clip for clip in groups[place] if isinstance(clip, Clip)]
-                    _send(workers[pipe], [(clip.filename, clip.waveform) for clip in sounds])
+    with _started(model, precision, processes) as (folder, submit):
+        numbers = iter(range(len(groups)))
+        running: dict[Future[None], int] = {}
+        while True:
+            for number in islice(numbers, processes + 1 - len(running)):
+                sounds = [clip for clip in groups[number] if isinstance(clip, Clip)]
+                content = pickle.dumps([(clip.filename, clip.waveform) for clip in sounds])
+                (folder / f"{number}").write_bytes(content)
+                running[submit(_work, work, folder / f"{number}")] = number
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number = running.pop(future)
+                try:
+                    future.result()
+                except EmiError as error:  # its problems travel well, its text does not
+                    raise type(error)(error.problems) from error
+                yield number, pickle.loads((folder / f"{number}").read_bytes())
+                (folder / f"{number}").unlink()
 
 
 @contextmanager
 def _started(
-    model: EmiModel, folder: Path, precision: Precision, work: Work, count: int
-) -> Iterator[dict[Connection, _Worker]]:
-    try:
-        weights = SharedWeights.write(model, folder / "weights")
-    except OSError as error:
-        advice = "set TMPDIR to a folder with room, or OMP_NUM_THREADS=1"
-        found = f"the weights cannot be laid there for other processes: {error.strerror}"
-        raise TrainingError(Problem(str(folder), found, next_step=advice)) from error
+    model: EmiModel, precision: Precision, count: int
+) -> Iterator[tuple[Path, Callable[..., Future[None]]]]:
+    """A folder for files, and what submits work to a pool; on leaving, both are gone at once."""
     context = multiprocessing.get_context("spawn")
-    workers: list[_Worker] = []
-    try:
-        with _blocked_signals():
-            for _ in range(count):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, weights, precision, work), daemon=True)
-                process.start()
-                theirs.close()  # so that the end of the process ends the pipe
-                workers.append(_Worker(process, ours))
-        yield {worker.pipe: worker for worker in workers}
-    finally:
-        for worker in workers:
-            worker.process.kill()
-        for worker in workers:
-            worker.process.join()
-            worker.pipe.close()
+    started: set[BaseProcess] = set()
+    with tempfile.TemporaryDirectory(prefix="abaw-emi-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        pool = ProcessPoolExecutor(count, context, _start, (folder,))
+
+        def submit(*call: Any) -> Future[None]:
+            with _blocked_signals():
+                others = set(multiprocessing.active_children())
+                future = pool.submit(*call)
+                started.update(set(multiprocessing.active_children()) - others)
+            return future
+
+        try:
+            _save(model, precision, folder)
+            yield folder, submit
+        except BrokenProcessPool:
+            advice = "if the memory was full, predict with fewer processes: OMP_NUM_THREADS=1 for one"
+            found = "one of its processes was killed, or crashed"
+            raise TrainingError(Problem("predicting", found, next_step=advice)) from None
+        except OSError as error:
+            advice = "set TMPDIR to a folder with room, or OMP_NUM_THREADS=1"
+            found = f"other processes cannot be given their work there: {error.strerror or error}"
+            raise TrainingError(Problem(name, found, next_step=advice)) from error
+        finally:
+            with _blocked_signals():
+                for process in started:  # Python 3.14 has pool.kill_workers(); shutdown alone waits for them
+                    process.kill()
+                pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """Starts processes that Ctrl-C and SIGTERM do not reach, from their first moment: this one ends them."""
+    """Holds Ctrl-C and SIGTERM back, and from processes started here for good: this one ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # it would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -214,44 +189,46 @@ def _blocked_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _receive(worker: _Worker) -> Any:
+def _save(model: EmiModel, precision: Precision, folder: Path) -> None:
     try:
-        return worker.pipe.recv()
-    except (EOFError, OSError):
-        raise _died(worker) from None
+        torch.save((model.config, precision, model.state_dict()), folder / "model")
+    except RuntimeError as error:  # of torch's writer, which does not say why
+        raise OSError("the weights cannot be written") from error
 
 
-def _send(worker: _Worker, group: Sequence[tuple[str, Float32]]) -> None:
-    try:
-        worker.pipe.send(group)
-    except OSError:
-        raise _died(worker) from None
+@cache
+def _load(folder: Path) -> Inference:
+    """The model on the file's memory, which starts each tensor at a multiple of 64 bytes, as allocations do.
+
+    Where weights begin decides how vectors are cut, and so the last bit of sums.
+    """
+    config, precision, weights = torch.load(folder / "model", mmap=True, weights_only=False)
+    with torch.device("meta"):
+        model = EmiModel(config)
+    model.load_state_dict(weights, assign=True)
+    model.train(False)
+    return Inference(model, device=torch.device("cpu"), precision=precision)
 
 
-def _died(worker: _Worker) -> TrainingError:
-    worker.process.join(1)
-    code = worker.process.exitcode or 0
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    advice = "if the memory was full, predict with fewer processes: OMP_NUM_THREADS=1 for one"
-    return TrainingError(Problem("predicting", f"process {worker.process.pid} {how}", next_step=advice))
+def _start(folder: Path) -> None:
+    """The first that each process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where signals cannot be blocked
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    torch.set_num_threads(1)
+    keep_memory()
 
 
-def _work(pipe: Connection, weights: SharedWeights, precision: Precision, work: Work) -> None:
-    """What each process does, until it is killed or the one that started it is gone."""
-    with suppress(EOFError, OSError):
-        try:
-            torch.set_num_threads(1)
-            keep_memory()
-            inference = Inference(weights.read(), device=torch.device("cpu"), precision=precision)
-            pipe.send(_Ready())
-            while True:
-                group = [Clip.from_waveform(filename, waveform) for filename, waveform in pipe.recv()]
-                (values,) = inference.run(work, [group], lambda clips: pipe.send(_Advanced(clips)))
-                pipe.send(values)
-        except EmiError as error:  # its problems travel, its text is made of them
-            pipe.send(_Failed(None, (type(error), error.problems)))
-        except (EOFError, OSError):
-            raise
-        except Exception as error:
-            error.add_note(f"in a process that predicts:\n{traceback.format_exc()}")
-            pipe.send(_Failed(error))
+def _end_with_parent(folder: Path) -> None:
+    """Leaves nothing behind where the process that started this one is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+def _work(work: Work, file: Path) -> None:
+    """Puts in place of a group's sounds what is asked for of each."""
+    group = [Clip.from_waveform(filename, waveform) for filename, waveform in pickle.loads(file.read_bytes())]
+    (values,) = _load(file.parent).run(work, [group])
+    file.write_bytes(pickle.dumps(values))
