@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,11 @@ class StopRequest:
         return self.signum != 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler: notes the first request; a second one stops at once."""
-        if self:
+        """The signal handler: notes the first request; a second Ctrl-C stops at once.
+
+        Schedulers and torchrun send SIGTERM, and torchrun both, more than once: those save all the same.
+        """
+        if self and signum == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise Interrupted(signum)
         self.signum = signum
 

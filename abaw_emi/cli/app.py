@@ -91,7 +91,9 @@ def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
 
 
 def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:
-    if arguments[:1] == ["train"] and "--limit" not in arguments:
+    trial = any(word == "--verify-resume" or word.startswith("--limit") for word in arguments)
+    fresh = "--overwrite" in arguments and not stopped.startswith("saved")  # nothing of the new run is there
+    if arguments[:1] == ["train"] and not trial and not fresh:
         again = [word for word in arguments if word not in ("--overwrite", "--resume")]
         several = os.environ.get("LOCAL_WORLD_SIZE")  # torchrun's
         command = f"torchrun --nproc-per-node {several} -m abaw_emi" if several else "abaw-emi"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from abaw_emi.learning.summaries import Summary
 
+_PIPED_WIDTH = 160
+"""Columns of a table that no terminal limits."""
+
 _EXAMPLES = """Examples:
 
   abaw-emi runs                  what lies in runs/
@@ -60,7 +63,7 @@ def _print_runs(found: Sequence[Summary]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", no_wrap=True)
     for name in ("seed", "epochs", "best", "valid", *(emotion[:3] for emotion in EMOTIONS)):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True, min_width=4)
     table.add_column("trained on")
     table.add_column("state")
     for summary in found:
@@ -74,7 +77,8 @@ def _print_runs(found: Sequence[Summary]) -> None:
             _trained_on(summary),
             "finished" if summary.finished else "not finished",
         )
-    console = Console(highlight=False)
+    piped = Console(highlight=False, width=_PIPED_WIDTH)
+    console = Console(highlight=False) if Console().is_terminal else piped
     console.print(table)
     if any(summary.mean_pearson is not None for summary in found):
         console.print("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")

@@ -18,6 +18,9 @@ from abaw_emi.errors import Problem, RunError
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.runs import Run
 
+_MODEL_FILES = ("config.json", "model.safetensors")
+"""What `save_pretrained` writes, the weights last."""
+
 KEPT = 2
 """Whole checkpoints that are kept: should the last one be damaged, the one before it goes on."""
 
@@ -51,6 +54,8 @@ def write_checkpoint(run: Run, at: Checkpoint, state: Mapping[str, Any]) -> None
     path = run.state_folder / _NAME.format(epoch=at.epoch, step=at.step, best_epoch=at.best_epoch)
     with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
         torch.save({"at": asdict(at), "state": state}, file)
+    for part in run.state_folder.glob("*.part"):  # of processes that were killed while they saved
+        part.unlink()
     kept, dropped = _checkpoints(run)[:KEPT], _checkpoints(run)[KEPT:]
     for path in dropped:
         path.unlink()
@@ -97,8 +102,8 @@ def save_model(model: EmiModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as staging:
         model.save_pretrained(staging)
-        for path in sorted(Path(staging).iterdir()):
-            path.replace(folder / path.name)
+        for name in _MODEL_FILES:
+            (Path(staging) / name).replace(folder / name)
 
 
 def best_folder(run: Run, epoch: int) -> Path:
@@ -108,5 +113,7 @@ def best_folder(run: Run, epoch: int) -> Path:
 
 def install_best(run: Run, epoch: int) -> None:
     """Moves the weights of the best epoch into the run folder; nothing to do if that was done before."""
-    for path in sorted(best_folder(run, epoch).glob("*")):
-        path.replace(run.folder / path.name)
+    for name in _MODEL_FILES:
+        path = best_folder(run, epoch) / name
+        if path.exists():
+            path.replace(run.folder / name)

@@ -126,7 +126,8 @@ def read_training_data(
     clips = read_split_clips(data, [*trained, *validated], max_seconds, on_bad, reporter)
     by_name = {clip.filename: clip for clip in clips.clips}
     for name, ids in (("train on", trained), ("validate on", validated)):
-        if ids and not any(filename in by_name for filename in ids):
+        wanted = ids or (fold and ids is validated)
+        if wanted and not any(filename in by_name for filename in ids):
             raise CorpusError(Problem(str(data.root), f"no clip is left to {name}"))
     return TrainingData(
         train=[by_name[name] for name in trained if name in by_name],

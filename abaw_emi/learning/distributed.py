@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=6)
+"""How long processes wait for each other: while the first one decodes all clips, say."""
 
 _BUCKET = 2**25
 """Values that are summed in one go: 128 MiB of float32, so that two buckets are all the memory it takes."""
@@ -85,9 +89,9 @@ def join_world() -> Iterator[World]:
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl")
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_PATIENCE)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
     finally:

@@ -56,7 +56,7 @@ class MetricsLog:
         except ImportError:
             return
         folder = self.path.parent / TENSORBOARD_FOLDER
-        self._board = SummaryWriter(str(folder), purge_step=number)
+        self._board = SummaryWriter(str(folder), purge_step=number + 1)
 
     def close(self) -> None:
         """Writes what TensorBoard still holds back."""

@@ -58,6 +58,15 @@ def add_origin(start: Run, origin: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_seen(start: Run, data: TrainingData) -> list[Problem]:
+    """A warning where the run that weights come from has seen clips that are now validated on."""
+    seen = (start.trained_on or frozenset()).intersection(clip.filename for clip in data.valid)
+    if not seen:
+        return []
+    found = f"it was trained on {len(seen):,} of the {len(data.valid):,} clips that are validated on"
+    return [Problem(str(start.folder), found, next_step="SEEN IN TRAINING: this is no validation")]
+
+
 def compare_origin(
     run: Run, before: Mapping[str, Any], now: Mapping[str, Any], data: TrainingData
 ) -> list[Problem]:

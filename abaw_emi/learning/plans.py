@@ -78,16 +78,25 @@ def check_folders(plan: Plan) -> None:
             with gather(problems):
                 check_writable(run.config_file)
             continue
-        if plan.if_there == "refuse":
+        init_from = plan.config.training.init_from
+        if init_from and Path(init_from).resolve() == run.folder.resolve():
+            found = "is also the run to start from (--init-from)"
+            problems.append(Problem(str(run.folder), found, next_step="use another --out"))
+        elif plan.if_there == "refuse":
             step = "go on with --resume, or start anew with --overwrite"
             problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
-        elif not run.config_file.is_file() and any(run.folder.iterdir()):
+        elif not run.config_file.is_file() and _holds_something(run.folder):
             found = "there, but not a run folder (no run.toml); it is left alone"
             problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --out"))
         elif plan.if_there == "resume" and run.config_file.is_file():
             problems += _compare_config(run, plan)
     if problems:
         raise RunError(problems)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether anything but what a killed process left of a first write lies there."""
+    return any(path.suffix != ".part" for path in folder.iterdir())
 
 
 def _compare_config(run: Run, plan: Plan) -> list[Problem]:

@@ -137,7 +137,11 @@ class Run:
     def remove(self) -> None:
         """Removes the run folder, where it exists, with everything in it."""
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            # Out of sight in one step: a process killed on the way leaves no half of a run.
+            aside = self.folder.with_name(f".{self.folder.name}.removed")
+            shutil.rmtree(aside, ignore_errors=True)
+            self.folder.rename(aside)
+            shutil.rmtree(aside)
 
 
 def find_run(path: Path) -> Run:

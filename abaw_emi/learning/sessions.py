@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from abaw_emi.learning.data import TrainingData, read_training_data
 from abaw_emi.learning.devices import choose_device, choose_precision, make_deterministic
 from abaw_emi.learning.distributed import World
 from abaw_emi.learning.logmel import LogMelEncoder
-from abaw_emi.learning.origin import add_origin, compare_origin, describe_origin
+from abaw_emi.learning.origin import add_origin, check_seen, compare_origin, describe_origin
 from abaw_emi.learning.plans import Plan, check_folders
 from abaw_emi.learning.prediction import describe_run, load_model, predict
 from abaw_emi.learning.runs import Run
@@ -68,11 +68,17 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
         )
     elif plan.train_plus_val:
         reporter.say("training on train and valid: no validation remains, and the last weights are kept")
+    if start.run is not None:
+        reporter.warn(check_seen(start.run, training_data))
+    replaced = list(to_do.values()) if plan.if_there == "overwrite" else []
     for seed, run in to_do.items():
         together = f", {world.size} processes" if world.size > 1 else ""
         reporter.say(f"{run.folder} on {device} in {precision}{together}")
-        session = _Session(plan, seed, run, start, training_data, device, precision, reporter, world)
+        session = _Session(
+            plan, seed, run, start, training_data, device, precision, reporter, world, replaced
+        )
         session.train()
+        replaced = []
     return list(runs.values())
 
 
@@ -119,6 +125,9 @@ class _Session:
     precision: Precision
     reporter: Reporter
     world: World
+    replaced: Sequence[Run] = ()
+    """Runs that make room: all that are overwritten go when the first can start, so that one that is
+    resumed later is never an old one."""
 
     def train(self) -> Result:
         """Trains the run, or goes on with it, and finishes its folder."""
@@ -141,7 +150,10 @@ class _Session:
         elif self.start.run is None and isinstance(model.encoder, LogMelEncoder):
             alone = (make_batch([clip]).to(self.device) for clip in self.data.train)
             model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
-        self.world.gather(None)  # nobody writes before everybody has read
+        places = self.world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
+        if len(set(places)) > 1:
+            found = f"the processes read different runs or data: {places}"
+            raise RunError(Problem(str(self.run.folder), found, "files that all processes share"))
         result = training.train()
         _agree(self.world, lambda: self._close(record, training))
         return result
@@ -153,13 +165,13 @@ class _Session:
         )
         if self.start.run is not None:
             origin |= add_origin(self.start.run, origin)
-        if self.plan.if_there == "overwrite":
-            self.run.remove()
-        elif before := self.run.read_provenance():
+        for run in self.replaced:
+            run.remove()
+        if before := self.run.read_provenance():
             if problems := compare_origin(self.run, before, origin, self.data):
                 raise RunError(problems)
-            if before["world_size"] != self.world.size:
-                found = f"{self.world.size} processes now, {before['world_size']} when it was started"
+            if before.get("world_size", 1) != self.world.size:
+                found = f"{self.world.size} processes now, {before.get('world_size', 1)} when it was started"
                 self.reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
             return before
         record = {
@@ -171,7 +183,8 @@ class _Session:
             "world_size": self.world.size,
             **origin,
         }
-        self.run.metrics_file.unlink(missing_ok=True)  # of an attempt that saved nothing
+        self.run.drop_state()  # without a record, nothing says what it belongs to
+        self.run.metrics_file.unlink(missing_ok=True)
         self.run.write_config(self.plan.config_of(self.seed))
         self.run.write_data(self.data.describe())
         self.run.write_provenance(record)
@@ -190,7 +203,7 @@ class _Session:
         run.write_provenance(record)
         if self.data.valid:
             model = load_model(run, self.device)
-            table = predict(model, self.data.valid, device=self.device, precision=self.precision)
+            table = predict(model, training.valid, device=self.device, precision=self.precision)
             provenance = Provenance(
                 command="abaw-emi train",
                 split=self.plan.held_out,

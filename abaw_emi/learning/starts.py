@@ -15,6 +15,9 @@ from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.learning.weights import Backbone, find_backbone, load_backbone
 from abaw_emi.progress import Reporter
 
+_SHOWN = 400
+"""Characters of torch's list of weights that do not fit: the first ones tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -54,11 +57,14 @@ def find_start(config: RunConfig) -> Start:
 
 def _go_on_from(run: Run, config: RunConfig) -> EmiModel:
     before = load_model(run, torch.device("cpu"))
+    if before.config.encoder != config.model.encoder:
+        found = f"its encoder is {before.config.encoder}"
+        raise RunError(Problem(str(run.folder), found, f"{config.model.encoder}, as the run asks for"))
     model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config))
     try:
         model.load_state_dict(before.state_dict())
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:_SHOWN]
         expected = "the [model] settings of its run.toml"
         raise RunError(Problem(str(run.folder), f"its weights do not fit: {reason}", expected)) from error
     return model

@@ -76,7 +76,7 @@ class Outcome:
 class Stepper:
     """The weights, and whatever changes them.
 
-    Args:
+    Attributes:
         most: the largest group that fits the memory, where one did not; a resumed run starts with it.
     """
 
@@ -202,12 +202,14 @@ class Stepper:
         """The loss of all processes' clips, and its derivative by each of this one's outputs (N, 6)."""
         labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
         truth = torch.cat(labels) if labels else torch.zeros(0, outputs.shape[1])
-        shares = self.world.gather((outputs.cpu(), truth))
+        shares = [(outputs, truth.to(self.device, non_blocking=True))]
+        if self.world.size > 1:
+            shares = self.world.gather((outputs.cpu(), truth))
         every_output = torch.cat([share[0] for share in shares])
         every_truth = torch.cat([share[1] for share in shares])
         start = sum(step.counts[: self.world.rank])
         slopes = self.loss.gradient(every_output, every_truth)[start : start + len(outputs)]
-        return slopes.to(outputs), self.loss(every_output, every_truth).detach()
+        return slopes.to(outputs), self.loss(every_output, every_truth).detach().to(self.device)
 
     def _descend_along(self, step: Step, place: Place, slopes: Tensor) -> None:
         """Gradients from the outputs' slopes; each group runs again, with the dropouts of the first time."""

@@ -119,6 +119,8 @@ class Training:
         """Goes to the last whole checkpoint of the run; False where nothing was saved yet."""
         saved = read_checkpoint(self.run)
         if saved is None:
+            if self.world.leads:
+                self.log.cut(0, 0)  # lines of an attempt that saved nothing
             return False
         self.at, state, problems = saved
         self.reporter.warn(problems)

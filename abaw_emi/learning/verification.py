@@ -76,6 +76,8 @@ def verify_resume(plan: Plan, data: Path, reporter: Reporter) -> Verification:
                 kills += 1
                 reporter.say(f"the same run, killed and resumed: kill {kills}")
         _finish(killed, data)
+        if not kills:
+            raise RunError(Problem("--verify-resume", "the trial run was over before it could be killed"))
         straight_weights, resumed_weights = (
             hash_file(each.run_of(plan.seeds[0]).weights_file) for each in (straight, killed)
         )

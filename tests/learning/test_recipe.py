@@ -17,8 +17,9 @@ from abaw_emi.challenge.provenance import read_provenance
 from abaw_emi.challenge.tables import read_labels, read_predictions
 from abaw_emi.config import ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.errors import RunError, TrainingError
+from abaw_emi.errors import CorpusError, RunError, TrainingError
 from abaw_emi.learning.batches import Batch
+from abaw_emi.learning.checkpoints import Checkpoint, write_checkpoint
 from abaw_emi.learning.plans import Plan
 from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.learning.sessions import train
@@ -233,3 +234,60 @@ def test_a_finished_run_has_no_state_and_an_unfinished_one_says_what_it_was_made
     run = run_of(config, data_root, tmp_path)
     assert find_run(run.folder)
     assert not run.state_folder.exists()
+
+
+def test_overwriting_removes_every_old_run_before_the_first_new_one_trains(
+    config: RunConfig, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {"config": config, "preset": "small", "seeds": [1, 2], "out": tmp_path}
+    first, second = train(Plan(**plan), DataFolder(data_root), QUIET)  # type: ignore[arg-type]
+
+    def killed(training: Training, *arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_look_at", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(Plan(**plan, if_there="overwrite"), DataFolder(data_root), QUIET)  # type: ignore[arg-type]
+    assert not first.finished
+    assert not second.folder.exists()  # --resume would have taken the old one for a new one
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+def test_what_a_kill_left_of_the_first_write_or_of_an_older_run_is_no_obstacle_and_no_start(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    straight = run_of(config, data_root, tmp_path / "straight")
+    run = Run(tmp_path / "killed" / "small-seed1")
+    run.folder.mkdir(parents=True)
+    (run.folder / "run.toml.part").write_text("[da")
+    run_of(config, data_root, run.folder.parent, if_there="resume")
+    assert weights(run) == weights(straight)
+    # A checkpoint that no record speaks for is not gone on from.
+    shutil.rmtree(run.folder)
+    run.write_config(config)
+    at = Checkpoint(epoch=1, best_epoch=1)
+    write_checkpoint(run, at, {"model": {}})
+    run_of(config, data_root, run.folder.parent, if_there="resume")
+    assert weights(run) == weights(straight)
+
+
+def test_a_start_that_has_seen_what_is_validated_on_is_told(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    first = run_of(config, data_root, tmp_path / "first", train_plus_val=True)
+    reporter = Reporter(quiet=True)
+    again = change(config, init_from=str(first.folder), epochs=1)
+    run_of(again, data_root, tmp_path / "second", reporter)
+    assert any("8 of the 8 clips that are validated on" in str(problem) for problem in reporter.warnings)
+    with pytest.raises(RunError, match=r"also the run to start from"):
+        run_of(again, data_root, tmp_path / "first", train_plus_val=True, if_there="overwrite")
+    assert find_run(first.folder)
+    logmel = replace(again, model=ModelConfig(encoder="logmel", vad_head=False))
+    with pytest.raises(RunError, match="its encoder is wav2vec2; expected logmel"):
+        run_of(logmel, data_root, tmp_path / "third")
+
+
+def test_a_fold_that_holds_nothing_out_is_refused(config: RunConfig, data_root: Path, tmp_path: Path) -> None:
+    folded = replace(config, data=replace(config.data, fold="50/50"))
+    with pytest.raises(CorpusError, match="no clip is left to validate on"):
+        run_of(folded, data_root, tmp_path)
