@@ -249,7 +249,7 @@ def _rounded(p: Array, decimals: int | None, name: str, y: Array | None) -> list
 def _count_decimals(p: Array) -> int | None:
     """The decimals that all values keep to, None for more than four."""
     for decimals in range(5):
-        if np.allclose(p, p.round(decimals), rtol=0, atol=1e-9):
+        if np.allclose(p, p.round(decimals), rtol=0, atol=1e-7):  # float32 digits, too
             return decimals
     return None
 

@@ -189,6 +189,14 @@ def _check(profile: Profile, path: Path) -> list[Problem]:
     problems = []
     if len(set(profile.header)) < len(COLUMNS) or not all(profile.header):
         problems.append(Problem(f"{path}, header", ", ".join(profile.header), "seven different names"))
+    moved = [
+        name
+        for name, official in zip(profile.header, COLUMNS, strict=True)
+        if name in COLUMNS and name != official
+    ]
+    if moved:  # the header renames columns in their official order, so it would name them wrongly
+        expected = f"the order {', '.join(COLUMNS)}, under whatever names"
+        problems.append(Problem(f"{path}, header", f"{', '.join(moved)} in another's place", expected))
     if not profile.range[0] < profile.range[1]:
         problems.append(Problem(f"{path}, range", f"{list(profile.range)}", "the lower value first"))
     for dial, suffix in (("csv_name", ".csv"), ("zip_name", ".zip")):

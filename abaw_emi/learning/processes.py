@@ -36,9 +36,13 @@ from abaw_emi.learning.frames import EncodedClip
 from abaw_emi.learning.inference import Float32, Inference, Work
 from abaw_emi.learning.model import EmiModel
 
-WORTH_SECONDS = 120.0
-"""Work of one thread from which on processes are started: they take some 6 s to start, on every core,
-and one process has several threads, which gain less than processes but something."""
+WORTH_SECONDS = 600.0
+"""Work of one thread from which on processes are started, which takes some 6 s on every core.
+
+On two quiet cores two threads of one process are 1.94 times as fast as one, and two processes 1.96 times:
+little to gain. Where another program had one of the cores, two threads took 2.5 to 5 times as long as one,
+because each waits for the other all the time, and two processes 1.1 to 1.9 times (benchmarks/prediction.py).
+"""
 
 _COST = 1.1e-9
 """Seconds that one thread spends on a second of sound, for each weight of the encoder: the paper's runs at

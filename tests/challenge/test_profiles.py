@@ -111,3 +111,13 @@ def test_ids_and_decimals_other_than_given_are_named_by_line() -> None:
         "x.csv, line 3, Filename: 00012; expected 12",
         "x.csv, line 3, Amusement: 0.2; expected 2 decimals",
     ]
+
+
+def test_official_names_in_another_order_are_refused_because_they_would_name_columns_wrongly(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "profile.toml"
+    names = ["Filename", "Joy", "Amusement", "Determination", "Empathic Pain", "Excitement", "Admiration"]
+    path.write_text(f"header = {names!r}\n")
+    with pytest.raises(SubmissionError, match="Joy, Admiration in another's place"):
+        read_profile(path)
