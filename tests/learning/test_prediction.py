@@ -239,11 +239,11 @@ def test_a_signal_to_all_ends_all_at_once_in_silence(signum: signal.Signals, tmp
 def test_processes_are_for_large_work_alone(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("abaw_emi.learning.processes.count_cores", lambda: 8)
     large = small_model("layer", backbone={"hidden_size": 512, "intensity_size": 2048})
-    hour = [make_clip(0, 192_000)] * 3_000
-    assert choose_processes(large, hour, CPU) == 8
+    hours = [make_clip(0, 192_000)] * 15_000
+    assert choose_processes(large, hours, CPU) == 8
     assert choose_processes(large, clips, CPU) == 1
-    assert choose_processes(large, hour, torch.device("meta")) == 1
-    assert choose_processes(small_model("logmel"), hour, CPU) == 1
+    assert choose_processes(large, hours, torch.device("meta")) == 1
+    assert choose_processes(small_model("logmel"), hours, CPU) == 1
 
 
 # From here on: runs and a data folder on disk.
