@@ -80,6 +80,10 @@ class ClipError(EmiError, ValueError):
     """A clip cannot be read, or is not what it claims to be."""
 
 
+class FeatureError(EmiError, ValueError):
+    """A feature file or a face cannot be read, or is not what it claims to be."""
+
+
 class ScoreError(EmiError, ValueError):
     """Predictions and labels cannot be compared."""
 

@@ -53,3 +53,7 @@ MIN_SAMPLES = 400
 
 HOP_SAMPLES = 320
 """Samples from one frame to the next: the product of wav2vec 2.0's convolution strides."""
+
+FEATURE_WIDTHS = {"vit": 384, "wav2vec2": 768}
+"""Numbers a frame of the delivered feature folders (00000.pkl is (38, 384) and (294, 768): printed in CODE's
+notebooks and in those of github.com/huiqi2000/EMI, commit 749cc50)."""

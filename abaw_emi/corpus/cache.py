@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,10 @@ from abaw_emi.corpus import clips
 from abaw_emi.corpus.clips import Clips, OnBadClip, Sound, measure, read_sound
 from abaw_emi.corpus.datafile import StoredArray
 from abaw_emi.corpus.hashes import FileHashes, look_at
+from abaw_emi.corpus.keeping import CACHE_VARIABLE, Keeper
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.corpus.store import ArrayStore
 from abaw_emi.errors import Problem
-
-CACHE_VARIABLE = "ABAW_EMI_CACHE"
 
 DECODER = 1
 """Raised whenever `clips.read_sound` returns something else for the same file."""
@@ -70,14 +68,12 @@ class ClipCache:
         self.store = ArrayStore(folder or cache_folder(), _name_decoder())
         self.decoded = 0
         self._hashes = FileHashes(self.store.folder / "files.json")
-        self._say = say
-        self._writing = ExitStack()
-        self._unwritable: list[Problem] = []
+        self._keeper = Keeper(self.store, say, "decodes clips")
 
     @property
     def warnings(self) -> list[Problem]:
         """What was damaged in the cache, and why it cannot be written."""
-        return [*self.store.problems, *self._unwritable]
+        return self._keeper.warnings
 
     def read_clips(
         self,
@@ -108,7 +104,8 @@ class ClipCache:
                 read=self._read,
             )
         finally:
-            self._stop_writing()
+            self._keeper.stop()
+            self._hashes.save()
 
     def _verify(self, filenames: Iterable[str], files: Mapping[str, ClipFiles], max_seconds: float) -> int:
         """How many of the clips are there and whole; those that are there are read once."""
@@ -142,33 +139,9 @@ class ClipCache:
     def _keep(self, sound: Sound, max_seconds: float) -> Sound:
         """The same sound, on disk if it can be written there."""
         assert isinstance(sound.array, np.ndarray)
-        if self._unwritable:
-            return sound
         key = _make_key(sound.source, sound.source_hash, max_seconds)
-        try:
-            if not self.store.writable:
-                # The lock is kept until all is read, so that others wait instead of decoding the same.
-                self._writing.enter_context(self.store.writing(self._wait))
-            stored = self.store.get(key) or self.store.add(key, sound.array, _pack(sound))
-        except OSError as error:
-            self._give_up(error)
-            return sound
-        return _unpack(sound.source, sound.source_hash, stored)
-
-    def _stop_writing(self) -> None:
-        try:
-            self._writing.close()
-        except OSError as error:
-            self._give_up(error)
-        self._hashes.save()
-
-    def _give_up(self, error: OSError) -> None:
-        found = f"cannot be written ({error.strerror})"
-        step = f"new clips are held in memory, and decoded again next time; set ${CACHE_VARIABLE} to a folder"
-        self._unwritable = [Problem(str(self.store.folder), found, next_step=f"{step} with room")]
-
-    def _wait(self) -> None:
-        self._say(f"waiting for another process that decodes clips into {self.store.folder}")
+        stored = self._keeper.keep(key, sound.array, _pack(sound))
+        return sound if stored is None else _unpack(sound.source, sound.source_hash, stored)
 
 
 def _make_key(source: Path, source_hash: str, max_seconds: float) -> str:

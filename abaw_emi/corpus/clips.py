@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import soxr
 
 from abaw_emi.challenge import facts
 from abaw_emi.challenge.ids import pack_ids
-from abaw_emi.challenge.provenance import hash_file
+from abaw_emi.challenge.provenance import hash_file, sha256
 from abaw_emi.corpus.datafile import StoredArray
 from abaw_emi.corpus.decoding import Waveform, decode
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.errors import ClipError, CorpusError, Problem, gather
+
+if TYPE_CHECKING:
+    from abaw_emi.corpus.features import FeatureClip
 
 SILENT_RANGE = 2e-4
 """A clip whose samples span less than this (of 2.0) is silent: +-1e-4 is -80 dB of full scale."""
@@ -52,7 +55,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The sound of one clip."""
+    """The sound of one clip, and what was read of its feature folders."""
 
     filename: str
     """Id as the label files hold it: "00042"."""
@@ -60,6 +63,15 @@ class Clip:
     fallback: Fallback | None = None
     warnings: tuple[Problem, ...] = ()
     """What is wrong with the files of the clip, those of its sound included."""
+    features: FeatureClip | None = None
+    has_sound: bool = True
+    """False where only its features are known; its waveform is then of no meaning."""
+
+    @classmethod
+    def without_sound(cls, features: FeatureClip) -> Clip:
+        """A clip of which only features are known: nothing may be made of its waveform."""
+        sound = Sound(Path(), "", np.zeros(facts.MIN_SAMPLES, np.float32))
+        return cls(features.filename, sound, features=features, has_sound=False)
 
     @classmethod
     def from_waveform(cls, filename: str, waveform: Waveform, source: Path = Path()) -> Clip:
@@ -72,9 +84,11 @@ class Clip:
         return self.sound.source
 
     @property
-    def source_hash(self) -> str:
-        """SHA-256 of that file, in hexadecimal digits."""
-        return self.sound.source_hash
+    def content_hash(self) -> str:
+        """SHA-256 of the file or files that it was read from, in hexadecimal digits."""
+        if self.features is None:
+            return self.sound.source_hash
+        return sha256(f"{self.sound.source_hash}:{self.features.source_hash}".encode())
 
     @property
     def silent(self) -> bool:

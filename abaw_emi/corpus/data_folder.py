@@ -24,9 +24,11 @@ class DataFolder:
 
     Attributes:
         root: the folder that `--data` names.
+        features: the folder of feature folders that `abaw-emi extract` made; it need not exist.
     """
 
     root: Path
+    features: Path = Path("features")
     _labels: dict[Split, pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def label_file(self, split: Split) -> Path:

@@ -71,9 +71,14 @@ class StoredArray:
 
     shape: tuple[int, ...]
     record: dict[str, Any]
-    _file: DataFile
+    _file: DataFile | None
     _offset: int
     _held: Float32 | None = None
+
+    @classmethod
+    def in_memory(cls, array: Float32, record: dict[str, Any]) -> StoredArray:
+        """An array that no store could be given."""
+        return cls(array.shape, record, None, 0, array)
 
     def read(self) -> Float32:
         """The array, in memory of its own."""
@@ -91,7 +96,9 @@ class StoredArray:
             raise ValueError(f"an array {out.shape} of {out.dtype} cannot hold {self.shape} of float32")
         if self._held is not None:
             out[...] = self._held
-        elif not self._file.read_into(self._offset, out):
+            return
+        assert self._file is not None
+        if not self._file.read_into(self._offset, out):
             raise OSError(errno.EIO, "was cut while it was in use; start again", str(self._file.path))
 
     def hold(self) -> None:

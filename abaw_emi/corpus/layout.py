@@ -63,33 +63,43 @@ def find_clips(data: Path) -> dict[str, ClipFiles]:
             (audio, AUDIO_FOLDER, AUDIO_SUFFIXES),
             (video, VIDEO_FOLDER, VIDEO_SUFFIXES),
         ):
-            for filename, path in _candidates(data / package / folder, suffixes).items():
-                found.setdefault(filename, path)
+            for filename, paths in find_files(data / package / folder, suffixes).items():
+                found.setdefault(filename, paths[0])
     return {
         filename: ClipFiles(filename=filename, audio=audio.get(filename), video=video.get(filename))
         for filename in sorted(audio.keys() | video.keys())
     }
 
 
-def _candidates(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The preferred file of each id in one folder; empty where the folder does not exist."""
-    best: dict[str, tuple[int, str]] = {}  # the smaller pair is preferred; names differ, so no ties
+def find_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    """The files of each id in one folder, the preferred suffix first; none where the folder does not exist.
+
+    Hidden files, folders, `Thumbs.db` and every stem that is no id are left out.
+
+    Raises:
+        CorpusError: the folder cannot be listed.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}  # the smaller pair is preferred; names differ, so no ties
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path per entry is slow
-                if suffix.lower() not in suffixes or not _is_id(stem) or entry.is_dir():
+                if suffix.lower() not in suffixes or not is_id(stem) or entry.is_dir():
                     continue
-                rank = (suffixes.index(suffix.lower()), entry.name)
-                best[stem] = min(rank, best.get(stem, rank))
+                found.setdefault(stem, []).append((suffixes.index(suffix.lower()), entry.name))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise CorpusError(
             Problem(str(folder), f"cannot be listed ({error.strerror})", "a readable folder of clips")
         ) from error
-    return {stem: folder / name for stem, (_, name) in best.items()}
+    return {stem: [folder / name for _, name in sorted(ranked)] for stem, ranked in found.items()}
 
 
-def _is_id(stem: str) -> bool:
+def is_id(stem: str) -> bool:
+    """Whether a file's or a folder's name is an id.
+
+    >>> is_id("00042"), is_id("42")
+    (True, False)
+    """
     return len(stem) == facts.ID_WIDTH and stem.isascii() and stem.isdigit()
