@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from abaw_emi.challenge.facts import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.challenge.folds import parse_fold
 from abaw_emi.errors import ConfigError, Problem, UsageError
+from abaw_emi.modalities import FeatureConfig, FusionConfig
 from abaw_emi.recipes import AugmentationConfig, parse_loss
 
 if TYPE_CHECKING:
@@ -36,12 +37,15 @@ _Count = Annotated[int, Field(ge=1, strict=True)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """What is heard of a clip."""
+    """What is heard and seen of a clip."""
 
     __pydantic_config__ = _STRICT
 
     max_seconds: Annotated[float, Field(ge=MIN_SAMPLES / SAMPLE_RATE, strict=True)] = MAX_SECONDS
     """A clip is cut to its first seconds."""
+
+    max_frames: _Count = 600
+    """Its features are cut to their first frames: 12 s of the supplied wav2vec2 features, 100 s of faces."""
 
     fold: str = ""
     """ "k/K" holds the k-th of K parts of the training clips out, and validates on it; `--fold` sets it."""
@@ -86,8 +90,8 @@ class ModelConfig:
 
     __pydantic_config__ = _STRICT
 
-    encoder: Literal["wav2vec2", "logmel"] = "wav2vec2"
-    """Frames from a wav2vec 2.0 (`backbone`), or from the small log-mel encoder (`logmel`)."""
+    encoder: Literal["wav2vec2", "logmel", "none"] = "wav2vec2"
+    """Frames from a wav2vec 2.0 (`backbone`), from the small log-mel encoder, or no sound at all."""
 
     backbone: Annotated[str, Field(min_length=1)] = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
     """Hub id or folder of the wav2vec 2.0 to start from (PAPER, section 4); `--backbone` sets it."""
@@ -120,16 +124,35 @@ class ModelConfig:
     lstm_dropout: _Fraction = 0.0
     """Dropout between the LSTM's layers (PAPER, Table 1: none, and 0.1 in a variant; CODE: none)."""
 
+    pad_seconds: Annotated[float, Field(ge=0, strict=True)] = 0.0
+    """Clips are zero-padded to this length and nothing tells the padding from sound (PAPER, section 6, "zero
+    padding"); 0 for masked padding, which changes nothing."""
+
+    features: tuple[FeatureConfig, ...] = ()
+    """Feature folders that are read, too."""
+
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """How sound and features come together."""
+
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
     """Sizes of the log-mel encoder; without effect for a wav2vec 2.0."""
 
     def __post_init__(self) -> None:
-        if not (self.global_vector or self.lstm):
+        names = [feature.name for feature in self.features]
+        if len(names) > len(set(names)):
+            raise ValueError(f"features {', '.join(names)}: a folder comes twice")
+        if self.encoder == "none" and not self.features:
+            raise ValueError('encoder is "none" and there are no features: nothing is left to predict from')
+        if self.encoder != "none" and not (self.global_vector or self.lstm):
             raise ValueError("global_vector and lstm are both off: nothing is left to predict from")
-        if self.encoder == "logmel" and self.vad_head:
+        if self.encoder != "wav2vec2" and self.vad_head:
             raise ValueError("vad_head needs a wav2vec2 backbone that brings one")
-        if self.encoder == "logmel" and self.freeze_extractor:
-            raise ValueError("freeze_extractor needs a wav2vec2 backbone: logmel has nothing to freeze")
+        if self.encoder != "wav2vec2" and self.freeze_extractor:
+            raise ValueError(
+                f"freeze_extractor needs a wav2vec2 backbone: {self.encoder} has nothing to freeze"
+            )
+        if self.pad_seconds and (self.encoder == "none" or self.freeze_encoder):
+            raise ValueError("pad_seconds is for an encoder that is trained")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,6 +255,8 @@ def read_config(path: Path) -> RunConfig:
 def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     """`config` with each `KEY=VALUE` of `changes` applied, such as `training.epochs=3`.
 
+    The features of a model are numbered: `model.features.0.name=faces`.
+
     Values are TOML; what is not TOML is taken as text.
 
     Raises:
@@ -240,10 +265,10 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     values = asdict(config)
     for change in changes:
         key, equals, text = change.partition("=")
-        table: dict[str, Any] = values
+        table: Any = values
         *parents, name = key.strip().split(".")
         for parent in parents:
-            table = table.get(parent, {}) if isinstance(table, dict) else {}
+            table = _step_into(table, parent)
         if not equals or not isinstance(table, dict) or name not in table or isinstance(table[name], dict):
             known = ", ".join(_keys(config))
             raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", f"one of {known}"))
@@ -259,11 +284,23 @@ def format_config(config: RunConfig) -> str:
     return tomli_w.dumps(asdict(config))
 
 
+def _step_into(table: Any, name: str) -> Any:
+    """What lies under `name` in a table, or in a list at that number; an empty table for nothing."""
+    if isinstance(table, dict):
+        return table.get(name, {})
+    if isinstance(table, (list, tuple)) and name.isdecimal() and int(name) < len(table):
+        return table[int(name)]
+    return {}
+
+
 def _keys(config: Any, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for item in fields(config):
         value = getattr(config, item.name)
         keys += _keys(value, f"{prefix}{item.name}.") if is_dataclass(value) else [prefix + item.name]
+        if isinstance(value, tuple):
+            for number, entry in enumerate(value):
+                keys += _keys(entry, f"{prefix}{item.name}.{number}.") if is_dataclass(entry) else []
     return keys
 
 

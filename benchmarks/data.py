@@ -28,7 +28,8 @@ from abaw_emi.corpus.clips import Clip, read_clips
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.corpus.store import ArrayStore
 from abaw_emi.learning.batches import make_batch
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 
 BATCH, GROUP = 32, 8
 ALL_CLIPS = 17_246

@@ -32,7 +32,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from abaw_emi.challenge.facts import EMOTIONS, SAMPLE_RATE
 from abaw_emi.config import ModelConfig
 from abaw_emi.learning.batches import normalise
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch reads it when it is imported
 PUBLISHED = {
@@ -88,7 +89,7 @@ def one_by_one(theirs: Wav2Vec2Model, ours: EmiModel, sounds: list[Tensor]) -> T
         frames = torch.cat([hidden, ours.vad_head(hidden)], dim=2)
         states, _ = ours.lstm(frames)
         clip = torch.cat([frames.mean(1), states[:, -1]], dim=1)
-        rows.append(ours.projection(torch.tanh(ours.dense(clip))))
+        rows.append(ours.head.projection(torch.tanh(ours.head.dense(clip))))
     return torch.cat(rows).float()
 
 

@@ -16,8 +16,9 @@ from transformers import Wav2Vec2Config
 from abaw_emi.config import ModelConfig, TrainingConfig
 from abaw_emi.corpus.clips import Clip
 from abaw_emi.learning.distributed import World
+from abaw_emi.learning.emi_config import EmiConfig
 from abaw_emi.learning.loading import Loader
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.planning import plan_epoch, plan_epoch_by_budget
 
 SECONDS = 224.0

@@ -33,7 +33,8 @@ from abaw_emi.config import ModelConfig, RunConfig
 from abaw_emi.corpus.clips import Clip
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.learning import members, processes
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.prediction import predict
 from abaw_emi.learning.processes import run_groups
 from abaw_emi.learning.runs import Run
@@ -139,7 +140,7 @@ def make_frozen_model(layers: int, seed: int) -> EmiModel:
     parts = ModelConfig(freeze_encoder=True)
     model = EmiModel(EmiConfig.from_parts(parts, backbone(layers))).eval()
     with torch.no_grad():
-        model.projection.bias += seed
+        model.head.projection.bias += seed
     return model
 
 

@@ -188,9 +188,7 @@ def test_an_impossible_value_is_wrong_usage_that_names_the_key(change: str) -> N
 
 
 def test_an_unknown_preset_is_wrong_usage_that_names_the_known_ones() -> None:
-    with pytest.raises(
-        UsageError, match="no preset 'papper'; expected one of paper, paper-dropout, released, tiny"
-    ):
+    with pytest.raises(UsageError, match=r"no preset 'papper'; expected one of paper, .*, frozen, .*, tiny"):
         find_preset("papper")
 
 

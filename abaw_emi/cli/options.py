@@ -108,6 +108,10 @@ def _is_number(word: str) -> bool:
 Data = Annotated[
     Path, typer.Option("--data", envvar="ABAW_EMI_DATA", help="The data folder.", show_default="data/")
 ]
+Features = Annotated[
+    Path,
+    typer.Option("--features", help="Feature folders that abaw-emi extract made.", show_default="features/"),
+]
 Bad = Annotated[
     OnBadClip,
     typer.Option("--on-bad-clip", help="Stop at clips that cannot be read, or leave them out, listed."),
@@ -139,4 +143,5 @@ Permutations = Annotated[int, typer.Option("--permutations", help="Of each paire
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all resampling.", min=0)]
 
 DEFAULT_DATA = Path("data")
+DEFAULT_FEATURES = Path("features")
 DEFAULT_RUNS = Path("runs")

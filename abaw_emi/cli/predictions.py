@@ -10,11 +10,13 @@ import typer
 
 from abaw_emi.cli.options import (
     DEFAULT_DATA,
+    DEFAULT_FEATURES,
     Bad,
     Data,
     Debug,
     Device,
     EnsembleMethod,
+    Features,
     Groups,
     Json,
     MethodName,
@@ -56,6 +58,7 @@ def predict(
         typer.Option("--out", help="The CSV to write.", show_default="predictions/<run>-<split>.csv"),
     ] = None,
     data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
     on_bad_clip: Bad = OnBadClip.error,
     device: Device = "auto",
     precision: Precision = PrecisionName.auto,
@@ -79,7 +82,7 @@ def predict(
     if problems:
         raise EmiError(problems)
     reporter = Reporter(quiet=quiet)
-    predicted = _predict(runs, data, split, on_bad_clip, device, precision, reporter)
+    predicted = _predict(runs, data, features, split, on_bad_clip, device, precision, reporter)
     _write(predicted.members, predicted, path, split, "abaw-emi predict", reporter, as_json=as_json)
 
 
@@ -105,6 +108,7 @@ def ensemble(
     groups: Groups = None,
     on_missing: OnMissing = MissingName.error,
     data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
     on_bad_clip: Bad = OnBadClip.error,
     device: Device = "auto",
     precision: Precision = PrecisionName.auto,
@@ -153,7 +157,7 @@ def ensemble(
         recipe, truth = fit_recipe(method.value, [str(path) for path in paths], files, label_file, groups)
     predicted = None
     if runs:
-        predicted = _predict(runs, data, split, on_bad_clip, device, precision, reporter)
+        predicted = _predict(runs, data, features, split, on_bad_clip, device, precision, reporter)
         members = [*predicted.members, *members]
     # Weights that saw the labels of these very clips are applied out of fold.
     own = truth is not None and recipe.scheme in FITTED and split is SplitName.valid and not fit
@@ -201,6 +205,7 @@ def import_weights(
 def _predict(
     runs: Sequence[Run],
     data: Path,
+    features: Path,
     split: SplitName,
     on_bad_clip: OnBadClip,
     device: str,
@@ -216,7 +221,7 @@ def _predict(
 
     return predict_runs(
         runs,
-        DataFolder(data),
+        DataFolder(data, features),
         split.value,
         on_bad=on_bad_clip.value,
         device=device,

@@ -10,10 +10,12 @@ import typer
 
 from abaw_emi.cli.options import (
     DEFAULT_DATA,
+    DEFAULT_FEATURES,
     Bad,
     Data,
     Debug,
     Device,
+    Features,
     Json,
     OnBadClip,
     Precision,
@@ -28,7 +30,14 @@ if TYPE_CHECKING:
     from abaw_emi.learning.verification import Verification
     from abaw_emi.progress import Reporter
 
-_EXAMPLES = """Examples:
+_EXAMPLES = """Presets, of which the README and abaw-emi tables --list tell more:
+
+  paper, paper-dropout, paper-longer, released, frozen, w2v2-gv, xlsr-gv, gv, gv-head, head-lstm,
+  gv-head-lstm, head-lstm-vad, paper-ccc, paper-pearson, zero-padding, vision, vision-audio,
+  vision-within-train, baseline-audio, baseline-audio-lstm, baseline-vision, baseline-av, savchenko,
+  savchenko-mlp, yu, zhang, text-vision-audio, tiny
+
+Examples:
 
   abaw-emi train                                   the paper's recipe, seed 1
 
@@ -57,7 +66,7 @@ def train(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="paper, paper-dropout, released or tiny.", show_default="paper"),
+        typer.Option("--preset", help="A system by name, see below.", show_default="paper"),
     ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", help="A TOML file as a run's run.toml, instead of a preset.")
@@ -105,6 +114,7 @@ def train(
         typer.Option("--verify-resume", help="Only try out whether a killed run, resumed, ends the same."),
     ] = False,
     data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
     on_bad_clip: Bad = OnBadClip.error,
     device: Device = "auto",
     precision: Precision = PrecisionName.auto,
@@ -141,6 +151,7 @@ def train(
     from abaw_emi.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
+    folder = DataFolder(data, features)
     if epochs_from:
         reporter.say(f"{config.training.epochs} epochs, the best epoch of {epochs_from}")
     chosen = seeds or [config.training.seed]
@@ -159,10 +170,10 @@ def train(
         precision=precision.value,
     )
     if verify:
-        _print_verification(verify_resume(plan, data, reporter), as_json=as_json)
+        _print_verification(verify_resume(plan, folder, reporter), as_json=as_json)
         return
     if limit is not None:
-        seconds = try_out(plan, DataFolder(data), reporter)
+        seconds = try_out(plan, folder, reporter)
         if as_json:
             print_json({"seconds": seconds, "problems": texts(reporter.warnings)})
         else:
@@ -170,7 +181,7 @@ def train(
         return
     with join_world() as world:
         reporter.console.quiet = not world.leads
-        runs = train_runs(plan, DataFolder(data), reporter, world)
+        runs = train_runs(plan, folder, reporter, world)
     if world.leads:
         _print_runs(runs, reporter, as_json=as_json)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from abaw_emi.corpus.clips import Clip, measure
+from abaw_emi.learning.fusion import Modalities
 from abaw_emi.learning.regularisation import Draws
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Batch:
         lengths: (B,) samples of each clip.
         intensities: (B, 6) labels, None where there are none.
         draws: which layers and frames of each clip are left out in training, None for none.
+        modalities: what the feature folders hold of them, None for a system that reads none.
     """
 
     filenames: tuple[str, ...]
@@ -43,13 +45,14 @@ class Batch:
     lengths: Tensor
     intensities: Tensor | None = None
     draws: Draws | None = None
+    modalities: Modalities | None = None
 
     def __len__(self) -> int:
         return len(self.filenames)
 
     def run(self, model: EmiModel) -> Tensor:
         """The model's intensities (B, 6)."""
-        output: Tensor = model(self.waveforms, self.lengths, self.draws)
+        output: Tensor = model(self.waveforms, self.lengths, self.draws, self.modalities)
         return output
 
     def to(self, device: torch.device) -> Batch:
@@ -67,6 +70,7 @@ class Batch:
             lengths=change(self.lengths),
             intensities=None if self.intensities is None else change(self.intensities),
             draws=None if self.draws is None else self.draws.map(change),
+            modalities=None if self.modalities is None else self.modalities.map(change),
         )
 
 
@@ -87,7 +91,7 @@ def _normalise(waveform: Float32, mean: np.float32, variance: np.float32) -> Non
 
 
 def make_batch(clips: Sequence[Clip], labels: Labels | None = None) -> Batch:
-    """The batch of `clips`, in their order, with their labels (6,) looked up by Filename."""
+    """The batch of `clips`, in their order, with labels (6,) looked up by Filename; no modalities."""
     lengths = [clip.samples for clip in clips]
     waveforms = torch.empty(len(clips), max(lengths))
     # Each clip is read straight into its row: at memory's own speed (benchmarks/data.py).

@@ -9,19 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from abaw_emi.challenge.facts import EMOTIONS, FILENAME, MAX_SECONDS, SAMPLE_RATE, Split
+from abaw_emi.challenge.facts import EMOTIONS, FILENAME, MAX_SECONDS, Split
 from abaw_emi.challenge.folds import hold_out
 from abaw_emi.challenge.ids import pack_ids
 from abaw_emi.challenge.provenance import sha256
 from abaw_emi.challenge.tables import format_predictions
-from abaw_emi.corpus.cache import ClipCache
-from abaw_emi.corpus.clips import Clip, Clips, Fallback, OnBadClip
+from abaw_emi.corpus.clips import Clip, OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import CorpusError, Problem
+from abaw_emi.learning.frames import EncodedClip
+from abaw_emi.learning.inputs import Senses, check_widths, read_inputs
 from abaw_emi.progress import Reporter
-
-_SHOWN_WARNINGS = 20
-"""Warnings about readable clips that are printed; a third of the test clips may have no sound file."""
 
 _SHOWN_RANGES = 20
 """Ranges of ids that a line about changed data names."""
@@ -39,16 +37,20 @@ class TrainingData:
         valid: the clips to validate on; none for a run on train+val.
         labels: the label table of both (`tables.read_labels`).
         skipped: ids that were left out because their clips cannot be read.
-        read_from_video: ids whose sound came from the video, see `pack_fallbacks`.
+        read_from_video: ids whose sound came from the video, see `sounds.pack_fallbacks`.
         max_seconds: length to which the clips were cut.
+        widths: D of each feature folder.
+        missing: ids that lack a modality, by its name.
     """
 
-    train: Sequence[Clip]
-    valid: Sequence[Clip]
+    train: Sequence[Clip] | Sequence[EncodedClip]
+    valid: Sequence[Clip] | Sequence[EncodedClip]
     labels: pl.DataFrame
     skipped: Sequence[str] = ()
     read_from_video: Mapping[str, list[str]] = field(default_factory=dict)
     max_seconds: float = MAX_SECONDS
+    widths: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def intensities(self) -> dict[str, npt.NDArray[np.float32]]:
         """The labels (6,) of each clip, by Filename."""
@@ -58,7 +60,7 @@ class TrainingData:
     def fingerprint(self) -> str:
         """A hash of the labels, the length to which clips are cut, and every clip's id, length and file."""
         clips = "".join(
-            f"{clip.filename}:{clip.samples}:{clip.source_hash}\n" for clip in (*self.train, *self.valid)
+            f"{clip.filename}:{clip.samples}:{clip.content_hash}\n" for clip in (*self.train, *self.valid)
         )
         return sha256(format_predictions(self.labels) + f"{self.max_seconds}\n{clips}".encode())
 
@@ -71,7 +73,7 @@ class TrainingData:
         rows = zip(self.labels[FILENAME], self.labels.select(EMOTIONS).rows(), strict=True)
         return {
             "labels": {filename: sha256(repr(values).encode())[:_DIGITS] for filename, values in rows},
-            "clips": {clip.filename: clip.source_hash[:_DIGITS] for clip in (*self.train, *self.valid)},
+            "clips": {clip.filename: clip.content_hash[:_DIGITS] for clip in (*self.train, *self.valid)},
         }
 
 
@@ -101,7 +103,7 @@ def read_training_data(
     data: DataFolder,
     *,
     train_plus_val: bool,
-    max_seconds: float,
+    senses: Senses,
     on_bad: OnBadClip,
     reporter: Reporter,
     fold: str = "",
@@ -123,50 +125,20 @@ def read_training_data(
     else:
         validated = [] if train_plus_val else data.ids("valid")[:limit]
     reporter.warn(data.check_counts("train", "valid"))
-    clips = read_split_clips(data, [*trained, *validated], max_seconds, on_bad, reporter)
-    by_name = {clip.filename: clip for clip in clips.clips}
+    inputs = read_inputs(data, [*trained, *validated], senses, on_bad, reporter)
+    check_widths(data, inputs, senses)
+    by_name = {clip.filename: clip for clip in inputs.clips}
     for name, ids in (("train on", trained), ("validate on", validated)):
         wanted = ids or (fold and ids is validated)
         if wanted and not any(filename in by_name for filename in ids):
             raise CorpusError(Problem(str(data.root), f"no clip is left to {name}"))
     return TrainingData(
-        train=[by_name[name] for name in trained if name in by_name],
-        valid=[by_name[name] for name in validated if name in by_name],
+        train=[by_name[name] for name in trained if name in by_name],  # type: ignore[arg-type] # of one kind
+        valid=[by_name[name] for name in validated if name in by_name],  # type: ignore[arg-type]
         labels=labels.filter(labels[FILENAME].is_in(list(by_name))),
-        skipped=sorted(clips.skipped),
-        read_from_video=pack_fallbacks(clips),
-        max_seconds=max_seconds,
+        skipped=inputs.skipped,
+        read_from_video=inputs.read_from_video,
+        max_seconds=senses.max_seconds,
+        widths=inputs.widths,
+        missing=inputs.missing,
     )
-
-
-def pack_fallbacks(clips: Clips) -> dict[str, list[str]]:
-    """Ranges of the ids that were read from video, by what was wrong: sound file "missing" or "broken"."""
-    causes: tuple[Fallback, ...] = ("missing", "broken")
-    return {cause: pack_ids(clips.fallbacks(cause)) for cause in causes if clips.fallbacks(cause)}
-
-
-def read_split_clips(
-    data: DataFolder, ids: Sequence[str], max_seconds: float, on_bad: OnBadClip, reporter: Reporter
-) -> Clips:
-    """The clips of `ids`, from the cache, with bars; says which were skipped, read from video, or silent."""
-    cache = ClipCache(say=reporter.say)
-    try:
-        clips = cache.read_clips(
-            ids, data.files, max_seconds=max_seconds, on_bad=on_bad, track=reporter.track
-        )
-    finally:
-        reporter.warn(cache.warnings)
-    reporter.warn(clips.warnings, shown=_SHOWN_WARNINGS)
-    reporter.warn(clips.problems)
-    seconds = sum(clip.samples for clip in clips.clips) / SAMPLE_RATE
-    text = f"{len(clips.clips):,} clips, {seconds / 3600:.2f} h"
-    if cache.decoded:
-        text += f" ({cache.decoded:,} decoded, {len(clips.clips) - cache.decoded:,} from the cache)"
-    counted = {
-        "skipped": len(clips.skipped),
-        "read from video, no sound file": len(clips.fallbacks("missing")),
-        "read from video, sound file broken": len(clips.fallbacks("broken")),
-        "silent": clips.silent,
-    }
-    reporter.say(text + "".join(f"; {count:,} {what}" for what, count in counted.items() if count))
-    return clips

@@ -17,8 +17,9 @@ import torch
 
 from abaw_emi.challenge.provenance import sha256
 from abaw_emi.config import Precision
-from abaw_emi.corpus.cache import CACHE_VARIABLE, cache_folder
+from abaw_emi.corpus.cache import cache_folder
 from abaw_emi.corpus.clips import Clip
+from abaw_emi.corpus.keeping import CACHE_VARIABLE
 from abaw_emi.corpus.store import RESERVE_BYTES, ArrayStore
 from abaw_emi.errors import Problem
 from abaw_emi.learning.frames import EncodedClip
@@ -37,7 +38,7 @@ def identify_clip(clip: Clip) -> str:
     The file's hash says where they come from; their number and moments change with whatever decodes,
     resamples or cuts them. A sound that was made in memory is hashed.
     """
-    source = clip.source_hash or sha256(clip.waveform.tobytes())
+    source = clip.sound.source_hash or sha256(clip.waveform.tobytes())
     mean, variance = map(float, clip.moments)
     return f"{source}:{clip.samples}:{mean!r}:{variance!r}"
 
@@ -84,7 +85,7 @@ def encode_clips(
     finally:
         reporter.warn(store.problems)
     return [
-        EncodedClip(clip.filename, clip.samples, array)
+        EncodedClip(clip.filename, clip.samples, array, clip.features, clip.has_sound)
         for clip, array in zip(clips, arrays, strict=True)
         if array is not None  # none is: they were just added
     ]
@@ -117,6 +118,7 @@ def _fill(
         OSError: there is no room for it.
     """
     keys, clips = list(missing), list(missing.values())
+    assert model.encoder is not None, "a model without an encoder has nothing to encode"
     width = model.encoder.hidden_size
     frames = sum(int(model.encoder.frame_lengths(torch.tensor(clip.samples))) for clip in clips)
     size = frames * width * 4  # bytes of float32; the VAD's few beside it do not count

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from abaw_emi.learning.batches import Batch, make_batch
 from abaw_emi.learning.devices import autocast
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
 from abaw_emi.learning.frames import EncodedClip, FrameBatch, make_frame_batch
+from abaw_emi.learning.fusion import Modalities
 from abaw_emi.learning.loading import run_ahead
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.planning import group_by_length, sort_by_length
@@ -43,6 +45,19 @@ Float32 = npt.NDArray[np.float32]
 
 Work = Literal["intensities", "frames"]
 """What is asked for: (6,) or (F, D) of each clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Clips whose intensities are computed side by side.
+
+    Attributes:
+        batches: in which they are encoded.
+        modalities: what the feature folders hold of them.
+    """
+
+    batches: list[Batch | FrameBatch]
+    modalities: Modalities | None
 
 
 class Inference:
@@ -77,16 +92,15 @@ class Inference:
             TrainingError: a single clip does not fit the memory.
         """
         before: tuple[Sequence[Clip | EncodedClip], list[Tensor]] | None = None
-        for group, batches in zip(groups, run_ahead(self._prepare, groups, 1), strict=True):
-            outputs = self._forward(work, group, batches, advance)
+        for group, ready in zip(groups, run_ahead(self._prepare, groups, 1), strict=True):
+            outputs = self._forward(work, group, ready, advance)
             if before is not None:
                 yield self._fetch(work, *before)  # while the GPU works on the group just begun
             before = group, outputs
         if before is not None:
             yield self._fetch(work, *before)
 
-    def _prepare(self, clips: Sequence[Clip | EncodedClip]) -> list[Batch | FrameBatch]:
-        """The batches in which a group is encoded."""
+    def _prepare(self, clips: Sequence[Clip | EncodedClip]) -> _Group:
         sounds = [clip for clip in clips if isinstance(clip, Clip)]
         frames = [clip for clip in clips if isinstance(clip, EncodedClip)]
         batches: list[Batch | FrameBatch] = []
@@ -97,19 +111,23 @@ class Inference:
             batches += [make_batch([clip]) for clip in sounds]
         else:
             batches.append(make_batch(sounds))
-        return [batch.pin_memory() for batch in batches] if self.device.type == "cuda" else batches
+        modalities = self.model.collect(clips)
+        if self.device.type == "cuda":
+            batches = [batch.pin_memory() for batch in batches]
+            modalities = None if modalities is None else modalities.map(Tensor.pin_memory)
+        return _Group(batches, modalities)
 
     def _forward(
         self,
         work: Work,
         clips: Sequence[Clip | EncodedClip],
-        batches: Sequence[Batch | FrameBatch],
+        group: _Group,
         advance: Callable[[int], object],
     ) -> list[Tensor]:
         """Tensors (b, ...) that hold the group's clips in their order; in halves where memory is short."""
         try:
             with torch.inference_mode(), self._context():
-                return [self._run(work, batches, advance)]
+                return [self._run(work, group, advance)]
         except torch.OutOfMemoryError as error:
             if len(clips) == 1:
                 advice = "use --device cpu, or a device with more memory"
@@ -126,11 +144,9 @@ class Inference:
             for output in self._forward(work, half, self._prepare(half), advance)
         ]
 
-    def _run(
-        self, work: Work, batches: Sequence[Batch | FrameBatch], advance: Callable[[int], object]
-    ) -> Tensor:
+    def _run(self, work: Work, group: _Group, advance: Callable[[int], object]) -> Tensor:
         parts: list[tuple[Tensor, Tensor]] = []
-        for made in batches:
+        for made in group.batches:
             batch = made.to(self.device)
             if isinstance(batch, FrameBatch):
                 parts.append((batch.frames, batch.lengths))
@@ -138,7 +154,12 @@ class Inference:
                 parts.append(self.model.encode(batch.waveforms, batch.lengths))
             advance(len(batch))
         frames, lengths = parts[0] if len(parts) == 1 else _stack(parts)
-        return self.model.regress(frames, lengths) if work == "intensities" else frames
+        if work == "frames":
+            return frames
+        modalities = group.modalities
+        if modalities is not None:
+            modalities = modalities.map(lambda values: values.to(self.device, non_blocking=True))
+        return self.model.regress(frames, lengths, modalities)
 
     def _fetch(
         self, work: Work, clips: Sequence[Clip | EncodedClip], outputs: Sequence[Tensor]
@@ -146,11 +167,13 @@ class Inference:
         rows: list[Float32] = [row for output in outputs for row in output.float().cpu().numpy()]
         if work == "intensities":
             return rows
+        assert self.model.encoder is not None, "frames come from an encoder"
         counts = [self.model.encoder.frame_lengths(torch.tensor(clip.samples)) for clip in clips]
         return [row[: int(count)] for row, count in zip(rows, counts, strict=True)]
 
     def _context(self) -> AbstractContextManager[Any]:
-        if next(self.model.encoder.parameters()).dtype != torch.float32:
+        encoder = self.model.encoder
+        if encoder is not None and next(encoder.parameters()).dtype != torch.float32:
             return nullcontext()
         return autocast(self.precision, self.device)
 

@@ -92,21 +92,27 @@ class Loader:
         """The steps of `plan`, an epoch's, from `start` on."""
         return run_ahead(lambda step: self.make(plan[step], epoch, step), range(start, len(plan)), _AHEAD)
 
-    def make(self, batch: Sequence[int], epoch: int, step: int, most: int | None = None) -> Step:
+    def make(self, indices: Sequence[int], epoch: int, step: int, most: int | None = None) -> Step:
         """One step, in groups of at most `most` clips: what is drawn for a clip does not depend on that."""
         place = (self.config.seed, epoch, step, self.world.rank)
         varied, drawn = make_generator("augmentation", *place), make_generator("draws", *place)
-        share = [self.clips[index] for index in share_batch(batch, self.world.rank, self.world.size)]
+        left_out = make_generator("modalities", *place)
+        share = [self.clips[index] for index in share_batch(indices, self.world.rank, self.world.size)]
         clips = [self._vary(clip, varied) if isinstance(clip, Clip) else clip for clip in share]
         groups: list[Batch | FrameBatch] = []
-        for group in self._group([clip.samples for clip in clips], most):
-            sounds = [clip for index in group if isinstance(clip := clips[index], Clip)]
-            frames = [clip for index in group if isinstance(clip := clips[index], EncodedClip)]
-            if frames:
-                groups.append(make_frame_batch(frames, self.labels))
-            else:
-                groups.append(self._make_batch(sounds, varied, drawn))
-        counts = [len(share_batch(batch, rank, self.world.size)) for rank in range(self.world.size)]
+        for places in self._group([clip.samples for clip in clips], most):
+            group = [clips[index] for index in places]
+            sounds = [clip for clip in group if isinstance(clip, Clip)]
+            frames = [clip for clip in group if isinstance(clip, EncodedClip)]
+            batch: Batch | FrameBatch
+            batch = (
+                make_frame_batch(frames, self.labels) if frames else self._make_batch(sounds, varied, drawn)
+            )
+            modalities = self.model.collect(group)
+            if modalities is not None:
+                modalities = modalities.leave_out(self.model.fusion_config, left_out)
+            groups.append(replace(batch, modalities=modalities))
+        counts = [len(share_batch(indices, rank, self.world.size)) for rank in range(self.world.size)]
         return Step([group.pin_memory() for group in groups] if self.pinned else groups, counts)
 
     def _make_batch(
@@ -127,7 +133,8 @@ class Loader:
         if not self.config.augmentation.active:
             return clip
         waveform = self._augmentation.before_normalising(torch.from_numpy(clip.waveform), generator)
-        return Clip.from_waveform(clip.filename, waveform.numpy(), clip.source)
+        varied = Clip.from_waveform(clip.filename, waveform.numpy(), clip.source)
+        return replace(varied, features=clip.features, has_sound=clip.has_sound)
 
     def padding_efficiency(self, epoch: int) -> float:
         """The share of the samples of this process's part of an epoch that belong to clips."""

@@ -12,12 +12,12 @@ from abaw_emi.challenge.ensembling import Member
 from abaw_emi.challenge.facts import Split
 from abaw_emi.challenge.ids import pack_ids, unpack_ids
 from abaw_emi.config import Precision
-from abaw_emi.corpus.clips import Clip, Clips, OnBadClip
+from abaw_emi.corpus.clips import Clip, OnBadClip
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import CorpusError, Problem, RunError, gather
-from abaw_emi.learning.data import pack_fallbacks, read_split_clips
 from abaw_emi.learning.devices import choose_device, choose_precision, validate_prediction
 from abaw_emi.learning.frame_store import encode_clips
+from abaw_emi.learning.inputs import Inputs, Senses, read_inputs
 from abaw_emi.learning.loading import run_ahead
 from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.prediction import describe_run, load_model, predict, verify_weights
@@ -34,7 +34,7 @@ class Members:
     Attributes:
         members: each run with its predictions, in the order asked for.
         skipped: ids left out because their clips cannot be read.
-        read_from_video: see `data.pack_fallbacks`.
+        read_from_video: see `sounds.pack_fallbacks`.
     """
 
     members: list[Member]
@@ -68,18 +68,16 @@ def predict_runs(
     if problems:
         raise RunError(problems)
     reporter.warn(data.check_counts(split))
-    seconds = {run: run.read_config().data.max_seconds for run in runs}
-    clips = {
-        length: _read(data, split, length, on_bad, reporter) for length in dict.fromkeys(seconds.values())
-    }
-    fingerprints = {length: fingerprint_clips(read.clips) for length, read in clips.items()}
+    senses = {run: Senses.of(run.read_config()) for run in runs}
+    inputs = {each: _read(data, split, each, on_bad, reporter) for each in dict.fromkeys(senses.values())}
+    fingerprints = {each: fingerprint_clips(read.clips) for each, read in inputs.items()}
     keys = {
-        run: make_key(run, weights[run], fingerprints[seconds[run]], arithmetic, chosen) for run in weights
+        run: make_key(run, weights[run], fingerprints[senses[run]], arithmetic, chosen) for run in weights
     }
     store = PredictionStore()
     tables: dict[Run, pl.DataFrame] = {}
     for run, key in keys.items():
-        stored = store.get(key, clips[seconds[run]].clips)
+        stored = store.get(key, inputs[senses[run]].clips)
         if stored is not None:
             tables[run] = stored
     if tables:
@@ -88,14 +86,14 @@ def predict_runs(
     # The next run's weights are read while this one's predict.
     models = run_ahead(lambda run: load_model(run, chosen, arithmetic), missing, 1)
     for run in missing:
-        tables[run] = _predict(next(models), run, clips[seconds[run]].clips, chosen, arithmetic, reporter)
+        tables[run] = _predict(next(models), run, inputs[senses[run]], chosen, arithmetic, reporter)
         store.add(keys[run], tables[run])
     reporter.warn(store.warnings)
     members = [
         Member(
             name=str(run.folder),
             table=tables[run],
-            record=describe_run(run, arithmetic, chosen),
+            record=describe_run(run, arithmetic, chosen) | _describe_missing(inputs[senses[run]]),
             trained_on=run.trained_on or frozenset(),
             trained_on_complete=run.trained_on_complete,
         )
@@ -103,32 +101,48 @@ def predict_runs(
     ]
     return Members(
         members=members,
-        skipped=tuple(sorted({filename for read in clips.values() for filename in read.skipped})),
-        read_from_video=_join_fallbacks(clips.values()),
+        skipped=tuple(sorted({filename for read in inputs.values() for filename in read.skipped})),
+        read_from_video=_join_fallbacks(inputs.values()),
     )
 
 
-def _read(data: DataFolder, split: Split, seconds: float, on_bad: OnBadClip, reporter: Reporter) -> Clips:
-    """The split's clips, cut to `seconds`; CorpusError where none can be read."""
-    read = read_split_clips(data, data.ids(split), seconds, on_bad, reporter)
+def _read(data: DataFolder, split: Split, senses: Senses, on_bad: OnBadClip, reporter: Reporter) -> Inputs:
+    """What is read of the split's clips; CorpusError where none can be read."""
+    read = read_inputs(data, data.ids(split), senses, on_bad, reporter)
     if not read.clips:
         raise CorpusError(Problem(f"{data.root}, {split}", "no clip can be read"))
     return read
 
 
+def _describe_missing(inputs: Inputs) -> dict[str, object]:
+    """What a member's record says of modalities that clips lack; nothing where they have all."""
+    return (
+        {"missing": {name: pack_ids(ids) for name, ids in inputs.missing.items()}} if inputs.missing else {}
+    )
+
+
 def _predict(
     model: EmiModel,
     run: Run,
-    clips: Sequence[Clip],
+    inputs: Inputs,
     device: torch.device,
     precision: Precision,
     reporter: Reporter,
 ) -> pl.DataFrame:
+    other = {name: width for name, width in inputs.widths.items() if model.widths[name] != width}
+    if other:
+        raise CorpusError(
+            Problem(
+                f"feature folder {name}", f"{width} wide", f"{model.widths[name]}, as {run.name} was trained"
+            )
+            for name, width in other.items()
+        )
+    clips, encoded = inputs.clips, None
     processes = choose_processes(model, clips, device)
-    encoded = None
-    if model.config.freeze_encoder:  # other seeds, and other heads, have the same one
+    sounds = [clip for clip in clips if isinstance(clip, Clip)]
+    if model.config.freeze_encoder and sounds:  # other seeds, and other heads, have the same one
         encoded = encode_clips(
-            model, clips, device=device, precision=precision, reporter=reporter, processes=processes
+            model, sounds, device=device, precision=precision, reporter=reporter, processes=processes
         )
     return predict(
         model,
@@ -141,10 +155,10 @@ def _predict(
     )
 
 
-def _join_fallbacks(reads: Iterable[Clips]) -> dict[str, list[str]]:
-    """`data.pack_fallbacks` of all that was read."""
+def _join_fallbacks(reads: Iterable[Inputs]) -> dict[str, list[str]]:
+    """`sounds.pack_fallbacks` of all that was read."""
     found: dict[str, list[str]] = {}
     for read in reads:
-        for cause, ranges in pack_fallbacks(read).items():
+        for cause, ranges in read.read_from_video.items():
             found[cause] = pack_ids(unpack_ids(found.get(cause, [])) | unpack_ids(ranges))
     return found

@@ -6,72 +6,30 @@
                            LSTM, last state (B, D) <-------------------'
                            both, concatenated (B, 2D) --> dense, tanh, projection --> intensities (B, 6)
 
-The VAD head, the global vector, the LSTM and the regression head can each be switched off.
+The VAD head, the global vector, the LSTM and the regression head can each be switched off. The systems that
+read feature folders put a `branches.Branch` for each of them beside all that, or in its place, and fuse the
+vectors (`fusion`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from torch.nn import functional as F
+from transformers import PreTrainedModel
 
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.config import LogMelConfig, ModelConfig
+from abaw_emi.config import LogMelConfig
+from abaw_emi.learning.branches import Branch
+from abaw_emi.learning.emi_config import EmiConfig
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
+from abaw_emi.learning.fusion import Head, Join, LateMean, Modalities, Sensed, collect_modalities
 from abaw_emi.learning.logmel import LogMelEncoder
 from abaw_emi.learning.regularisation import Draws
-
-
-class EmiConfig(PreTrainedConfig):
-    """What rebuilds an `EmiModel`: the encoder's own config and the parts of `config.ModelConfig`.
-
-    Args:
-        encoder: "wav2vec2" or "logmel".
-        encoder_config: the backbone's `config.json`, or the fields of `LogMelConfig`.
-        vad_head: see `config.ModelConfig`, as for the rest.
-    """
-
-    model_type = "abaw_emi"
-
-    def __init__(
-        self,
-        *,
-        encoder: str = "logmel",
-        encoder_config: dict[str, Any] | None = None,
-        freeze_encoder: bool = False,
-        freeze_extractor: bool = False,
-        vad_head: bool = False,
-        global_vector: bool = True,
-        lstm: bool = True,
-        regression_head: bool = True,
-        lstm_layers: int = 2,
-        lstm_dropout: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        self.encoder = encoder
-        self.encoder_config = asdict(LogMelConfig()) if encoder_config is None else encoder_config
-        self.freeze_encoder = freeze_encoder
-        self.freeze_extractor = freeze_extractor
-        self.vad_head = vad_head
-        self.global_vector = global_vector
-        self.lstm = lstm
-        self.regression_head = regression_head
-        self.lstm_layers = lstm_layers
-        self.lstm_dropout = lstm_dropout
-        super().__init__(**kwargs)
-
-    @classmethod
-    def from_parts(cls, model: ModelConfig, encoder_config: dict[str, Any] | None = None) -> Self:
-        """The config of the model that `model` describes on a backbone of `encoder_config`."""
-        parts = asdict(model)
-        del parts["backbone"], parts["revision"]
-        logmel = parts.pop("logmel")
-        return cls(encoder_config=logmel if encoder_config is None else encoder_config, **parts)
+from abaw_emi.modalities import FeatureConfig, FusionConfig
 
 
 class VadHead(nn.Module):
@@ -104,7 +62,30 @@ class EmiModel(PreTrainedModel):
 
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
-        self.encoder: Wav2Vec2Encoder | LogMelEncoder
+        self.encoder: Wav2Vec2Encoder | LogMelEncoder | None = None
+        names = [feature["name"] for feature in config.features]
+        self.widths: dict[str, int] = dict(zip(names, config.widths, strict=True))
+        self.fusion_config = FusionConfig(**config.fusion)
+        widths = [] if config.encoder == "none" else [self._make_sound_parts(config)]
+        branches = [
+            Branch(FeatureConfig(**feature), width)
+            for feature, width in zip(config.features, config.widths, strict=True)
+        ]
+        self.branches = nn.ModuleList(branches)
+        widths += [branch.output_width for branch in branches]
+        dense, size = config.regression_head, self.fusion_config.head_size
+        if self.fusion_config.kind == "mean" and len(widths) > 1:
+            self.late_mean = LateMean(widths, dense=dense, size=size)
+        else:
+            if len(widths) > 1:
+                self.join = Join(widths)
+            self.head = Head(sum(widths), dense=dense, size=size)
+        self.post_init()  # type: ignore[no-untyped-call]
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def _make_sound_parts(self, config: EmiConfig) -> int:
+        """Makes what hears, and returns the width of what it makes of a clip."""
         if config.encoder == "wav2vec2":
             self.encoder = Wav2Vec2Encoder(config.encoder_config)
         else:
@@ -123,13 +104,7 @@ class EmiModel(PreTrainedModel):
                 dropout=config.lstm_dropout if config.lstm_layers > 1 else 0.0,
                 batch_first=True,
             )
-        clip_width = width * (config.global_vector + config.lstm)
-        if config.regression_head:
-            self.dense = nn.Linear(clip_width, clip_width)
-        self.projection = nn.Linear(clip_width, len(EMOTIONS))
-        self.post_init()  # type: ignore[no-untyped-call]
-        for module in self._frozen():
-            module.requires_grad_(False)
+        return width * (config.global_vector + config.lstm)
 
     def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> Draws | None:
         """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
@@ -137,16 +112,26 @@ class EmiModel(PreTrainedModel):
         None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
         `regularisation` for the order.
         """
-        if self.config.freeze_encoder or isinstance(self.encoder, LogMelEncoder):
+        if self.config.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
             return None
         return self.encoder.draw(lengths, rng)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None) -> Tensor:
+    def collect(self, clips: Sequence[Sensed]) -> Modalities | None:
+        """What a batch of these clips brings beside its sound; None for a model that only hears."""
+        return collect_modalities(clips, self.widths, hears=self.encoder is not None)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        draws: Draws | None = None,
+        modalities: Modalities | None = None,
+    ) -> Tensor:
         """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
-        return self.regress(*self.encode(waveforms, lengths, draws))
+        return self.regress(*self.encode(waveforms, lengths, draws), modalities)
 
     def encode(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
-        """The frames of each clip.
+        """The frames of each clip; for models that have an encoder.
 
         Args:
             waveforms: (B, T) at 16 kHz, each clip normalised to zero mean and unit variance
@@ -159,26 +144,44 @@ class EmiModel(PreTrainedModel):
             Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,). Of the
             encoder's dtype, or as autocast has it.
         """
+        assert self.encoder is not None, "a model without an encoder starts at regress"
+        if self.config.pad_samples:  # to be compared with: from here on, nothing tells padding from sound
+            waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
+            lengths = lengths.clamp(min=self.config.pad_samples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
             frames, frame_lengths = self.encoder(waveforms, lengths, draws)  # (B, F, H)
             if self.config.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
         return frames, frame_lengths
 
-    def regress(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
+    def regress(self, frames: Tensor, frame_lengths: Tensor, modalities: Modalities | None = None) -> Tensor:
         """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
 
         Computed in the dtype of the weights that are used here, whatever autocast says: rounding adds up
         over the LSTM's hundreds of steps, cuDNN's recurrent layers know fp16 alone under autocast, and
         intensities rounded to bf16 would leave a correlation as a loss nothing to go by.
 
+        Args:
+            frames: (B, F, D); without meaning for a model that has no encoder.
+            frame_lengths: (B,) frames of each clip.
+            modalities: what the model's feature folders hold of the clips.
+
         Returns:
             (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
         """
         with torch.autocast(frames.device.type, enabled=False):
-            return self._regress(frames.to(self.projection.weight.dtype), frame_lengths)
+            dtype = next((self.late_mean if self._is_late else self.head).parameters()).dtype
+            vectors = [self._summarise(frames.to(dtype), frame_lengths)] if self.encoder is not None else []
+            if modalities is not None:
+                vectors += [
+                    branch(modalities.frames[name].to(dtype), modalities.lengths[name])
+                    for name, branch in zip(self.widths, self.branches, strict=True)
+                ]
+            intensities = self._fuse(vectors, modalities)
+            return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
 
-    def _regress(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
+    def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
+        """What the clips sound like, (B, D or 2D): the mean of the frames, the LSTM's last state."""
         parts = []
         if self.config.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
@@ -189,11 +192,22 @@ class EmiModel(PreTrainedModel):
             states, _ = self.lstm(frames)
             # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
             parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
-        clip = torch.cat(parts, dim=-1)  # (B, 2D)
-        if self.config.regression_head:
-            clip = torch.tanh(self.dense(clip))
-        intensities: Tensor = self.projection(clip)
-        return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
+        return torch.cat(parts, dim=-1)
+
+    def _fuse(self, vectors: Sequence[Tensor], modalities: Modalities | None) -> Tensor:
+        if len(vectors) == 1:
+            intensities: Tensor = self.head(vectors[0])
+            return intensities
+        assert modalities is not None, "several vectors come from several modalities"
+        if self._is_late:
+            intensities = self.late_mean(vectors, modalities.present)
+        else:
+            intensities = self.head(self.join(vectors, modalities.present))
+        return intensities
+
+    @property
+    def _is_late(self) -> bool:
+        return hasattr(self, "late_mean")
 
     def train(self, mode: bool = True) -> Self:
         """Sets training mode; what is frozen stays frozen, and in evaluation mode, without dropout."""
@@ -203,7 +217,7 @@ class EmiModel(PreTrainedModel):
         return self
 
     def _frozen(self) -> list[nn.Module]:
-        if self.config.freeze_encoder:
+        if self.config.freeze_encoder and self.encoder is not None:
             return [self.encoder, *([self.vad_head] if self.config.vad_head else [])]
         if self.config.freeze_extractor and isinstance(self.encoder, Wav2Vec2Encoder):
             return [self.encoder.wav2vec2.feature_extractor]

@@ -21,7 +21,7 @@ def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.Adam
 
     A level learns at `config.layer_decay` times the rate of the level above it (Howard and Ruder, arXiv
     1801.06146, section 3.2; per transformer layer as Clark et al., arXiv 2003.10555, do it). From the
-    top: the new layers (LSTM, dense, projection) at the whole rate; the VAD head; the encoder's layers,
+    top: the new layers (branches, LSTM, head) at the whole rate; the VAD head; the encoder's layers,
     last to first; what leads to them; the convolutions that read the waveform. Levels without trained
     weights do not count. Without decay there is one group, in the model's order.
 
@@ -55,7 +55,7 @@ def _height(name: str, model: EmiModel) -> int:
         # With this switch (the audeering model) it comes after the last layer, without it before the first.
         norm_is_last = encoder.wav2vec2.config.do_stable_layer_norm
     else:
-        layers, norm_is_last = encoder.config.layers, False
+        layers, norm_is_last = (0 if encoder is None else encoder.config.layers), False
     if not name.startswith("encoder."):
         return layers + 2 if name.startswith("vad_head.") else layers + 3
     if layer := _LAYER.match(name):

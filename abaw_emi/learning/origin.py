@@ -36,6 +36,7 @@ def describe_origin(
         "init_from": None,
         "skipped": list(data.skipped),
         "read_from_video": dict(data.read_from_video),
+        "missing": {modality: pack_ids(ids) for modality, ids in data.missing.items()},
         "data": {"fingerprint": data.fingerprint(), "train": len(data.train), "valid": len(data.valid)},
         "backbone": None
         if backbone is None

@@ -140,6 +140,7 @@ def _narrow_encoder(model: EmiModel) -> None:
     oneDNN has grouped convolutions that are silently wrong in bfloat16 on some processors: seen with torch
     2.14 and AMX for groups of 8 channels, not for the 48 and more of published backbones.
     """
+    assert model.encoder is not None, "there is an encoder to narrow"
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, SAMPLE_RATE), np.float32))
     lengths = torch.tensor([SAMPLE_RATE])
     with torch.inference_mode():

@@ -20,14 +20,20 @@ from abaw_emi.corpus.clips import Clip
 from abaw_emi.corpus.store import ArrayStore
 from abaw_emi.errors import Problem
 from abaw_emi.learning.frame_store import identify_clip
+from abaw_emi.learning.frames import EncodedClip
 from abaw_emi.learning.inference import ARITHMETIC
 from abaw_emi.learning.prediction import make_table
 from abaw_emi.learning.runs import Run
 
 
-def fingerprint_clips(clips: Sequence[Clip]) -> str:
-    """A hash of the clips' ids and samples, whatever their order."""
-    return sha256("\n".join(sorted(f"{clip.filename}:{identify_clip(clip)}" for clip in clips)).encode())
+def fingerprint_clips(clips: Sequence[Clip | EncodedClip]) -> str:
+    """A hash of the clips' ids, samples and features, whatever their order."""
+    return sha256("\n".join(sorted(f"{clip.filename}:{_identify(clip)}" for clip in clips)).encode())
+
+
+def _identify(clip: Clip | EncodedClip) -> str:
+    sound = identify_clip(clip) if isinstance(clip, Clip) and clip.has_sound else ""
+    return sound if clip.features is None else f"{sound}:{clip.features.source_hash}"
 
 
 class PredictionStore:
@@ -46,7 +52,7 @@ class PredictionStore:
         """What was damaged, and is predicted again, and why nothing can be added."""
         return [*self._store.problems, *self._unwritable]
 
-    def get(self, key: str, clips: Sequence[Clip]) -> pl.DataFrame | None:
+    def get(self, key: str, clips: Sequence[Clip | EncodedClip]) -> pl.DataFrame | None:
         """The table of `key`, as `prediction.predict` returned it; None where none is whole."""
         stored = self._store.get(key)
         if stored is None or stored.shape != (len(clips), len(EMOTIONS)):

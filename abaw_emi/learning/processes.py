@@ -54,8 +54,8 @@ _BF16_SHARE = 0.27
 
 def choose_processes(model: EmiModel, clips: Sequence[Clip | EncodedClip], device: torch.device) -> int:
     """How many processes are to predict `clips`: 1 unless that is much work for a CPU of several cores."""
-    if device.type != "cpu" or not isinstance(model.encoder, Wav2Vec2Encoder):
-        return 1
+    if device.type != "cpu" or not isinstance(model.encoder, Wav2Vec2Encoder) or model.widths:
+        return 1  # features would travel to the processes with the sound; nobody has needed it yet
     seconds = sum(clip.samples for clip in clips if isinstance(clip, Clip)) / SAMPLE_RATE
     weights = [weight.numel() for weight in model.encoder.parameters()]
     work = seconds * sum(weights) * _COST

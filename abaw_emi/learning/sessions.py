@@ -16,16 +16,16 @@ from abaw_emi.challenge.provenance import Provenance, hash_file, write_with_prov
 from abaw_emi.config import Precision
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.errors import EmiError, Problem, RunError
-from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.checkpoints import install_best
 from abaw_emi.learning.data import TrainingData, read_training_data
 from abaw_emi.learning.devices import choose_device, choose_precision, make_deterministic
 from abaw_emi.learning.distributed import World
-from abaw_emi.learning.logmel import LogMelEncoder
+from abaw_emi.learning.inputs import Senses
 from abaw_emi.learning.origin import add_origin, check_seen, compare_origin, describe_origin
 from abaw_emi.learning.plans import Plan, check_folders
 from abaw_emi.learning.prediction import describe_run, load_model, predict
 from abaw_emi.learning.runs import Run
+from abaw_emi.learning.scales import fit_scales
 from abaw_emi.learning.starts import Start, find_start
 from abaw_emi.learning.training import Result, Training
 from abaw_emi.progress import Reporter
@@ -132,7 +132,7 @@ class _Session:
     def train(self) -> Result:
         """Trains the run, or goes on with it, and finishes its folder."""
         config = self.plan.config_of(self.seed)
-        model = self.start.make_model(config, self.reporter)
+        model = self.start.make_model(config, self.data.widths, self.reporter)
         training = Training(
             model,
             config.training,
@@ -147,9 +147,8 @@ class _Session:
         record = _agree(self.world, self._open)
         if training.resume():
             self.reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
-        elif self.start.run is None and isinstance(model.encoder, LogMelEncoder):
-            alone = (make_batch([clip]).to(self.device) for clip in self.data.train)
-            model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
+        elif self.start.run is None:
+            fit_scales(model, self.data.train, self.device)
         places = self.world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
         if len(set(places)) > 1:
             found = f"the processes read different runs or data: {places}"
@@ -246,7 +245,7 @@ def _read_data(plan: Plan, data: DataFolder, reporter: Reporter) -> TrainingData
     return read_training_data(
         data,
         train_plus_val=plan.train_plus_val,
-        max_seconds=plan.config.data.max_seconds,
+        senses=Senses.of(plan.config),
         fold=plan.config.data.fold,
         on_bad=plan.on_bad_clip,
         reporter=reporter,

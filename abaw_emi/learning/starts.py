@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import torch
 
 from abaw_emi.config import RunConfig
 from abaw_emi.errors import Problem, RunError
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.prediction import load_model
 from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.learning.weights import Backbone, find_backbone, load_backbone
@@ -31,16 +33,22 @@ class Start:
     backbone: Backbone | None
     run: Run | None
 
-    def make_model(self, config: RunConfig, reporter: Reporter) -> EmiModel:
+    def make_model(self, config: RunConfig, widths: Mapping[str, int], reporter: Reporter) -> EmiModel:
         """The model that a run of `config` starts with; what is new in it is drawn from the run's seed.
+
+        Args:
+            config: the run.
+            widths: D of each of its feature folders.
+            reporter: told what the backbone lacks.
 
         Raises:
             EmiError: the weights cannot be read, or do not fit.
         """
         torch.manual_seed(config.training.seed)
         if self.run is not None:
-            return _go_on_from(self.run, config)
-        model = EmiModel(EmiConfig.from_parts(config.model, self.backbone.config if self.backbone else None))
+            return _go_on_from(self.run, config, widths)
+        encoder_config = self.backbone.config if self.backbone else None
+        model = EmiModel(EmiConfig.from_parts(config.model, encoder_config, widths))
         if self.backbone is not None:
             reporter.warn(load_backbone(model, self.backbone))
         return model
@@ -55,12 +63,12 @@ def find_start(config: RunConfig) -> Start:
     return Start(backbone=find_backbone(config.model.backbone, config.model.revision), run=None)
 
 
-def _go_on_from(run: Run, config: RunConfig) -> EmiModel:
+def _go_on_from(run: Run, config: RunConfig, widths: Mapping[str, int]) -> EmiModel:
     before = load_model(run, torch.device("cpu"))
     if before.config.encoder != config.model.encoder:
         found = f"its encoder is {before.config.encoder}"
         raise RunError(Problem(str(run.folder), found, f"{config.model.encoder}, as the run asks for"))
-    model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config))
+    model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config, widths))
     try:
         model.load_state_dict(before.state_dict())
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from abaw_emi.challenge.facts import EMOTIONS
 from abaw_emi.config import Precision, TrainingConfig
 from abaw_emi.errors import Problem, TrainingError
 from abaw_emi.learning.averaging import ExponentialAverage
@@ -229,7 +230,7 @@ class Stepper:
 
     def _nothing(self) -> list[Tensor]:
         """No outputs yet: a process may have no clip of a small last batch."""
-        return [torch.zeros(0, self.model.projection.out_features, device=self.device)]
+        return [torch.zeros(0, len(EMOTIONS), device=self.device)]
 
     def _retry(
         self, step: Step, place: Place, remake: Callable[[int], Step], work: Callable[[Step, Place], T]

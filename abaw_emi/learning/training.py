@@ -137,7 +137,8 @@ class Training:
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
         total = _Times()
-        if self.model.config.freeze_encoder and not self.config.augmentation.active:
+        frozen = self.model.encoder is not None and self.model.config.freeze_encoder
+        if frozen and not self.config.augmentation.active:
             self._encode()
         if self.config.compile and isinstance(self.model.encoder, Wav2Vec2Encoder):
             self.model.encoder.compile_regions()
@@ -176,7 +177,7 @@ class Training:
         """Runs a frozen encoder once for all epochs, where the disk has room for its frames."""
         encoded = encode_clips(
             self.model,
-            [*self.data.train, *self.data.valid],
+            [clip for clip in (*self.data.train, *self.data.valid) if isinstance(clip, Clip)],
             device=self.device,
             precision=self.precision,
             reporter=self.reporter,

@@ -41,7 +41,7 @@ class Verification:
         return self.straight == self.resumed
 
 
-def verify_resume(plan: Plan, data: Path, reporter: Reporter) -> Verification:
+def verify_resume(plan: Plan, data: DataFolder, reporter: Reporter) -> Verification:
     """Trains a few small steps of the plan's first seed twice, once killed (SIGKILL) and resumed.
 
     Args:
@@ -84,20 +84,20 @@ def verify_resume(plan: Plan, data: Path, reporter: Reporter) -> Verification:
     return Verification(straight=straight_weights, resumed=resumed_weights, kills=kills)
 
 
-def _start(plan: Plan, data: Path) -> multiprocessing.process.BaseProcess:
+def _start(plan: Plan, data: DataFolder) -> multiprocessing.process.BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=_train, args=(plan, data))
     process.start()
     return process
 
 
-def _finish(plan: Plan, data: Path) -> None:
+def _finish(plan: Plan, data: DataFolder) -> None:
     process = _start(plan, data)
     process.join()
     if process.exitcode != 0:
         raise RunError(Problem("--verify-resume", f"the trial run ended with exit code {process.exitcode}"))
 
 
-def _kill(plan: Plan, data: Path, checkpoints: int) -> bool:
+def _kill(plan: Plan, data: DataFolder, checkpoints: int) -> bool:
     """Trains until `checkpoints` more steps are saved, and kills that; False if it was done before."""
     state = plan.run_of(plan.seeds[0]).state_folder
     seen: set[str] = set()
@@ -112,11 +112,11 @@ def _kill(plan: Plan, data: Path, checkpoints: int) -> bool:
     return alive
 
 
-def _train(plan: Plan, data: Path) -> None:
+def _train(plan: Plan, data: DataFolder) -> None:
     reporter = Reporter(quiet=True)
     reporter.console.quiet = True  # the same warnings eight times over
     try:
-        train(plan, DataFolder(data), reporter)
+        train(plan, data, reporter)
     except EmiError as error:
         Reporter().fail(error.problems)
         raise SystemExit(1) from None

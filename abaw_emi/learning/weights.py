@@ -20,7 +20,8 @@ from torch import Tensor
 
 from abaw_emi.config import ModelConfig
 from abaw_emi.errors import Problem, WeightsError
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -39,8 +40,8 @@ _RELEASED = {
     "audio_model.wav2vec2.": "encoder.wav2vec2.",
     "audio_model.classifier.": "vad_head.",
     "lstm_audio.": "lstm.",
-    "fusion_model.0.": "dense.",
-    "fusion_model.2.": "projection.",
+    "fusion_model.0.": "head.dense.",
+    "fusion_model.2.": "head.projection.",
 }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -17,6 +18,7 @@ from tests.cli.conftest import Shell, environment, problems
 COMMANDS = (
     "demo",
     "train",
+    "tables",
     "predict",
     "ensemble",
     "score",
@@ -68,7 +70,8 @@ def test_every_command_of_the_contract_is_listed(shell: Shell) -> None:
 
 def test_the_help_of_train_names_every_preset(shell: Shell) -> None:
     text = shell("train", "--help", COLUMNS="200").stdout
-    assert ", ".join(list(PRESETS)[:-1]) + f" or {list(PRESETS)[-1]}" in text
+    told = text.partition("Presets,")[2].partition("Examples:")[0]
+    assert re.findall(r"[a-z0-9-]+", told.partition(":")[2]) == list(PRESETS)
 
 
 def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
@@ -113,7 +116,7 @@ def test_default_paths_are_those_of_the_contract() -> None:
         (["submit", "--fill", "zeros"], "zeros"),
         (["ensemble"], "--ckpts RUN... or --preds CSV..."),
         (["ensemble", "--preds", "a.csv", "b.csv", "a.csv"], "given twice: a.csv"),
-        (["train", "--preset", "papper"], "one of paper, paper-dropout, released, tiny"),
+        (["train", "--preset", "papper"], "one of paper, paper-dropout, paper-longer, released, frozen"),
         (["train", "--set", "training.epoch=3"], "--set training.epoch=3: not KEY=VALUE of a known key"),
         (["train", "--set", "training.epochs=0"], "--set, training.epochs: 0"),
         (["train", "--resume", "--overwrite"], "both --resume and --overwrite"),

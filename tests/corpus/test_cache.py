@@ -65,7 +65,7 @@ def describe(clip: Clip) -> list[object]:
     out = np.full(clip.samples, np.nan, np.float32)
     clip.read_into(out)
     assert out.tobytes() == clip.waveform.tobytes()
-    plain = (clip.filename, clip.samples, clip.source, clip.source_hash, clip.fallback, clip.silent)
+    plain = (clip.filename, clip.samples, clip.source, clip.content_hash, clip.fallback, clip.silent)
     warnings = [astuple(warning) for warning in clip.warnings]
     return [*plain, warnings, out.tobytes(), *(moment.tobytes() for moment in clip.moments)]
 

@@ -10,7 +10,8 @@ import torch
 
 from abaw_emi.config import ModelConfig
 from abaw_emi.corpus.clips import Clip
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 from tests.backbones import small_config
 
 ENCODERS = ("layer", "group", "logmel")

@@ -11,18 +11,22 @@ import pytest
 import soundfile
 import torch
 
+from abaw_emi.config import RunConfig
 from abaw_emi.corpus.cache import ClipCache
 from abaw_emi.corpus.clips import Clip, read_clips
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.corpus.layout import find_clips
 from abaw_emi.learning.batches import make_batch, normalise
 from abaw_emi.learning.data import TrainingData, compare_data, read_training_data
+from abaw_emi.learning.inputs import Senses
 from abaw_emi.learning.prediction import predict
 from abaw_emi.progress import Reporter
 from tests.foreign_data import write_data
 from tests.learning.small_models import make_clip, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+HEARING = Senses.of(RunConfig())
 
 LENGTHS = (400, 192_000, 719, 16_000, 401, 30_000)
 
@@ -72,7 +76,7 @@ def read(root: Path, *, fold: str = "", limit: int | None = None, seconds: float
     return read_training_data(
         DataFolder(root),
         train_plus_val=False,
-        max_seconds=seconds,
+        senses=replace(HEARING, max_seconds=seconds),
         on_bad="error",
         reporter=Reporter(quiet=True),
         fold=fold,
@@ -135,7 +139,7 @@ def test_what_was_decoded_is_said_and_nothing_when_all_is_there(
         read_training_data(
             DataFolder(root),
             train_plus_val=False,
-            max_seconds=12,
+            senses=HEARING,
             on_bad="error",
             reporter=Reporter(),
             limit=limit,

@@ -10,6 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from abaw_emi.challenge.facts import EMOTIONS
 from abaw_emi.config import ModelConfig
@@ -115,7 +116,7 @@ def test_gradients_of_a_batch_are_the_sum_of_its_clips_gradients(encoder: str) -
 
     together, alone = gradients([clips]), gradients([[clip] for clip in clips])
     assert together.keys() == alone.keys()
-    assert {name.partition(".")[0] for name in together} >= {"encoder", "lstm", "dense", "projection"}
+    assert {name.partition(".")[0] for name in together} >= {"encoder", "lstm", "head"}
     for name, gradient in together.items():
         torch.testing.assert_close(gradient, alone[name], rtol=1e-8, atol=1e-8)
 
@@ -142,14 +143,15 @@ def test_each_combination_of_the_switches_has_its_own_parameters(
     width = model.encoder.hidden_size + 3 * vad
     clip_width = width * (parts["global_vector"] + parts["lstm"])
     names = {name.partition(".")[0] for name in model.state_dict()}
-    optional = {"vad_head": vad, "lstm": parts["lstm"], "dense": parts["regression_head"]}
-    assert names == {"encoder", "projection", *(name for name, on in optional.items() if on)}
-    assert model.projection.weight.shape == (6, clip_width)
+    optional = {"vad_head": vad, "lstm": parts["lstm"]}
+    assert names == {"encoder", "head", *(name for name, on in optional.items() if on)}
+    assert hasattr(model.head, "dense") == parts["regression_head"]
+    assert model.head.projection.weight.shape == (6, clip_width)
     if parts["lstm"]:
         assert model.lstm.weight_hh_l1.shape == (4 * width, width)
         assert not hasattr(model.lstm, "weight_hh_l2")
     if parts["regression_head"]:
-        assert model.dense.weight.shape == (clip_width, clip_width)
+        assert model.head.dense.weight.shape == (clip_width, clip_width)
 
 
 @pytest.mark.parametrize(("encoder", "parts"), BUILDS)
@@ -171,8 +173,8 @@ def test_each_combination_of_the_switches_computes_what_is_left_of_the_formula(
             vectors.append(model.lstm(frames)[1][0][-1])  # torch's own last state of the upper layer
         expected = torch.cat(vectors)
         if parts["regression_head"]:
-            expected = torch.tanh(model.dense(expected))
-        expected = model.projection(expected)
+            expected = torch.tanh(model.head.dense(expected))
+        expected = model.head.projection(expected)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -320,6 +322,25 @@ def test_the_weights_file_depends_on_the_weights_alone(encoder: str, tmp_path: P
     files = [tmp_path / name / "model.safetensors" for name in ("a", "another/folder", "c")]
     assert len({file.read_bytes() for file in files}) == 1
     with torch.no_grad():
-        model.projection.bias[0] += 1e-6
+        model.head.projection.bias[0] += 1e-6
     save_model(model, tmp_path / "a")
     assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_zero_padding_without_masks_makes_silence_a_part_of_every_clip() -> None:
+    padded = small_model("layer", pad_seconds=0.5)
+    masked = small_model("layer")
+    masked.load_state_dict(padded.state_dict())
+    clips = [make_clip(0, 3_000), make_clip(1, 8_000), make_clip(2, 9_500)]
+    with torch.no_grad():
+        together = forward(padded, clips)
+        alone = torch.cat([forward(padded, [clip]) for clip in clips])
+        batch = make_batch([clips[0]])
+        silence = F.pad(batch.waveforms, (0, 5_000))
+        as_sound = masked(silence, torch.tensor([8_000]))
+        without = forward(masked, clips)
+    # The longest clip of a batch sets no rule: each is padded to the same length, as long as it is shorter.
+    torch.testing.assert_close(together[:2], alone[:2], rtol=0, atol=1e-5)
+    torch.testing.assert_close(alone[:1], as_sound, rtol=0, atol=1e-6)
+    torch.testing.assert_close(together[2:], without[2:], rtol=0, atol=1e-5)
+    assert (alone[0] - without[0]).abs().max() > 1e-3

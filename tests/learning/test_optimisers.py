@@ -63,8 +63,7 @@ def test_a_wav2vec2_learns_slower_level_by_level(encoder: str, norm: float) -> N
     backbone = "encoder.wav2vec2."
     expected = {
         "lstm.": 1,
-        "dense.": 1,
-        "projection.": 1,
+        "head.": 1,
         "vad_head.": 0.5,
         f"{backbone}encoder.layers.2.": 0.5**2,
         f"{backbone}encoder.layers.1.": 0.5**3,
@@ -92,8 +91,7 @@ def test_a_log_mel_encoder_learns_slower_level_by_level() -> None:
     got = factors(small_model("logmel"), layer_decay=0.5)
     expected = {
         "lstm.": 1,
-        "dense.": 1,
-        "projection.": 1,
+        "head.": 1,
         "encoder.convolutions.1.": 0.5,
         "encoder.norms.1.": 0.5,
         "encoder.convolutions.0.": 0.25,

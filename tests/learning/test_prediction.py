@@ -105,7 +105,7 @@ def test_the_model_stays_as_it_was(training: bool, clips: list[Clip]) -> None:
 def test_what_is_not_a_number_is_named(clips: list[Clip]) -> None:
     model = small_model("logmel")
     with torch.no_grad():
-        model.projection.bias[2] = float("nan")
+        model.head.projection.bias[2] = float("nan")
     with pytest.raises(TrainingError, match="not finite for 2 clips: 00000, 00001"):
         predict(model, clips[:2], device=CPU)
 
@@ -424,7 +424,7 @@ def test_runs_of_one_frozen_encoder_share_its_frames(data: DataFolder, tmp_path:
     model = small_model("layer", freeze_encoder=True)
     runs = [write_run(tmp_path / "first", model)]
     with torch.no_grad():
-        model.projection.bias += 1
+        model.head.projection.bias += 1
     runs.append(write_run(tmp_path / "second", model))
     reporter = Counting()
     found = predict_valid(runs, data, reporter=reporter)

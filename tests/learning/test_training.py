@@ -26,8 +26,10 @@ from abaw_emi.errors import ClipError, RunError, TrainingError, WeightsError
 from abaw_emi.interruption import Interrupted
 from abaw_emi.learning.batches import make_batch
 from abaw_emi.learning.data import read_training_data
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.inputs import Senses
 from abaw_emi.learning.members import predict_runs
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.plans import Plan
 from abaw_emi.learning.runs import Run, find_run
 from abaw_emi.learning.sessions import train, try_out
@@ -239,7 +241,12 @@ def test_a_step_on_groups_is_one_adamw_step_on_the_whole_batch(
     dials = {"learning_rate": 1e-2, "weight_decay": 0.5, "clip_grad_value": 1e-3, "warmup_epochs": 0.0}
     training_config = replace(config.training, epochs=1, **dials)  # type: ignore[arg-type]
     data = read_training_data(
-        DataFolder(data_root), train_plus_val=False, max_seconds=12, on_bad="error", reporter=QUIET, limit=5
+        DataFolder(data_root),
+        train_plus_val=False,
+        senses=Senses.of(RunConfig()),
+        on_bad="error",
+        reporter=QUIET,
+        limit=5,
     )
     torch.manual_seed(0)
     model = EmiModel(EmiConfig(encoder_config={"dropout": 0.0}))

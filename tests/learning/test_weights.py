@@ -21,7 +21,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from abaw_emi.config import ModelConfig
 from abaw_emi.errors import WeightsError
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.weights import find_backbone, load_backbone, read_weights
 from tests.backbones import AUDEERING, backbone_weights, small_config, write_backbone, write_hub_cache
 

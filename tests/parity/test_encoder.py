@@ -14,8 +14,9 @@ from transformers.models.wav2vec2 import modeling_wav2vec2
 
 from abaw_emi.config import ModelConfig
 from abaw_emi.learning.batches import make_batch
+from abaw_emi.learning.emi_config import EmiConfig
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
-from abaw_emi.learning.model import EmiConfig, EmiModel
+from abaw_emi.learning.model import EmiModel
 from abaw_emi.learning.regularisation import Draws
 from abaw_emi.learning.weights import find_backbone, load_backbone
 from tests.backbones import backbone_weights, small_config, write_backbone
@@ -204,8 +205,8 @@ def test_vad_head_and_whole_model_equal_a_forward_on_transformers_states(kind: s
             vad = inner @ head["classifier.out_proj.weight"].T + head["classifier.out_proj.bias"]
             frames = torch.cat([hidden, vad], dim=1)
             last = model.lstm(frames[None])[1][0][-1, 0]  # torch's own final state of the upper layer
-            clip = torch.tanh(model.dense(torch.cat([frames.mean(0), last])))
-            torch.testing.assert_close(found[row], model.projection(clip), rtol=0, atol=1e-10)
+            clip = torch.tanh(model.head.dense(torch.cat([frames.mean(0), last])))
+            torch.testing.assert_close(found[row], model.head.projection(clip), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("decibels", [0.0, -40.0, -60.0, -90.0])
