@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, predictions, runs, submissions, train
+from abaw_emi.cli import demo, evidence, predictions, runs, submissions, tables, train
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -47,6 +47,7 @@ def _describe(
 demo.register(app)
 train.register(app)
 runs.register(app)
+tables.register(app)
 predictions.register(app)
 evidence.register(app)
 submissions.register(app)
@@ -91,6 +92,8 @@ def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
 
 
 def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:
+    if arguments[:1] == ["tables"]:
+        return f"{stopped}; go on with: abaw-emi {shlex.join(arguments)}"
     trial = any(word == "--verify-resume" or word.startswith("--limit") for word in arguments)
     fresh = "--overwrite" in arguments and not stopped.startswith("saved")  # nothing of the new run is there
     if arguments[:1] == ["train"] and not trial and not fresh:
