@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -127,7 +127,7 @@ class Comparison:
         ]
         pairs = [
             {
-                **difference_to_json(pair.difference),
+                **pair.difference.to_json(),
                 "correlation": pair.correlation,
                 "mean_correlation": pair.mean_correlation,
                 "mean_of_both": pair.mean_of_both,
@@ -235,11 +235,6 @@ def compare(
         n=len(y),
         signature=sign(len(y), how, tests=len(pairs)),
     )
-
-
-def difference_to_json(difference: Difference) -> dict[str, Any]:
-    """A difference as JSON values, with its verdict."""
-    return {**asdict(difference), "verdict": difference.verdict}
 
 
 def _pair(truth: Array, arrays: Mapping[str, Array], difference: Difference) -> Pair:

@@ -101,7 +101,6 @@ class CrossFit:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the predictions, as JSON values."""
-        from abaw_emi.challenge.comparing import difference_to_json
 
         def describe(score: Score) -> dict[str, Any]:
             return {"mean_pearson": score.mean_pearson, "pearson": score.pearson, "interval": score.interval}
@@ -113,8 +112,8 @@ class CrossFit:
             "schemes": {
                 scheme: {
                     **describe(report.score),
-                    "against_best": difference_to_json(report.against_best),
-                    "against_mean": report.against_mean and difference_to_json(report.against_mean),
+                    "against_best": report.against_best.to_json(),
+                    "against_mean": report.against_mean and report.against_mean.to_json(),
                     "weights": report.weights.T.tolist(),
                 }
                 for scheme, report in self.schemes.items()
