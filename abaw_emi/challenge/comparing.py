@@ -58,12 +58,14 @@ class Comparison:
         pairs: every two systems, in the order of the ranking.
         n: clips compared.
         signature: the settings that made these numbers, on one line.
+        problems: what a reader of the comparison must know.
     """
 
     scores: dict[str, Score]
     pairs: tuple[Pair, ...]
     n: int
     signature: str
+    problems: tuple[Problem, ...] = ()
 
     def beats(self, name: str) -> tuple[str, ...]:
         """The systems that this one is shown to be better than, by the mean Pearson."""
@@ -225,7 +227,10 @@ def compare(
         raise ScoreError(problems)
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method, units=units)
     seen = {system: len(set((trained_on or {}).get(system, ())).intersection(clips)) for system in systems}
-    scores = {system: score_arrays(y, p, how, seen=seen[system]) for system, p in arrays.items()}
+    scores = {
+        system: score_arrays(y, p, how, seen=seen[system], names=(name, system))
+        for system, p in arrays.items()
+    }
     ranked = sorted(scores, key=lambda system: -scores[system].mean_pearson)
     pairs = list(combinations(range(len(ranked)), 2))
     differences = compare_pairs(y, [arrays[system] for system in ranked], ranked, pairs, how)
@@ -234,6 +239,7 @@ def compare(
         pairs=tuple(_pair(y, arrays, difference) for difference in differences),
         n=len(y),
         signature=sign(len(y), how, tests=len(pairs)),
+        problems=tuple(dict.fromkeys([*(p for s in scores.values() for p in s.problems), *how.doubts])),
     )
 
 

@@ -33,6 +33,12 @@ DEFAULT_RESAMPLES = 1_000
 DEFAULT_PERMUTATIONS = 10_000
 DEFAULT_SEED = 1
 
+_FEW_RESAMPLES = 200
+"""With fewer, an end of a 95 % interval rests on less than five resamples."""
+
+_FEW_GROUPS = 20
+"""With fewer, intervals over groups are too narrow, and tests too eager."""
+
 # A variance below this share of its second moment is what rounding leaves of a constant column.
 _ROUNDING = 1e-12
 
@@ -67,6 +73,18 @@ class Resampling:
     def groups(self) -> int | None:
         """How many groups there are; None where clips are taken as independent."""
         return None if self.units is None else int(self.units.max()) + 1
+
+    @property
+    def doubts(self) -> list[Problem]:
+        """What a reader of the intervals and tests must know of the settings."""
+        doubts = []
+        if 0 < self.resamples < _FEW_RESAMPLES:
+            found = f"made of {self.resamples:,} resample{'' if self.resamples == 1 else 's'}"
+            doubts.append(Problem("intervals", found, f"{_FEW_RESAMPLES} or more, or 0 for none"))
+        if self.groups is not None and self.groups < _FEW_GROUPS:
+            found = f"{self.groups} alone make intervals too narrow and p too small"
+            doubts.append(Problem("groups", found, f"{_FEW_GROUPS} or more"))
+        return doubts
 
     @property
     def describe_units(self) -> str:
