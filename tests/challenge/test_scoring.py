@@ -12,8 +12,8 @@ import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from abaw_emi.challenge.correlation import mean_pearson, pearson
 from abaw_emi.challenge.comparing import compare
+from abaw_emi.challenge.correlation import mean_pearson, pearson
 from abaw_emi.challenge.scoring import score
 from abaw_emi.errors import ScoreError
 from tests.challenge.csvs import EMOTIONS, to_table
