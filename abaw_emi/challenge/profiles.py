@@ -37,6 +37,9 @@ IdForm = Literal["padded", "plain"]
 _PLAIN_NAME = re.compile(r"[\w{}][\w{} .-]*", re.ASCII)
 
 
+_Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A submission format.
@@ -57,11 +60,11 @@ class Profile:
     header: Annotated[tuple[str, ...], Field(min_length=len(COLUMNS), max_length=len(COLUMNS))] = COLUMNS
     id_form: IdForm = "padded"
     id_suffix: str = ""
-    decimals: Annotated[int, Field(ge=1, le=17)] | None = None
-    range: tuple[float, float] = INTENSITY_RANGE
+    decimals: Annotated[int, Field(ge=1, le=17, strict=True)] | None = None
+    range: tuple[_Bound, _Bound] = INTENSITY_RANGE
     csv_name: str = "predictions.csv"
     zip_name: str = "{name}.zip"
-    tries: Annotated[int, Field(ge=1)] = 5
+    tries: Annotated[int, Field(ge=1, strict=True)] = 5
     given: frozenset[str] = frozenset()
     source: str = ""
 

@@ -171,18 +171,19 @@ def swap(truth: Array, first: Array, second: Array, how: Resampling) -> Array:
     return np.concatenate(differences)
 
 
-def interval(draws: Array, estimate: Array, how: Resampling, without_each: Array) -> Array:
+def interval(draws: Array, estimate: Array, how: Resampling, without_each: Array | None = None) -> Array:
     """(C, 2): the lower and upper bound of C statistics; nan where BCa has none.
 
     Args:
         draws: (B, C) of the resamples.
         estimate: (C,) of all clips.
         how: the method.
-        without_each: (G, C) of the jackknife, looked at for BCa only.
+        without_each: (G, C) of the jackknife, for BCa.
     """
     tail = (1 - CONFIDENCE) / 2
     if how.method == "percentile":
         return np.asarray(np.quantile(draws, [tail, 1 - tail], axis=0).T)
+    assert without_each is not None
     bounds = np.full((draws.shape[1], 2), np.nan)
     for c, value in enumerate(estimate):
         below = float(((draws[:, c] < value).mean() + (draws[:, c] <= value).mean()) / 2)

@@ -157,7 +157,7 @@ def score_arrays(
     bounds: dict[str, tuple[float, float] | None] = {}
     if how.resamples:
         draws = mean_first(bootstrap(truth, [prediction], how)[:, 0])
-        without = mean_first(jackknife(truth, [prediction], how)[:, 0]) if how.method == "bca" else draws
+        without = mean_first(jackknife(truth, [prediction], how)[:, 0]) if how.method == "bca" else None
         estimate = mean_first(np.nan_to_num(r))
         for statistic, (low, high) in zip(STATISTICS, interval(draws, estimate, how, without), strict=True):
             defined = per_emotion.get(statistic, estimate[0]) is not None

@@ -101,7 +101,7 @@ def compare_pairs(
     """
     scores = [mean_first(np.nan_to_num(pearson(truth, system))) for system in systems]
     draws = mean_first(bootstrap(truth, systems, how))  # (B, S, 7)
-    without = mean_first(jackknife(truth, systems, how)) if how.method == "bca" else draws
+    without = mean_first(jackknife(truth, systems, how)) if how.method == "bca" else None
     p = np.array([_p_values(truth, systems[a], systems[b], how) for a, b in pairs]).reshape(
         -1, len(STATISTICS)
     )
@@ -114,7 +114,9 @@ def compare_pairs(
         detectable: list[float | None] = [None] * len(STATISTICS)
         if how.resamples:
             resampled = draws[:, a] - draws[:, b]
-            low_high = interval(resampled, difference, how, without[:, a] - without[:, b])
+            low_high = interval(
+                resampled, difference, how, None if without is None else without[:, a] - without[:, b]
+            )
             bounds = [None if np.isnan(low) else (float(low), float(high)) for low, high in low_high]
             detectable = (steps * resampled.std(axis=0)).tolist()
         found.append(

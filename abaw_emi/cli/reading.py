@@ -1,4 +1,4 @@
-"""What `score` and `compare` weigh: labels, prediction files with their records, groups. All problems at once."""
+"""What `score` and `compare` weigh: labels, prediction files with their records, groups."""
 
 from __future__ import annotations
 
