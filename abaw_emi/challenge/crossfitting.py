@@ -68,6 +68,7 @@ class CrossFit:
         chosen: the simplest scheme that no other one beats.
         predictions: (N, K) out of fold, by scheme.
         signature: the settings that made these numbers.
+        problems: what a reader of the report must know.
     """
 
     members: tuple[str, ...]
@@ -76,6 +77,7 @@ class CrossFit:
     chosen: Scheme
     predictions: dict[Scheme, Array]
     signature: str
+    problems: tuple[Problem, ...] = ()
 
     def sheet(self) -> Sheet:
         """The report as a table of text."""
@@ -183,6 +185,7 @@ def cross_fit(
         chosen=_choose(truth, predictions, how),
         predictions=predictions,
         signature=f"{sign(len(truth), how, tests=len(others))}|crossfit:{repeats}x{folds},{drawn}",
+        problems=tuple(how.doubts),
     )
 
 

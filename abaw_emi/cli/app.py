@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, ledger, predictions, runs, submissions, train
+from abaw_emi.cli import demo, ensembling, evidence, ledger, predictions, runs, submissions, train
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -48,6 +48,7 @@ demo.register(app)
 train.register(app)
 runs.register(app)
 predictions.register(app)
+ensembling.register(app)
 evidence.register(app)
 submissions.register(app)
 ledger.register(app)

@@ -67,14 +67,20 @@ def read_systems(labels: Path, files: Sequence[Path], groups: Path | None) -> Sy
 
 
 def examine(truth: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> list[Smell]:
-    """What smells in each of the tables; of two that are one file over again, the first is named."""
+    """What smells in each of the tables; of two that are one file over again, the first is named.
+
+    Clips without a label, or without a prediction, are not looked at.
+    """
     from abaw_emi.challenge.doctor import diagnose
+    from abaw_emi.challenge.facts import FILENAME
 
     smells: list[Smell] = []
     names = list(tables)
     for place, name in enumerate(names):
         others = {other: tables[other] for other in names[place + 1 :]}
-        smells += diagnose(truth, tables[name], name=name, others=others)
+        labelled = truth.join(tables[name], on=FILENAME, how="semi", maintain_order="left")
+        predicted = tables[name].join(truth, on=FILENAME, how="semi", maintain_order="left")
+        smells += diagnose(labelled, predicted, name=name, others=others)
     return smells
 
 
@@ -88,7 +94,7 @@ def refuse_repeats(paths: Sequence[Path], where: str) -> None:
     twice = {place: path for path, place in zip(paths, places, strict=True) if places.count(place) > 1}
     if twice:
         found = f"given twice: {', '.join(map(str, twice.values()))}"
-        raise UsageError(Problem(where, found, "each file once"))
+        raise UsageError(Problem(where, found, "each once"))
 
 
 def _read(read: Callable[[Path], pl.DataFrame], path: Path, problems: list[Problem]) -> pl.DataFrame | None:

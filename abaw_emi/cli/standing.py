@@ -110,5 +110,5 @@ def _score(files: Sequence[Path], data: Path, kind: str) -> tuple[dict[str, Any]
         raise EmiError(labels)
     result = score(truth, ensemble(tables), names=names)
     values = {"mean_pearson": result.mean_pearson, "interval": result.interval}
-    found = {**values, "kind": kind, "signature": result.signature}
-    return found, [*(smell.problem for smell in smells), *result.problems]
+    told = {**values, "kind": kind, "signature": result.signature}
+    return told, [*(smell.problem for smell in smells), *result.problems]
