@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field
 
-from abaw_emi.challenge.csvtext import parse_csv
+from abaw_emi.challenge.csvtext import parse_csv, shorten
 from abaw_emi.challenge.facts import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.challenge.ids import parse_id
 from abaw_emi.challenge.tables import format_predictions
@@ -132,7 +132,8 @@ class Profile:
             if self.decimals is not None:
                 problems += self._check_decimals(cells, text.where(row))
             lines.append(",".join(f'"{cell}"' if "," in cell else cell for cell in [spelled, *cells[1:]]))
-        return ("\n".join(lines) + "\n").encode(), problems
+        step = f"is this file written as {self.source} says?"
+        return ("\n".join(lines) + "\n").encode(), shorten(problems, name, step)
 
     def _check_decimals(self, cells: list[str], where: str) -> list[Problem]:
         return [

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -76,9 +77,20 @@ def main() -> None:
         found = f"{type(error).__name__}: {error}"
         _end(arguments, [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"], 1)
     except SystemExit as end:
-        if end.code == 2 and "--json" in arguments:
-            print(json.dumps({"problems": ["wrong usage, see stderr"]}))  # noqa: T201
+        if end.code == 2:
+            _print_as_json(arguments, ["wrong usage, see stderr"])
         raise
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Writes out what was printed; whoever read it (`| head -1`) may have gone, and has what they wanted."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python says so as it ends
 
 
 def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
@@ -87,9 +99,14 @@ def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
         print(problem, file=sys.stderr)  # noqa: T201
     if len(problems) > _MANY:
         print(f"{len(problems):,} problems", file=sys.stderr)  # noqa: T201
-    if "--json" in arguments:
-        print(json.dumps({"problems": problems}))  # noqa: T201
+    _print_as_json(arguments, problems)
     sys.exit(code)
+
+
+def _print_as_json(arguments: list[str], problems: list[str]) -> None:
+    if "--json" in arguments:
+        with suppress(BrokenPipeError):
+            print(json.dumps({"problems": problems}))  # noqa: T201
 
 
 def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:

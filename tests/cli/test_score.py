@@ -153,6 +153,24 @@ def test_ids_that_do_not_match_are_named(shell: Shell, folder: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes of Unix")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("extra", [[], ["--json"], ["--bootstrap", "x", "--json"]], ids=" ".join)
+def test_a_reader_of_stdout_that_goes_away_is_no_traceback(
+    folder: Path, preds: Path, unbuffered: str, extra: list[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "abaw_emi", "score", "preds.csv", "data/valid_split.csv", *extra]
+    env = environment(PYTHONUNBUFFERED=unbuffered)
+    done = subprocess.run(command, cwd=folder, env=env, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr
+    if not unbuffered:
+        assert done.returncode == (2 if "x" in extra else 0)
+
+
 def test_debug_shows_the_traceback(shell: Shell) -> None:
     done = shell("score", "nowhere.csv", "data/valid_split.csv", "--debug")
     assert done.returncode == 1
