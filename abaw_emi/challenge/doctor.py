@@ -56,7 +56,7 @@ def diagnose(
     p = by_id.select(EMOTIONS).to_numpy()[order]
     if len(y) < 2:
         return []
-    if labels := _labels(y, p, name):
+    if labels := _labels(y, p, name) or _label_like(p, name):
         return labels
     smells = find_order(y, p, truth, prediction, name) + find_columns(y, p, name)
     smells = smells or find_signs(y, p, name) or _chance(y, p, name)

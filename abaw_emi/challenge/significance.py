@@ -49,7 +49,7 @@ class Difference:
         detectable: the smallest true difference that would be called shown on 80 % of such splits or more,
             by the spread of the paired resamples: what 80 % power takes at the level that Holm's first step
             asks for, alpha / pairs for the mean and alpha / (6 pairs) for an emotion. Where others of the
-            same family differ too, Holm asks for less and smaller ones are shown. None without resamples.
+            same family differ too, Holm asks for less and smaller ones are shown. None below 2 resamples.
     """
 
     first: str
@@ -118,7 +118,8 @@ def compare_pairs(
                 resampled, difference, how, None if without is None else without[:, a] - without[:, b]
             )
             bounds = [None if np.isnan(low) else (float(low), float(high)) for low, high in low_high]
-            detectable = (steps * resampled.std(axis=0)).tolist()
+            if how.resamples > 1:
+                detectable = (steps * resampled.std(axis=0)).tolist()
         found.append(
             Difference(
                 first=names[a],

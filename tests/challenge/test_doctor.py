@@ -159,6 +159,10 @@ def test_labels_in_place_of_predictions(labels: Array) -> None:
     assert found.kind == "labels"
 
 
+def test_labels_and_predictions_given_the_other_way_round(labels: Array, good: Array) -> None:
+    assert "values look like labels" in smell(good, labels, "labels")
+
+
 @pytest.mark.parametrize(("decimals", "said"), [(1, "1 decimal,"), (2, "2 decimals,")])
 def test_rounded_values_and_how_much_r_that_moves(
     labels: Array, good: Array, decimals: int, said: str

@@ -145,6 +145,8 @@ def test_without_resamples_there_is_a_p_and_no_interval(systems: tuple[Array, li
     truth, (a, b, _) = systems
     (found,) = compare_pairs(truth, [a, b], ["a", "b"], [(0, 1)], Resampling(resamples=0, permutations=99))
     assert set(found.interval.values()) == set(found.detectable.values()) == {None}
+    (one,) = compare_pairs(truth, [a, b], ["a", "b"], [(0, 1)], Resampling(resamples=1, permutations=9))
+    assert set(one.detectable.values()) == {None}  # one resample shows no spread
     assert 0 < found.p["mean_pearson"] <= 1
 
 
