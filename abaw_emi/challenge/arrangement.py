@@ -67,13 +67,15 @@ def find_order(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame
 
 
 def find_columns(y: Array, p: Array, name: str) -> list[Smell]:
-    """Columns that hold another emotion. A turned sign is no other emotion: |r| counts as it is."""
+    """Columns that hold another emotion. A turned sign is no other emotion, and is left to `find_signs`."""
     n, k = y.shape
     table = standardise(y).T @ standardise(p) / n  # r of label k with column j
     orders = np.array(list(permutations(range(k))))
     means = table[np.arange(k), orders].mean(axis=1)
     best = orders[means.argmax()]
-    if not _is_far(np.abs(np.diag(table)).mean(), means.max(), _chance(n)):
+    own = np.diag(table)
+    upright = np.where(_is_turned(own, n), -own, own)
+    if not _is_far(float(upright.mean()), float(means.max()), _chance(n)):
         return []
     moved = [f"{EMOTIONS[j]} holds {EMOTIONS[i]}" for i, j in enumerate(best) if i != j]
     found = f"columns look swapped ({', '.join(moved)}): mean r is {means[0]:.4f}, and {means.max():.4f} so"
@@ -85,7 +87,7 @@ def find_signs(y: Array, p: Array, name: str) -> list[Smell]:
     return [
         Smell("sign", Problem(f"{name}, {e}", f"r is {r:.4f}: the sign may be turned", "a positive r"))
         for e, r in zip(EMOTIONS, pearson(y, p), strict=True)
-        if r < -_TURNED / np.sqrt(len(y))
+        if _is_turned(r, len(y))
     ]
 
 
@@ -205,6 +207,10 @@ def _chance(n: int, by_shift: Array | None = None) -> float:
         return float(independent)
     usual = np.median(np.abs(by_shift - np.median(by_shift))) / NormalDist().inv_cdf(0.75)
     return float(max(independent, usual))
+
+
+def _is_turned(r: npt.ArrayLike, n: int) -> npt.NDArray[np.bool_]:
+    return np.asarray(r < -_TURNED / np.sqrt(n))
 
 
 def _is_far(as_is: float, best: float, error: float) -> bool:

@@ -137,7 +137,7 @@ def test_the_doctor_speaks_on_stderr_and_in_json(shell: Shell, systems: Path) ->
     assert smell["kind"] == "shifted"
     assert smell["message"] in json.loads(done.stdout)["problems"]
     done = shell("compare", "a.csv", "moved.csv", "a.csv", "labels.csv")
-    assert problems(done, 2) == ["predictions: given twice: a.csv; expected each file once"]
+    assert problems(done, 2) == ["predictions: given twice: a.csv; expected each once"]
     done = shell("score", "a.csv", "labels.csv", "--against", systems / "a.csv")
     assert len(problems(done, 2)) == 1  # the same file, spelled otherwise
     (systems / "copy.csv").write_bytes((systems / "a.csv").read_bytes())
