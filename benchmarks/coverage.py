@@ -131,6 +131,30 @@ def power(equal: World, splits: int) -> None:
         print("\n" if grouped else f"; swapping raw rows finds {raw / 50:.2f} of 50\n", end="")
 
 
+def power_of_one_emotion(equal: World, splits: int) -> None:
+    """With a gap in one emotion that is just detectable: how often it is found among the six."""
+    joy = EMOTIONS[-1]
+    gaps, signals = [], np.linspace(equal.signal[0], equal.signal[0] + 0.3, 7)
+    for seed in range(20):
+        truth, a, b, _ = equal.draw(np.random.default_rng([3, seed]))
+        (difference,) = compare_pairs(
+            truth, [a, b], ["a", "b"], [(0, 1)], Resampling(resamples=400, permutations=1)
+        )
+        gaps.append(difference.detectable[joy] or 0.0)
+    worlds = [replace(equal, signal=(equal.signal[0], float(signal))) for signal in signals]
+    gained = [second[-1] - first[-1] for first, second in map(true_scores, worlds)]
+    signal = float(np.interp(np.mean(gaps), gained, signals))
+    different = replace(equal, signal=(equal.signal[0], signal))
+    found = 0
+    for seed in range(splits):
+        truth, a, b, _ = equal.draw(np.random.default_rng([5, seed]))
+        b[:, -1] = different.draw(np.random.default_rng([5, seed]))[2][:, -1]  # the same split
+        how = Resampling(resamples=0, permutations=2_000, seed=seed)
+        (difference,) = compare_pairs(truth, [a, b], ["a", "b"], [(0, 1)], how)
+        found += difference.p_holm[joy] < ALPHA
+    print(f"  clips, {joy} alone: detectable {np.mean(gaps):.4f}, found on {found / splits:.3f}")
+
+
 def main(splits: int, wanted: str) -> None:
     worlds = {
         "none": ("no speaker effects", World()),
@@ -162,6 +186,7 @@ def report(name: str, world: World, splits: int) -> None:
             print(f"  {kind:42s} {share:.3f}", flush=True)
     print(" a true difference that is just detectable, the second system squashed and shifted")
     power(squashed, splits)
+    power_of_one_emotion(world, splits)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path, PureWindowsPath
 
 import polars as pl
 
-from abaw_emi.challenge.csvtext import CsvText, parse_csv
+from abaw_emi.challenge.csvtext import CsvText, parse_csv, shorten
 from abaw_emi.challenge.doctor import inspect_values
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.challenge.ids import parse_id
@@ -120,9 +120,12 @@ def check_csv(
         return Finding(problems=tuple(problems))
     text, _ = parse_csv(content, name)
     known = set(test_ids)
-    for row, filename in enumerate(table[FILENAME]):
-        if parse_id(filename) and filename not in known:
-            problems.append(Problem(text.where(row, FILENAME), f"{filename} is not a test id"))
+    others = [
+        Problem(text.where(row, FILENAME), f"{filename} is not a test id")
+        for row, filename in enumerate(table[FILENAME])
+        if parse_id(filename) and filename not in known
+    ]
+    problems += shorten(others, name, "is this a file of another split, or a label file?")
     missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], name, "the test ids")
     problems += [*missing, *_check_order(table, text)]
     constant = [problem for problem, _ in find_constant(table, name)]

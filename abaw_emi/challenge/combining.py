@@ -117,7 +117,8 @@ def ensemble(
             "emotion-weights", fitted; or "auto".
         labels: of the clips that a scheme is fitted or chosen on.
         fit: the members' predictions of those clips, under the same names. None means that `members` are
-            these: what a fitted scheme returns then is out of fold, so that no clip's own label shaped it.
+            these: what a fitted scheme returns for them then is out of fold, so that no clip's own label
+            shaped it.
         groups: of the labelled clips, never parted by a fold.
         missing: what becomes of a clip that a member lacks: "error" refuses; "drop" leaves it out; "others"
             combines the members that have it.
@@ -138,7 +139,7 @@ def ensemble(
             raise UsageError(Problem("ensemble", f"method {method} without labels", "labels to fit it on"))
         recipe = find_recipe(labels, members if fit is None else fit, method, groups=groups)
         if fit is None and recipe.scheme in FITTED:
-            return out_of_fold(recipe, labels)
+            return out_of_fold(recipe, labels, members, missing)
     if recipe is None:
         recipe = Recipe(scheme=method)  # type: ignore[arg-type]  # it is no fitted method
     clips, stacked, present = _stack(members, missing)
@@ -147,12 +148,29 @@ def ensemble(
     return pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, combined.T, strict=True))})
 
 
-def out_of_fold(recipe: Recipe, labels: pl.DataFrame) -> pl.DataFrame:
-    """The recipe's predictions of its labelled clips, each made without that clip's label, sorted by id."""
+def out_of_fold(
+    recipe: Recipe, labels: pl.DataFrame, members: Mapping[str, pl.DataFrame], missing: Missing = "error"
+) -> pl.DataFrame:
+    """The members combined such that no clip's own label shaped what is predicted for it, sorted by id.
+
+    The labelled clips that all members have are out of fold; any other clip, of which no label was looked
+    at, is combined with the weights of all.
+
+    Args:
+        recipe: what `find_recipe` found on `labels` and these members.
+        labels: the label table.
+        members: see `ensemble`.
+        missing: see `ensemble`.
+
+    Raises:
+        ScoreError: see `ensemble`.
+    """
     assert recipe.report is not None
+    combined = ensemble(members, recipe=recipe, missing=missing)
     clips = labels.filter(pl.col(FILENAME).is_in(list(recipe.labelled)))[FILENAME]
     values = recipe.report.predictions[recipe.scheme]
-    return pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, values.T, strict=True))}).sort(FILENAME)
+    own = pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, values.T, strict=True))})
+    return combined.update(own, on=FILENAME)
 
 
 def find_gaps(members: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:

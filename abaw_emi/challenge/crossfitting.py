@@ -47,7 +47,8 @@ class SchemeReport:
     Attributes:
         score: of its out-of-fold predictions.
         against_best: its difference to the best single member, chosen out of fold.
-        against_mean: its difference to the plain mean; None for that itself.
+        against_mean: its difference to the plain mean, corrected over all pairs of schemes; None for that
+            itself.
         weights: (K, M) fitted on all clips.
     """
 
@@ -68,6 +69,7 @@ class CrossFit:
         chosen: the simplest scheme that no other one beats.
         predictions: (N, K) out of fold, by scheme.
         signature: the settings that made these numbers.
+        problems: what a reader of the report must know.
     """
 
     members: tuple[str, ...]
@@ -76,6 +78,7 @@ class CrossFit:
     chosen: Scheme
     predictions: dict[Scheme, Array]
     signature: str
+    problems: tuple[Problem, ...] = ()
 
     def sheet(self) -> Sheet:
         """The report as a table of text."""
@@ -101,7 +104,6 @@ class CrossFit:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the predictions, as JSON values."""
-        from abaw_emi.challenge.comparing import difference_to_json
 
         def describe(score: Score) -> dict[str, Any]:
             return {"mean_pearson": score.mean_pearson, "pearson": score.pearson, "interval": score.interval}
@@ -113,8 +115,8 @@ class CrossFit:
             "schemes": {
                 scheme: {
                     **describe(report.score),
-                    "against_best": difference_to_json(report.against_best),
-                    "against_mean": report.against_mean and difference_to_json(report.against_mean),
+                    "against_best": report.against_best.to_json(),
+                    "against_mean": report.against_mean and report.against_mean.to_json(),
                     "weights": report.weights.T.tolist(),
                 }
                 for scheme, report in self.schemes.items()
@@ -165,8 +167,10 @@ def cross_fit(
     single, _ = _out_of_fold(truth, members, "zscores", choose_best, parts)
     systems, called = [single, *predictions.values()], [BEST, *predictions]
     to_best = compare_pairs(truth, systems, called, [(s, 0) for s in range(1, len(systems))], how)
-    others = [(s, 1) for s in range(2, len(systems))]
-    to_mean = compare_pairs(truth, systems, called, others, how) if others else []
+    # What is chosen by is what is told: all pairs of schemes, corrected together.
+    pairs = list(combinations(range(1, len(systems)), 2))
+    among = compare_pairs(truth, systems, called, pairs, how) if pairs else []
+    to_mean = [difference.turned() for (a, _), difference in zip(pairs, among, strict=True) if a == 1]
     reports = {
         scheme: SchemeReport(
             score=score_arrays(truth, predictions[scheme], how),
@@ -181,24 +185,18 @@ def cross_fit(
         members=tuple(names),
         schemes=reports,
         best=score_arrays(truth, single, how),
-        chosen=_choose(truth, predictions, how),
+        chosen=_choose(wanted, among),
         predictions=predictions,
-        signature=f"{sign(len(truth), how, tests=len(others))}|crossfit:{repeats}x{folds},{drawn}",
+        signature=f"{sign(len(truth), how, tests=len(pairs))}|crossfit:{repeats}x{folds},{drawn}",
+        problems=tuple(how.doubts),
     )
 
 
-def _choose(truth: Array, predictions: dict[Scheme, Array], how: Resampling) -> Scheme:
-    """The first scheme that no later one is shown to be better than; all pairs are tested together."""
-    names = list(predictions)
-    pairs = list(combinations(range(len(names)), 2))
-    if not pairs:
-        return names[0]
-    beaten = {
-        difference.first if difference.verdict == "worse" else difference.second
-        for difference in compare_pairs(truth, list(predictions.values()), names, pairs, how)
-        if difference.verdict != "not shown"
-    }
-    return next((name for name in names if name not in beaten), names[0])
+def _choose(schemes: Sequence[Scheme], among: Sequence[Difference]) -> Scheme:
+    """The first scheme that no other one is shown to be better than."""
+    beaten = {difference.first for difference in among if difference.verdict == "worse"}
+    beaten |= {difference.second for difference in among if difference.verdict == "better"}
+    return next((scheme for scheme in schemes if scheme not in beaten), schemes[0])
 
 
 def _draw_folds(

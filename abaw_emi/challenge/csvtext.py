@@ -15,6 +15,9 @@ from abaw_emi.errors import Problem
 
 SEPARATOR = ","
 
+SHOWN = 15
+"""Problems of one file that are told one by one; what spoils more lines than that spoils them all alike."""
+
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 
 
@@ -74,6 +77,14 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
     except csv.Error as error:
         problems.append(Problem(f"{name}, line {reader.line_num}", f"not readable as CSV: {error}"))
     return CsvText(name=name, header=header, rows=rows, lines=lines), problems
+
+
+def shorten(problems: list[Problem], name: str, step: str = "") -> list[Problem]:
+    """The first problems of a file; how many more there are, and what may be the cause, if there are many."""
+    if len(problems) <= SHOWN:
+        return problems
+    more = Problem(name, f"{len(problems) - SHOWN:,} more problems of its lines", next_step=step)
+    return [*problems[:SHOWN], more]
 
 
 def _decode(content: bytes, name: str, *, strict: bool) -> tuple[str, list[Problem]]:

@@ -1,39 +1,23 @@
 """What smells in a prediction file: signs of mistakes that a schema cannot see.
 
 A smell is a guess with its evidence, never a verdict, and nothing is mended. Some need labels (`diagnose`),
-the others only the values (`inspect_values`). Where one arrangement is held against another, the gain in
-mean r must be far beyond chance: r of N unrelated clips spreads by 1/sqrt(N), and the mean of six of them
-by 1/sqrt(6 N).
+the others only the values (`inspect_values`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import permutations
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from abaw_emi.challenge.correlation import Array, mean_pearson, pearson, standardise
+from abaw_emi.challenge.arrangement import find_columns, find_order, find_signs
+from abaw_emi.challenge.correlation import Array, mean_pearson, pearson
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, INTENSITY_RANGE
+from abaw_emi.challenge.smells import Smell
 from abaw_emi.errors import Problem
 
-Kind = Literal[
-    "shifted", "sorted otherwise", "columns swapped", "sign", "chance", "labels", "outside", "rounded",
-    "clipped", "saturated", "duplicate",
-]  # fmt: skip
-
-_FAR = 5.5
-"""Standard errors that another arrangement must reach, and be better by, to be told: the best of 720 orders
-of columns, or of thousands of shifts, reaches 4.8 by chance (300 splits of unrelated clips)."""
-
-_GAIN = 0.05
-"""And the least gain in mean r."""
-
-_TURNED = 5.0
-"""Standard errors below 0 at which one column's sign looks turned."""
+__all__ = ["Smell", "diagnose", "find_duplicates", "inspect_values"]
 
 _FEW = 20
 """Fewer clips than this say nothing about the spread of values."""
@@ -44,16 +28,11 @@ _SAME = 0.9999
 _MOVES = 0.0005
 """A change of mean r that shows in the third decimal."""
 
+_CLIPPING_MOVES = 0.002
+"""A change of mean r by clipping that is worth a word: a fifth of what leading systems lie apart."""
+
 _PILE = 0.02
 """Share of exactly equal values at an end that looks like clipping."""
-
-
-@dataclass(frozen=True, slots=True)
-class Smell:
-    """One sign of a mistake: what kind, and where and what was found."""
-
-    kind: Kind
-    problem: Problem
 
 
 def diagnose(
@@ -77,11 +56,10 @@ def diagnose(
     p = by_id.select(EMOTIONS).to_numpy()[order]
     if len(y) < 2:
         return []
-    if labels := _labels(y, p, name):
+    if labels := _labels(y, p, name) or _label_like(p, name):
         return labels
-    smells = [*_order(y, p, truth, prediction, name), *_columns(y, p, name)]
-    if not smells:
-        smells = [*_sign(y, p, name), *_chance(y, p, name)]
+    smells = find_order(y, p, truth, prediction, name) + find_columns(y, p, name)
+    smells = smells or find_signs(y, p, name) or _chance(y, p, name)
     smells += _outside(y, p, name)
     return [*smells, *_values(p, name, y), *find_duplicates(prediction, name, others or {})]
 
@@ -107,12 +85,18 @@ def find_duplicates(prediction: pl.DataFrame, name: str, others: Mapping[str, pl
             continue
         a = both.select(EMOTIONS).to_numpy()
         b = both.select(f"{emotion} of the other" for emotion in EMOTIONS).to_numpy()
-        r = pearson(a, b)
         same = (a.astype(np.float32) == b.astype(np.float32)).all()  # what files hold
-        if same or float(np.where(np.isnan(r), 1.0, r).min()) > _SAME:
+        if same or _are_alike(a, b):
             what = "the same values as" if same else f"all but identical to (every r > {_SAME:g})"
             found.append(Smell("duplicate", Problem(name, f"{what} {other}", "another system")))
     return found
+
+
+def _are_alike(a: Array, b: Array) -> bool:
+    """Whether every column correlates all but perfectly, or is constant in both; one at least is not."""
+    r = pearson(a, b)
+    constant = (np.ptp(a, axis=0) == 0) & (np.ptp(b, axis=0) == 0)
+    return bool((constant | (r > _SAME)).all() and not constant.all())
 
 
 def _labels(y: Array, p: Array, name: str) -> list[Smell]:
@@ -120,60 +104,6 @@ def _labels(y: Array, p: Array, name: str) -> list[Smell]:
     if r < 0.999:
         return []
     return [Smell("labels", Problem(name, f"these are the labels (mean r {r:.4f})", "predictions"))]
-
-
-def _order(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame, name: str) -> list[Smell]:
-    """Rows shifted by k, or given to the ids in another order; `y` and `p` are sorted by id."""
-    n = len(y)
-    standard_y, standard_p = standardise(y), standardise(p)
-    spectrum = np.conj(np.fft.rfft(standard_y, axis=0)) * np.fft.rfft(standard_p, axis=0)
-    by_shift = np.fft.irfft(spectrum, n=n, axis=0).mean(axis=1) / n  # mean r where row i gets row i + k
-    as_is = float(by_shift[0])
-    best = int(by_shift.argmax())
-    shift = best if best <= n // 2 else best - n
-    candidates: list[tuple[float, Kind, str]] = [
-        (float(by_shift[best]), "shifted", f"rows look shifted by {shift}")
-    ]
-    ids = sorted(truth[FILENAME].to_list())
-    place = {filename: i for i, filename in enumerate(ids)}
-    orders = {
-        "from the last id to the first": list(range(n))[::-1],
-        "sorted as text without leading zeros": sorted(range(n), key=lambda i: str(int(ids[i]))),
-        "in the label file's order": [place[filename] for filename in truth[FILENAME]],
-        "in id order, but given to ids in the file's order": np.argsort(
-            [place[filename] for filename in prediction[FILENAME]]
-        ).tolist(),
-    }
-    for said, order in orders.items():
-        moved = np.empty_like(standard_p)
-        moved[order] = standard_p
-        candidates.append((float((standard_y * moved).mean()), "sorted otherwise", f"values look {said}"))
-    r, kind, found = max(candidates, key=lambda candidate: candidate[0])
-    if not _is_far(as_is, r, n):
-        return []
-    found = f"{found}: mean r is {as_is:.4f}, and {r:.4f} when put back"
-    return [Smell(kind, Problem(name, found, "values beside their own ids"))]
-
-
-def _columns(y: Array, p: Array, name: str) -> list[Smell]:
-    n, k = y.shape
-    table = standardise(y).T @ standardise(p) / n  # r of label k with column j
-    orders = np.array(list(permutations(range(k))))
-    means = table[np.arange(k), orders].mean(axis=1)
-    best = orders[means.argmax()]
-    if not _is_far(means[0], means.max(), n):
-        return []
-    moved = [f"{EMOTIONS[j]} holds {EMOTIONS[i]}" for i, j in enumerate(best) if i != j]
-    found = f"columns look swapped ({', '.join(moved)}): mean r is {means[0]:.4f}, and {means.max():.4f} so"
-    return [Smell("columns swapped", Problem(name, found, "each emotion in its own column"))]
-
-
-def _sign(y: Array, p: Array, name: str) -> list[Smell]:
-    return [
-        Smell("sign", Problem(f"{name}, {e}", f"r is {r:.4f}: the sign may be turned", "a positive r"))
-        for e, r in zip(EMOTIONS, pearson(y, p), strict=True)
-        if r < -_TURNED / np.sqrt(len(y))
-    ]
 
 
 def _chance(y: Array, p: Array, name: str) -> list[Smell]:
@@ -188,7 +118,7 @@ def _outside(y: Array, p: Array, name: str) -> list[Smell]:
     low, high = INTENSITY_RANGE
     outside = int(((p < low) | (p > high)).sum())
     raw, clipped = mean_pearson(y, p), mean_pearson(y, p.clip(low, high))
-    if abs(clipped - raw) < _MOVES:
+    if abs(clipped - raw) < _CLIPPING_MOVES:
         return []
     found = f"{outside:,} values lie outside [{low:g}, {high:g}] and were scored raw"
     step = f"submit clips them, which moves the mean r from {raw:.4f} to {clipped:.4f}"
@@ -263,8 +193,3 @@ def _label_like(p: Array, name: str) -> list[Smell]:
         return []
     found = "values look like labels: simple fractions, many zeros, rows that sum to at most 1"
     return [Smell("labels", Problem(name, found, "predictions"))]
-
-
-def _is_far(as_is: float, best: float, n: int) -> bool:
-    chance = _FAR / np.sqrt(n * len(EMOTIONS))
-    return bool(best > chance and best - as_is > max(_GAIN, chance))

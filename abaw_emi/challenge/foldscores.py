@@ -24,7 +24,7 @@ import polars as pl
 from abaw_emi.challenge.correlation import Array, pearson
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.challenge.matching import align
-from abaw_emi.challenge.resampling import Resampling, bootstrap, interval, jackknife, mean_first
+from abaw_emi.challenge.resampling import Resampling, bootstrap, interval, mean_first
 from abaw_emi.challenge.significance import STATISTICS
 from abaw_emi.challenge.tables import read_predictions
 from abaw_emi.errors import Problem, ScoreError, TableError
@@ -167,7 +167,7 @@ def score_folds(
 
 
 def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, how: Resampling) -> FoldScore:
-    estimates, draws, without, sizes = [], [], [], []
+    estimates, draws, sizes = [], [], []
     held_out: dict[int, set[str]] = {}
     for run in runs:
         y, p, clips = _read(run, truth)
@@ -178,7 +178,6 @@ def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, h
         held_out[run.seed].update(clips)
         estimates.append(mean_first(np.nan_to_num(pearson(y, p))))
         draws.append(mean_first(bootstrap(y, [p], how)[:, 0]))
-        without.append(mean_first(jackknife(y, [p], how)[:, 0]).mean(axis=0))
         sizes.append(len(y))
     share = np.array(sizes) / sum(sizes)
     estimate = np.einsum("f,fs->s", share, np.stack(estimates))
@@ -186,7 +185,7 @@ def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, h
     if how.resamples:
         percentile = Resampling(resamples=how.resamples, seed=how.seed)
         spread = np.einsum("f,fbs->bs", share, np.stack(draws))
-        low_high = interval(spread, estimate, percentile, np.stack(without))
+        low_high = interval(spread, estimate, percentile)
         bounds = {s: (float(a), float(b)) for s, (a, b) in zip(STATISTICS, low_high, strict=True)}
     return FoldScore(
         mean_pearson=float(estimate[0]),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from abaw_emi.challenge.csvtext import parse_csv
+from abaw_emi.challenge.csvtext import parse_csv, shorten
 from abaw_emi.challenge.facts import FILENAME
 from abaw_emi.challenge.ids import parse_id
 from abaw_emi.challenge.matching import list_ids
@@ -35,9 +35,8 @@ def read_groups(path: Path) -> pl.DataFrame:
     text, problems = parse_csv(read_bytes(path), str(path))
     if len(text.header) != 2 or text.header[0] != FILENAME:
         found = f"columns {', '.join(text.header) or '(none)'}"
-        raise TableError(
-            [*problems, Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")]
-        )
+        wanted = Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")
+        raise TableError(shorten([wanted, *problems], str(path)))
     lines: dict[str, int] = {}
     groups: list[str] = []
     for row, (cell, group) in enumerate(text.rows):
@@ -53,7 +52,7 @@ def read_groups(path: Path) -> pl.DataFrame:
             lines[filename] = text.lines[row]
             groups.append(group.strip())
     if problems:
-        raise TableError(problems)
+        raise TableError(shorten(problems, str(path), "is this a group file?"))
     return pl.DataFrame(
         {FILENAME: list(lines), GROUP: groups}, schema={FILENAME: pl.String, GROUP: pl.String}
     )

@@ -52,6 +52,13 @@ class Entry:
         value = self.record.get("val")
         return value if isinstance(value, dict) else None
 
+    @property
+    def hashes(self) -> frozenset[str]:
+        """SHA-256 of the CSV that was sent, and of the file that it was made from."""
+        source = self.record.get("source")
+        given = [self.record.get("sha256"), source.get("sha256") if isinstance(source, dict) else ""]
+        return frozenset(value for value in given if isinstance(value, str) and value)
+
     def to_json(self) -> dict[str, Any]:
         """The entry as JSON values."""
         return {**self.record, "test_score": self.test_score, "sent": self.sent}
@@ -133,7 +140,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def append(out: Path, record: Mapping[str, Any]) -> None:
-    """Appends a line in one write; to be called under the lock.
+    """Appends a line; to be called under the lock.
 
     Raises:
         SubmissionError: the ledger cannot be written.
@@ -144,7 +151,9 @@ def append(out: Path, record: Mapping[str, Any]) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, gap + json.dumps(record).encode() + b"\n")
+            rest = gap + json.dumps(record).encode() + b"\n"
+            while rest:  # a write may take a part only
+                rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
         finally:
             os.close(handle)

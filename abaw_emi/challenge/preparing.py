@@ -15,7 +15,7 @@ from abaw_emi.challenge.facts import EMOTIONS, FILENAME
 from abaw_emi.challenge.ledger import LEDGER, Ledger
 from abaw_emi.challenge.matching import compare_ids
 from abaw_emi.challenge.profiles import Profile
-from abaw_emi.challenge.provenance import Provenance
+from abaw_emi.challenge.provenance import Provenance, sha256
 from abaw_emi.challenge.tables import inspect_table
 from abaw_emi.errors import Problem
 from abaw_emi.version import VERSION
@@ -32,6 +32,11 @@ class Ready:
     record: dict[str, Any]
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """SHA-256 of the CSV to be sent, and of the file that it is made from."""
+        return frozenset({sha256(self.content), self.record["source"].get("sha256", "")} - {""})
 
 
 def prepare(
@@ -114,23 +119,29 @@ def check_origin(
     return problems
 
 
-def doubt(table: pl.DataFrame, out: Path, ledger: Ledger, profile: Profile, where: str) -> list[Problem]:
+def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str) -> list[Problem]:
     """What only `force` overrides: no try left, labels, an earlier submission over again."""
     doubts = _check_quota(out, ledger, profile)
-    earlier = {}
+    step = "--force to send it all the same"
+    again, earlier = [], {}
     for entry in ledger.entries:
-        for path in sorted((out / entry.name).glob("*.csv")) if entry.sent else []:
+        if not entry.sent:
+            continue
+        if entry.hashes & ready.hashes:  # told also where its folder is gone
+            again.append(Problem(where, f"the same file as submission {entry.name}", "another system", step))
+            continue
+        for path in sorted((out / entry.name).glob("*.csv")):
             content, _ = profile.to_official(path.read_bytes(), str(path))
             other, found = inspect_table(content, str(path), "predictions")
             if other is not None and not found:
                 earlier[f"submission {entry.name}"] = other
-    if table.select(EMOTIONS).null_count().sum_horizontal().item() == 0:
+    if ready.table.select(EMOTIONS).null_count().sum_horizontal().item() == 0:
         doubts += [
-            replace(smell.problem, next_step="--force to send it all the same")
-            for smell in inspect_values(table, name=where, others=earlier)
+            replace(smell.problem, next_step=step)
+            for smell in inspect_values(ready.table, name=where, others=earlier)
             if smell.kind in ("labels", "duplicate")
         ]
-    return doubts
+    return doubts + again
 
 
 def _check_quota(out: Path, ledger: Ledger, profile: Profile) -> list[Problem]:

@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from pydantic import Field
 
-from abaw_emi.challenge.csvtext import parse_csv
+from abaw_emi.challenge.csvtext import parse_csv, shorten
 from abaw_emi.challenge.facts import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.challenge.ids import parse_id
 from abaw_emi.challenge.tables import format_predictions
@@ -35,6 +35,9 @@ from abaw_emi.errors import Problem, SubmissionError
 IdForm = Literal["padded", "plain"]
 
 _PLAIN_NAME = re.compile(r"[\w{}][\w{} .-]*", re.ASCII)
+
+
+_Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,11 @@ class Profile:
     header: Annotated[tuple[str, ...], Field(min_length=len(COLUMNS), max_length=len(COLUMNS))] = COLUMNS
     id_form: IdForm = "padded"
     id_suffix: str = ""
-    decimals: Annotated[int, Field(ge=1, le=17)] | None = None
-    range: tuple[float, float] = INTENSITY_RANGE
+    decimals: Annotated[int, Field(ge=1, le=17, strict=True)] | None = None
+    range: tuple[_Bound, _Bound] = INTENSITY_RANGE
     csv_name: str = "predictions.csv"
     zip_name: str = "{name}.zip"
-    tries: Annotated[int, Field(ge=1)] = 5
+    tries: Annotated[int, Field(ge=1, strict=True)] = 5
     given: frozenset[str] = frozenset()
     source: str = ""
 
@@ -129,7 +132,8 @@ class Profile:
             if self.decimals is not None:
                 problems += self._check_decimals(cells, text.where(row))
             lines.append(",".join(f'"{cell}"' if "," in cell else cell for cell in [spelled, *cells[1:]]))
-        return ("\n".join(lines) + "\n").encode(), problems
+        step = f"is this file written as {self.source} says?"
+        return ("\n".join(lines) + "\n").encode(), shorten(problems, name, step)
 
     def _check_decimals(self, cells: list[str], where: str) -> list[Problem]:
         return [

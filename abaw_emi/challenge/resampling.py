@@ -33,6 +33,12 @@ DEFAULT_RESAMPLES = 1_000
 DEFAULT_PERMUTATIONS = 10_000
 DEFAULT_SEED = 1
 
+_FEW_RESAMPLES = 200
+"""With fewer, an end of a 95 % interval rests on less than five resamples."""
+
+_FEW_GROUPS = 20
+"""With fewer, intervals over groups are too narrow, and tests too eager."""
+
 # A variance below this share of its second moment is what rounding leaves of a constant column.
 _ROUNDING = 1e-12
 
@@ -67,6 +73,18 @@ class Resampling:
     def groups(self) -> int | None:
         """How many groups there are; None where clips are taken as independent."""
         return None if self.units is None else int(self.units.max()) + 1
+
+    @property
+    def doubts(self) -> list[Problem]:
+        """What a reader of the intervals and tests must know of the settings."""
+        doubts = []
+        if 0 < self.resamples < _FEW_RESAMPLES:
+            found = f"made of {self.resamples:,} resample{'' if self.resamples == 1 else 's'}"
+            doubts.append(Problem("intervals", found, f"{_FEW_RESAMPLES} or more, or 0 for none"))
+        if self.groups is not None and self.groups < _FEW_GROUPS:
+            found = f"{self.groups} alone make intervals too narrow and p too small"
+            doubts.append(Problem("groups", found, f"{_FEW_GROUPS} or more"))
+        return doubts
 
     @property
     def describe_units(self) -> str:
@@ -153,18 +171,19 @@ def swap(truth: Array, first: Array, second: Array, how: Resampling) -> Array:
     return np.concatenate(differences)
 
 
-def interval(draws: Array, estimate: Array, how: Resampling, without_each: Array) -> Array:
+def interval(draws: Array, estimate: Array, how: Resampling, without_each: Array | None = None) -> Array:
     """(C, 2): the lower and upper bound of C statistics; nan where BCa has none.
 
     Args:
         draws: (B, C) of the resamples.
         estimate: (C,) of all clips.
         how: the method.
-        without_each: (G, C) of the jackknife, looked at for BCa only.
+        without_each: (G, C) of the jackknife, for BCa.
     """
     tail = (1 - CONFIDENCE) / 2
     if how.method == "percentile":
         return np.asarray(np.quantile(draws, [tail, 1 - tail], axis=0).T)
+    assert without_each is not None
     bounds = np.full((draws.shape[1], 2), np.nan)
     for c, value in enumerate(estimate):
         below = float(((draws[:, c] < value).mean() + (draws[:, c] <= value).mean()) / 2)

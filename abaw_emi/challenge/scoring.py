@@ -8,7 +8,7 @@ counted as 0 in the mean. Intervals take the clips as independent unless groups 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -125,15 +125,16 @@ def score(
     if problems:
         raise ScoreError(problems)
     y, p = arrays[0]
-    return score_arrays(
+    found = score_arrays(
         y,
         p,
         how,
         rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
         seen=len(set(trained_on).intersection(clips)),
         precisions=precisions,
-        name=names[1],
+        names=names,
     )
+    return replace(found, problems=(*found.problems, *how.doubts))
 
 
 def score_arrays(
@@ -144,26 +145,30 @@ def score_arrays(
     rivals: Mapping[str, Array] | None = None,
     seen: int = 0,
     precisions: Sequence[str] = (),
-    name: str = "predictions",
+    names: tuple[str, str] = ("labels", "predictions"),
 ) -> Score:
     """The score of arrays (N, 6) whose rows are the same clips; see `score`."""
     r = pearson(truth, prediction)
     per_emotion = {e: None if np.isnan(v) else float(v) for e, v in zip(EMOTIONS, r, strict=True)}
-    problems = _describe(per_emotion, prediction, seen)
+    problems = _find_constant(truth, {names[1]: prediction, **(rivals or {})}, names[0])
+    if seen:
+        found = f"SEEN IN TRAINING: the predictor was trained on {seen:,} of these {len(truth):,} clips"
+        problems.append(Problem(names[1], f"{found}; this is not a validation score"))
     bounds: dict[str, tuple[float, float] | None] = {}
     if how.resamples:
         draws = mean_first(bootstrap(truth, [prediction], how)[:, 0])
-        without = mean_first(jackknife(truth, [prediction], how)[:, 0]) if how.method == "bca" else draws
+        without = mean_first(jackknife(truth, [prediction], how)[:, 0]) if how.method == "bca" else None
         estimate = mean_first(np.nan_to_num(r))
         for statistic, (low, high) in zip(STATISTICS, interval(draws, estimate, how, without), strict=True):
             defined = per_emotion.get(statistic, estimate[0]) is not None
             if defined and np.isnan(low):
-                problems.append(Problem(statistic, "no BCa interval: the resamples do not spread around it"))
+                found = "no BCa interval: the resamples do not spread around it"
+                problems.append(Problem(f"{names[1]}, {statistic}", found))
             bounds[statistic] = (float(low), float(high)) if defined and not np.isnan(low) else None
     against: dict[str, Difference] = {}
     if rivals:
         pairs = [(0, place) for place in range(1, len(rivals) + 1)]
-        systems, called = [prediction, *rivals.values()], [name, *rivals]
+        systems, called = [prediction, *rivals.values()], [names[1], *rivals]
         against = {d.second: d for d in compare_pairs(truth, systems, called, pairs, how)}
     return Score(
         pearson=per_emotion,
@@ -195,17 +200,15 @@ def sign(n: int, how: Resampling, *, tests: int = 0, precisions: Sequence[str] =
     )
     test = f"|test:swap,{how.permutations},{how.describe_units},{seed},holm:{tests}" if tests else ""
     precision = f"|precision:{','.join(precisions)}" if precisions else ""
-    return f"{MEAN}|n:{n}|undefined:0|ci:{ci}{test}{precision}|abaw_emi:{VERSION}"
+    return f"{MEAN}|n:{n}|undefined:as0|ci:{ci}{test}{precision}|abaw_emi:{VERSION}"
 
 
-def _describe(pearson_of: Mapping[str, float | None], prediction: Array, seen: int) -> list[Problem]:
-    problems = []
-    for (emotion, value), column in zip(pearson_of.items(), prediction.T, strict=True):
-        if value is None:
-            side = "predictions" if np.ptp(column) == 0 else "labels"
-            found = f"the {side} are constant, so Pearson's r is undefined; counted as 0"
-            problems.append(Problem(emotion, found))
-    if seen:
-        found = f"the predictor was trained on {seen:,} of these {len(prediction):,} clips"
-        problems.append(Problem("SEEN IN TRAINING", f"{found}; this is not a validation score"))
-    return problems
+def _find_constant(truth: Array, systems: Mapping[str, Array], name: str) -> list[Problem]:
+    """A problem for every constant column: of the labels, called `name`, or of a system."""
+    found = "are constant, so Pearson's r is undefined; counted as 0"
+    return [
+        Problem(f"{table}, {emotion}", f"the {'labels' if values is truth else 'predictions'} {found}")
+        for table, values in ((name, truth), *systems.items())
+        for emotion, column in zip(EMOTIONS, values.T, strict=True)
+        if np.ptp(column) == 0
+    ]

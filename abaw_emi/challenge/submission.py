@@ -11,7 +11,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ def write_submission(
     val: dict[str, Any] | None = None,
     force: bool = False,
     dry_run: bool = False,
+    before_commit: Callable[[], object] | None = None,
 ) -> Submission:
     """Writes, packs, re-reads and checks a submission, and enters it into the ledger.
 
@@ -100,6 +101,8 @@ def write_submission(
         force: whether to go on where no try is left, or the file is that of an earlier submission or looks
             like labels.
         dry_run: whether to do all but write.
+        before_commit: called when only the ledger's line and the rename are left. Who stops on signals holds
+            them back from there on: what is entered is not called off any more.
 
     Raises:
         SubmissionError: everything that would get the file rejected, all at once; nothing is written.
@@ -121,7 +124,7 @@ def write_submission(
     ledger = read_ledger(out)
     problems = [*ready.problems, *_check_place(out, name, ledger)]
     warnings = list(ledger.problems)
-    doubts = doubt(ready.table, out, ledger, profile, where)
+    doubts = doubt(ready, out, ledger, profile, where)
     (warnings if force else problems).extend(doubts)
     warnings += ready.warnings
     if problems:
@@ -133,11 +136,11 @@ def write_submission(
         ledger = read_ledger(out)
         folder = out / (name or _next_name(out, ledger))
         problems = _check_place(out, name, ledger)
-        problems += [] if force else doubt(ready.table, out, ledger, profile, where)
+        problems += [] if force else doubt(ready, out, ledger, profile, where)
         if problems:
             raise SubmissionError(problems)
         submission = _finish(folder, ready, warnings, test_ids, profile)
-        _commit(submission, ready.content, test_ids, profile)
+        _commit(submission, ready.content, test_ids, profile, before_commit)
     return submission
 
 
@@ -177,7 +180,13 @@ def _finish(
     )
 
 
-def _commit(submission: Submission, content: bytes, test_ids: Sequence[str], profile: Profile) -> None:
+def _commit(
+    submission: Submission,
+    content: bytes,
+    test_ids: Sequence[str],
+    profile: Profile,
+    before_commit: Callable[[], object] | None,
+) -> None:
     """Writes the folder beside its place, the ledger's line, and then renames the folder: all or nothing."""
     folder = submission.folder
     out, staging, size = folder.parent, partial_folder(folder.parent, folder.name), size_of(folder.parent)
@@ -187,6 +196,8 @@ def _commit(submission: Submission, content: bytes, test_ids: Sequence[str], pro
         manifest = json.dumps(submission.manifest, indent=2) + "\n"
         write_bytes(staging / MANIFEST, manifest.encode())
         _verify(staging / submission.archive.name, content, test_ids, profile)
+        if before_commit is not None:
+            before_commit()
         append(out, {key: submission.manifest[key] for key in _LEDGER_KEYS})
         staging.rename(folder)
     except BaseException as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from abaw_emi.challenge.csvtext import CsvText, parse_csv
+from abaw_emi.challenge.csvtext import CsvText, parse_csv, shorten
 from abaw_emi.challenge.facts import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTENSITY_RANGE
 from abaw_emi.challenge.ids import parse_id
 from abaw_emi.errors import Problem, TableError
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Kind = Literal["labels", "predictions", "submission"]
 """What a table is: labels and submissions lie in [0, 1], raw predictions may lie outside."""
+
+_ASKED: dict[Kind, str] = {
+    "labels": "is this a label file?",
+    "predictions": "is this a prediction file?",
+    "submission": "is this a submission, and not raw predictions?",
+}
+"""What to ask of a file with many problems."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*", re.ASCII)
@@ -57,7 +64,8 @@ def read_ids(path: Path) -> list[str]:
     """
     text, problems = parse_csv(read_bytes(path), str(path))
     if FILENAME not in text.header:
-        raise TableError([*problems, Problem(f"{path}, line 1", f"column {FILENAME} is missing")])
+        missing = Problem(f"{path}, line 1", f"column {FILENAME} is missing")
+        raise TableError(shorten([missing, *problems], str(path)))
     column = text.header.index(FILENAME)
     ids: list[str] = []
     first_line: dict[str, int] = {}
@@ -74,7 +82,7 @@ def read_ids(path: Path) -> list[str]:
     if not text.rows and not problems:
         problems.append(_no_rows(str(path)))
     if problems:
-        raise TableError(problems)
+        raise TableError(shorten(problems, str(path)))
     return ids
 
 
@@ -89,9 +97,9 @@ def inspect_table(
     not for use.
     """
     text, problems = parse_csv(content, name, strict=kind == "submission")
-    problems += _check_header(text)
+    problems = [*_check_header(text), *problems]
     if any(column not in text.header for column in COLUMNS):
-        return None, problems
+        return None, shorten(problems, name, _ASKED[kind])
     if not text.rows and not problems:
         problems.append(_no_rows(name))
     cells = {column: [row[text.header.index(column)] for row in text.rows] for column in COLUMNS}
@@ -104,7 +112,7 @@ def inspect_table(
     ).with_columns(pl.col(EMOTIONS).str.strip_chars().cast(pl.Float64, strict=False))
     limits = None if kind == "predictions" else bounds
     problems += _check_values(frame, text, cells, limits)
-    return frame, problems
+    return frame, shorten(problems, name, _ASKED[kind])
 
 
 def write_predictions(table: pl.DataFrame, path: Path) -> bytes:

@@ -6,11 +6,12 @@ import json
 import os
 import shlex
 import sys
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, predictions, runs, submissions, tables, train
+from abaw_emi.cli import demo, ensembling, evidence, ledger, predictions, runs, submissions, tables, train
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -49,8 +50,10 @@ train.register(app)
 runs.register(app)
 tables.register(app)
 predictions.register(app)
+ensembling.register(app)
 evidence.register(app)
 submissions.register(app)
+ledger.register(app)
 
 
 def main() -> None:
@@ -75,9 +78,20 @@ def main() -> None:
         found = f"{type(error).__name__}: {error}"
         _end(arguments, [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"], 1)
     except SystemExit as end:
-        if end.code == 2 and "--json" in arguments:
-            print(json.dumps({"problems": ["wrong usage, see stderr"]}))  # noqa: T201
+        if end.code == 2:
+            _print_as_json(arguments, ["wrong usage, see stderr"])
         raise
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Writes out what was printed; whoever read it (`| head -1`) may have gone, and has what they wanted."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python says so as it ends
 
 
 def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
@@ -86,9 +100,14 @@ def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
         print(problem, file=sys.stderr)  # noqa: T201
     if len(problems) > _MANY:
         print(f"{len(problems):,} problems", file=sys.stderr)  # noqa: T201
-    if "--json" in arguments:
-        print(json.dumps({"problems": problems}))  # noqa: T201
+    _print_as_json(arguments, problems)
     sys.exit(code)
+
+
+def _print_as_json(arguments: list[str], problems: list[str]) -> None:
+    if "--json" in arguments:
+        with suppress(BrokenPipeError):
+            print(json.dumps({"problems": problems}))  # noqa: T201
 
 
 def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:

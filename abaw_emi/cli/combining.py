@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from abaw_emi.challenge.combining import Recipe
     from abaw_emi.challenge.ensembling import Member
+    from abaw_emi.challenge.provenance import Provenance
     from abaw_emi.learning.runs import Run
     from abaw_emi.progress import Reporter
 
@@ -44,14 +45,13 @@ def find_fit_files(runs: Sequence[Run], preds: Sequence[Path], fit: Sequence[Pat
 
 
 def fit_recipe(
-    method: str, names: Sequence[str], files: Sequence[Path], labels: Path, groups: Path | None
-) -> tuple[Recipe, pl.DataFrame]:
-    """The recipe that `method` finds on the labelled clips, and their labels.
+    method: str, files: Mapping[str, Path], labels: Path, groups: Path | None
+) -> tuple[Recipe, pl.DataFrame, list[Problem]]:
+    """The recipe that `method` finds on the labelled clips, their labels, and warnings.
 
     Args:
         method: a fitted scheme, or "auto".
-        names: of the members.
-        files: each member's predictions of the labelled clips.
+        files: each member's predictions of the labelled clips, by its name.
         labels: the label file.
         groups: a group file.
 
@@ -60,17 +60,19 @@ def fit_recipe(
     """
     from abaw_emi.challenge.combining import METHODS, find_recipe
     from abaw_emi.challenge.facts import FILENAME
-    from abaw_emi.challenge.grouping import read_groups
+    from abaw_emi.challenge.grouping import number_groups, read_groups
     from abaw_emi.challenge.provenance import read_provenance
     from abaw_emi.challenge.tables import read_labels, read_predictions
+    from abaw_emi.cli.reading import examine
 
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     truth: list[pl.DataFrame] = []
     tables: dict[str, pl.DataFrame] = {}
     grouped: list[pl.DataFrame] = []
     with gather(problems):
         truth.append(read_labels(labels))
-    for name, file in zip(names, files, strict=True):
+    for name, file in files.items():
         with gather(problems):
             tables[name] = read_predictions(file)
             record, found = read_provenance(file)
@@ -79,24 +81,78 @@ def fit_recipe(
             if seen:
                 told = f"it was trained on {len(seen):,} of the clips of {labels}"
                 problems.append(Problem(str(file), told, "predictions of clips that it has not seen"))
+            warnings += _doubt_pair(name, file, record)
     if groups is not None:
         with gather(problems):
             grouped.append(read_groups(groups))
+            if truth:
+                clips = set(truth[0][FILENAME]).intersection(*(t[FILENAME] for t in tables.values()))
+                number_groups(grouped[0], sorted(clips or truth[0][FILENAME]), (str(labels), str(groups)))
+    if truth:
+        smells = examine(truth[0], {str(files[name]): table for name, table in tables.items()})
+        problems += [smell.problem for smell in smells if smell.kind == "labels"]
+        warnings += [smell.problem for smell in smells]
     if problems:
         raise EmiError(problems)
     chosen = next(known for known in METHODS if known == method)
     recipe = find_recipe(truth[0], tables, chosen, groups=grouped[0] if grouped else None, name=str(labels))
-    return recipe, truth[0]
+    if recipe.report is not None:
+        warnings += recipe.report.problems
+    return recipe, truth[0], warnings
 
 
-def report_recipe(
-    recipe: Recipe, gaps: Mapping[str, Sequence[str]], missing: str, reporter: Reporter
-) -> None:
-    """Prints how the schemes did out of fold, and warns of clips that members lack."""
+def examine_members(tables: Mapping[str, pl.DataFrame]) -> list[Problem]:
+    """What smells in the members' own predictions, whose labels are not known."""
+    from abaw_emi.challenge.checking import find_constant
+    from abaw_emi.challenge.doctor import inspect_values
+
+    problems: list[Problem] = []
+    names = list(tables)
+    for place, name in enumerate(names):
+        others = {other: tables[other] for other in names[place + 1 :]}
+        problems += [problem for problem, _ in find_constant(tables[name], name)]
+        problems += [smell.problem for smell in inspect_values(tables[name], name=name, others=others)]
+    return problems
+
+
+def tell_splits(members: Sequence[Member], data: Path, split: str) -> list[Problem]:
+    """A warning where it is not known of which split the members' clips are.
+
+    Args:
+        members: those that are files: runs predict what they are asked for.
+        data: the data folder, whose label files tell the clips of train and valid.
+        split: what the members are said to predict.
+
+    Raises:
+        EmiError: clips of a member stand in another split's label file; all such members.
+    """
+    from abaw_emi.challenge.facts import FILENAME
+    from abaw_emi.challenge.tables import read_ids
+
+    problems: list[Problem] = []
+    known = [data / f"{other}_split.csv" for other in ("train", "valid")]
+    for file in known:
+        if file.name == f"{split}_split.csv" or not file.is_file():
+            continue
+        ids = set(read_ids(file))
+        for member in members:
+            if others := ids.intersection(member.table[FILENAME]):
+                found = f"{len(others):,} of its {len(member.table):,} clips stand in {file}"
+                step = f"--split {file.stem.partition('_')[0]}, if that is meant"
+                problems.append(Problem(member.name, found, f"clips of {split}", step))
+    if problems:
+        raise EmiError(problems)
+    if members and not any(file.is_file() for file in known):
+        found = f"whether its clips are of {split} is not known: no train_split.csv, no valid_split.csv"
+        return [Problem(str(data), found, next_step="name the data folder with --data")]
+    return []
+
+
+def print_recipe(recipe: Recipe, files: Mapping[str, Path]) -> None:
+    """Prints how the schemes did out of fold, what was chosen, and what each member was judged on."""
     from abaw_emi.challenge.rendering import render
     from abaw_emi.cli.output import print_line
 
-    warn_of_gaps(gaps, missing, reporter)
     if recipe.report is None:
         return
     print_line(render(recipe.report.sheet(), "table"))
@@ -106,6 +162,8 @@ def report_recipe(
         shares = recipe.weights.mean(axis=0)
         parts = [f"{name} {share:.2f}" for name, share in zip(recipe.report.members, shares, strict=True)]
         print_line("weights: " + ", ".join(parts))
+    if any(name != str(file) for name, file in files.items()):
+        print_line("fitted on: " + ", ".join(f"{name} on {file}" for name, file in files.items()))
     print_line(recipe.report.signature)
 
 
@@ -117,17 +175,30 @@ def warn_of_gaps(gaps: Mapping[str, Sequence[str]], missing: str, reporter: Repo
     reporter.warn([Problem(name, list_ids(ids, f"missing; {done}")) for name, ids in gaps.items()])
 
 
-def describe_recipe(recipe: Recipe, gaps: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def describe_recipe(
+    recipe: Recipe, gaps: Mapping[str, Sequence[str]], files: Mapping[str, Path]
+) -> dict[str, Any]:
     """What `ensemble --json` says of the recipe."""
     return {
         "method": recipe.scheme,
         "report": None if recipe.report is None else recipe.report.to_json(),
+        "fitted_on": {name: str(file) for name, file in files.items()},
         "lacking": {name: list(ids) for name, ids in gaps.items()},
     }
 
 
-def find_missing_names(members: Sequence[Member]) -> dict[str, list[str]]:
-    """The clips that each member lacks and another one has."""
-    from abaw_emi.challenge.combining import find_gaps
+def _doubt_pair(name: str, file: Path, fitted: Provenance | None) -> list[Problem]:
+    """A warning where the records of a member and of what it is fitted on name other runs."""
+    from abaw_emi.challenge.provenance import read_provenance
 
-    return find_gaps({member.name: member.table for member in members})
+    member = Path(name)
+    if fitted is None or not member.is_file():
+        return []
+    record, _ = read_provenance(member)
+    runs = [sorted({str(run["run"]) for run in of.runs()}) for of in (record, fitted) if of]
+    if len(runs) < 2 or not all(runs) or runs[0] == runs[1]:
+        return []
+    found = (
+        f"it comes from {', '.join(runs[0])}, but is fitted on {file}, which comes from {', '.join(runs[1])}"
+    )
+    return [Problem(name, found, "--fit in the order of --preds")]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,13 +23,6 @@ from abaw_emi.cli.options import (
     SeveralValuesCommand,
     TableFormat,
 )
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from abaw_emi.challenge.provenance import Provenance
-    from abaw_emi.errors import Problem
-
 
 Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="The label CSV of the same clips.")]
 Bootstrap = Annotated[
@@ -69,33 +61,25 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.challenge.doctor import diagnose
-    from abaw_emi.challenge.grouping import read_groups
     from abaw_emi.challenge.rendering import format_interval
     from abaw_emi.challenge.scoring import score as score_tables
-    from abaw_emi.challenge.tables import read_labels
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
+    from abaw_emi.cli.reading import examine, read_systems
     from abaw_emi.cli.standing import find_fold_score
-    from abaw_emi.errors import EmiError, Problem
+    from abaw_emi.errors import Problem
     from abaw_emi.progress import Reporter
 
     rivals = list(against or [])
-    _refuse_repeats([predictions, *rivals])
-    problems: list[Problem] = []
-    truth = _read(read_labels, labels, problems)
-    tables, records, warnings = _read_systems([predictions, *rivals], problems)
-    group_table = None if groups is None else _read(read_groups, groups, problems)
-    if problems:
-        raise EmiError(problems)
-    assert truth is not None
-    record = records[str(predictions)]
+    systems = read_systems(labels, [predictions, *rivals], groups)
+    tables, warnings = systems.tables, systems.warnings
+    record = systems.records[str(predictions)]
     result = score_tables(
-        truth,
+        systems.truth,
         tables[str(predictions)],
         resamples=bootstrap,
         seed=seed,
         method=interval.value,
-        groups=group_table,
+        groups=systems.groups,
         against={str(path): tables[str(path)] for path in rivals},
         permutations=permutations,
         trained_on=record.trained_on if record else (),
@@ -103,17 +87,12 @@ def score(
         names=(str(labels), str(predictions)),
     )
     for path in rivals:
-        rival = records[str(path)]
+        rival = systems.records[str(path)]
         seen = rival.trained_on.intersection(tables[str(path)]["Filename"]) if rival else ()
         if seen:
             found = f"SEEN IN TRAINING: it was trained on {len(seen):,} of these {result.n:,} clips"
             warnings.append(Problem(str(path), f"{found}; differences from it say nothing"))
-    smells = diagnose(
-        truth,
-        tables[str(predictions)],
-        name=str(predictions),
-        others={str(path): tables[str(path)] for path in rivals},
-    )
+    smells = examine(systems.truth, tables)
     folds = None
     if result.seen:
         folds, found_folds = find_fold_score(record, runs, data)
@@ -130,11 +109,12 @@ def score(
         print_score(result, interval.value)
         print_line(result.signature)
     reporter = Reporter()
-    reporter.warn([*warnings, *(smell.problem for smell in smells)])
+    reporter.warn([*warnings, *(smell.problem for smell in smells), *result.problems])
     if result.undefined and not allow_constant:
-        reporter.fail(result.problems)
+        found = f"no r of {', '.join(result.undefined)}"
+        step = "--allow-constant to exit 0 all the same"
+        reporter.fail([Problem(str(predictions), found, "columns that vary", step)])
         raise typer.Exit(1)
-    reporter.warn(result.problems)
 
 
 def compare(
@@ -153,43 +133,30 @@ def compare(
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
     from abaw_emi.challenge.comparing import compare as compare_tables
-    from abaw_emi.challenge.doctor import diagnose
-    from abaw_emi.challenge.grouping import read_groups
-    from abaw_emi.challenge.tables import read_labels
     from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts
-    from abaw_emi.errors import EmiError, Problem, UsageError
+    from abaw_emi.cli.reading import examine, read_systems
+    from abaw_emi.errors import Problem, UsageError
     from abaw_emi.progress import Reporter
 
-    *systems, labels = files
-    if len(systems) < 2:
+    *paths, labels = files
+    if len(paths) < 2:
         raise UsageError(
-            Problem("compare", f"{len(systems)} prediction files", "two at least, then the labels")
+            Problem("compare", f"{len(paths)} prediction files", "two at least, then the labels")
         )
-    _refuse_repeats(systems)
-    problems: list[Problem] = []
-    truth = _read(read_labels, labels, problems)
-    tables, records, warnings = _read_systems(systems, problems)
-    group_table = None if groups is None else _read(read_groups, groups, problems)
-    if problems:
-        raise EmiError(problems)
-    assert truth is not None
+    systems = read_systems(labels, paths, groups)
     result = compare_tables(
-        truth,
-        tables,
+        systems.truth,
+        systems.tables,
         resamples=bootstrap,
         permutations=permutations,
         seed=seed,
         method=interval.value,
-        groups=group_table,
-        trained_on={name: record.trained_on for name, record in records.items() if record},
+        groups=systems.groups,
+        trained_on={name: record.trained_on for name, record in systems.records.items() if record},
         name=str(labels),
     )
-    names = list(tables)
-    for place, name in enumerate(names):
-        others = {other: tables[other] for other in names[:place]}
-        warnings += [smell.problem for smell in diagnose(truth, tables[name], name=name, others=others)]
-    for name, found in result.scores.items():
-        warnings += [Problem(f"{name}, {problem.where}", problem.found) for problem in found.problems]
+    smells = examine(systems.truth, systems.tables)
+    warnings = [*systems.warnings, *(smell.problem for smell in smells), *result.problems]
     if as_json or form is FormatName.json:
         print_json({**result.to_json(), "problems": texts(warnings)})
     else:
@@ -199,47 +166,3 @@ def compare(
             print_line(describe_intervals(result.n, next(iter(result.scores.values())).groups))
             print_line(result.signature)
     Reporter().warn(warnings)
-
-
-def _read_systems(
-    paths: Sequence[Path], problems: list[Problem]
-) -> tuple[dict[str, pl.DataFrame], dict[str, Provenance | None], list[Problem]]:
-    """Each prediction file and its record by name, and warnings; what cannot be read goes to `problems`."""
-    from abaw_emi.challenge.provenance import read_provenance
-    from abaw_emi.challenge.tables import read_predictions
-    from abaw_emi.errors import Problem
-
-    tables: dict[str, pl.DataFrame] = {}
-    records: dict[str, Provenance | None] = {}
-    warnings: list[Problem] = []
-    for path in paths:
-        table = _read(read_predictions, path, problems)
-        if table is None:
-            continue
-        tables[str(path)] = table
-        record, found = read_provenance(path)
-        records[str(path)] = record
-        warnings += found
-        if record is None or not record.trained_on_complete:
-            unknown = "what the predictor was trained on is not known"
-            if record:
-                unknown = "not all of what the predictor was trained on is known"
-            warnings.append(Problem(str(path), unknown, next_step="make sure it has not seen these clips"))
-    return tables, records, warnings
-
-
-def _read(read: Callable[[Path], pl.DataFrame], path: Path, problems: list[Problem]) -> pl.DataFrame | None:
-    """The table at `path`, None where it cannot be read, which goes to `problems`."""
-    from abaw_emi.errors import gather
-
-    with gather(problems):
-        return read(path)
-    return None
-
-
-def _refuse_repeats(paths: Sequence[Path]) -> None:
-    from abaw_emi.errors import Problem, UsageError
-
-    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
-    if twice:
-        raise UsageError(Problem("predictions", f"given twice: {', '.join(twice)}", "each file once"))

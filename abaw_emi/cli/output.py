@@ -92,8 +92,6 @@ def score_to_json(
     score: Score, problems: Iterable[Problem] = (), smells: Sequence[Smell] = ()
 ) -> dict[str, Any]:
     """A score as the JSON object that `score --json` prints."""
-    from abaw_emi.challenge.comparing import difference_to_json
-
     return {
         "mean_pearson": score.mean_pearson,
         "pearson": score.pearson,
@@ -102,7 +100,7 @@ def score_to_json(
         "groups": score.groups,
         "signature": score.signature,
         "contaminated": score.seen > 0,
-        "against": [difference_to_json(difference) for difference in score.against.values()],
+        "against": [difference.to_json() for difference in score.against.values()],
         "smells": [{"kind": smell.kind, "message": str(smell.problem)} for smell in smells],
         "problems": texts([*score.problems, *problems, *(smell.problem for smell in smells)]),
     }

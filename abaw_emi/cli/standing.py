@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abaw_emi.cli.reading import examine
 from abaw_emi.errors import EmiError, Problem
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def find_val(
         EmiError: `--valid-preds` cannot be used.
     """
     if valid_preds is not None:
-        return _score([valid_preds], data, f"of {valid_preds.name} on valid"), []
+        return _score([valid_preds], data, f"of {valid_preds.name} on valid")
     if record is None:
         return None, []
     if told := record.scheme.get("out_of_fold"):
@@ -67,7 +68,7 @@ def find_val(
     if files and all(path.is_file() for path in files) and len(record.members) == len(members):
         try:
             kind = f"of the mean of {len(files)} runs on valid" if len(files) > 1 else "of the run on valid"
-            return _score(files, data, kind), problems
+            return _score(files, data, kind)
         except EmiError as error:
             problems += error.problems
     folds, more = find_fold_score(record, runs, data)
@@ -78,9 +79,10 @@ def find_val(
     return None, problems
 
 
-def _score(files: Sequence[Path], data: Path, kind: str) -> dict[str, Any]:
-    """The score on valid of the mean of prediction files that have not seen it."""
+def _score(files: Sequence[Path], data: Path, kind: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The score on valid of the mean of prediction files that have not seen it, and what smells in them."""
     from abaw_emi.challenge.combining import ensemble
+    from abaw_emi.challenge.matching import compare_ids
     from abaw_emi.challenge.provenance import read_provenance
     from abaw_emi.challenge.scoring import score
     from abaw_emi.challenge.tables import read_predictions
@@ -88,18 +90,25 @@ def _score(files: Sequence[Path], data: Path, kind: str) -> dict[str, Any]:
 
     folder = DataFolder(data)
     truth = folder.read_labels("valid")
+    names = (str(folder.label_file("valid")), " and ".join(map(str, files)))
     tables: dict[str, pl.DataFrame] = {}
     problems: list[Problem] = []
     for file in files:
         tables[str(file)] = read_predictions(file)
         record, found = read_provenance(file)
         problems += found
+        problems += compare_ids(
+            truth["Filename"].to_list(), tables[str(file)]["Filename"].to_list(), str(file), names[0]
+        )
         seen = record.trained_on.intersection(truth["Filename"]) if record else ()
         if seen:
             problems.append(Problem(str(file), f"SEEN IN TRAINING: {len(seen):,} of its clips"))
     if problems:
         raise EmiError(problems)
-    names = (str(folder.label_file("valid")), " and ".join(tables))
+    smells = examine(truth, tables)
+    if labels := [smell.problem for smell in smells if smell.kind == "labels"]:
+        raise EmiError(labels)
     result = score(truth, ensemble(tables), names=names)
     values = {"mean_pearson": result.mean_pearson, "interval": result.interval}
-    return {**values, "kind": kind, "signature": result.signature}
+    told = {**values, "kind": kind, "signature": result.signature}
+    return told, [*(smell.problem for smell in smells), *result.problems]

@@ -59,8 +59,8 @@ def test_compare(files: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ensemble(files: Path, method: str) -> None:
-    members = "--preds new-test.csv old-test.csv --fit new.csv old.csv --labels valid.csv"
-    say(files, f"ensemble {members} --method {method}")
+    fit = "" if method in ("mean", "zscores", "ranks") else "--fit new.csv old.csv --labels valid.csv"
+    say(files, f"ensemble --preds new-test.csv old-test.csv {fit} --method {method}")
     written = abaw_emi.read_predictions(files / "predictions" / "ensemble-test.csv")
     combined = abaw_emi.ensemble(
         {name: abaw_emi.read_predictions(files / f"{name}-test.csv") for name in ("new", "old")},
@@ -80,7 +80,7 @@ def test_check_submission(files: Path) -> None:
     assert abaw_emi.check_submission(archive, ids).problems == ()
     assert len(abaw_emi.check_submission(archive, ids[1:]).problems) == 1
     strict = abaw_emi.read_profile(files / "rules.toml")
-    assert len(abaw_emi.check_submission(archive, ids, profile=strict).problems) > 30
+    assert len(abaw_emi.check_submission(archive, ids, profile=strict).problems) == 16
     (entry,) = abaw_emi.read_ledger(files / "submissions").entries
     assert entry.name == "mine"
 

@@ -110,6 +110,25 @@ def test_a_fitted_scheme_on_its_own_clips_is_out_of_fold_and_elsewhere_uses_the_
     assert combined["Filename"].to_list() == sorted(test["a"]["Filename"])
 
 
+def test_out_of_fold_a_clip_that_one_member_lacks_is_combined_by_weights_that_never_saw_its_label(
+    labelled: dict[str, pl.DataFrame],
+) -> None:
+    truth = labelled["labels"]
+    members = {"a": labelled["a"], "b": labelled["b"].filter(pl.col("Filename") != "08100")}
+    recipe = find_recipe(truth, members, "weights")
+    assert recipe.report is not None
+    assert "08100" not in recipe.labelled
+    found = ensemble(members, "weights", labels=truth, missing="others")
+    assert found["Filename"].to_list() == truth["Filename"].to_list()
+    rest = pl.col("Filename") != "08100"
+    folds = recipe.report.predictions["weights"]
+    assert found.filter(rest).select(EMOTIONS).to_numpy() == pytest.approx(folds)
+    assert found.filter(~rest).equals(ensemble(members, recipe=recipe, missing="others").filter(~rest))
+    assert ensemble(members, "weights", labels=truth, missing="drop").equals(found.filter(rest))
+    with pytest.raises(ScoreError, match="b: 1 id missing, against a: 08100"):
+        ensemble(members, "weights", labels=truth)
+
+
 def test_auto_without_labels_and_unknown_names_are_refused(predictions: pl.DataFrame) -> None:
     for method, said in (
         ("auto", "without labels"),

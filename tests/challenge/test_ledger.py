@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,17 @@ def test_lines_that_cannot_be_read_are_told_and_left(tmp_path: Path) -> None:
     assert [problem.where.rpartition(" ")[2] for problem in ledger.problems] == ["1", "3", "4"]
     append(tmp_path, {"name": "b"})  # on a line of its own
     assert [entry.name for entry in read_ledger(tmp_path).entries] == ["a", "b"]
+
+
+def test_a_line_is_whole_though_the_system_writes_a_part_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:7]))
+    append(tmp_path, {"name": "a", "sha256": "0" * 64})
+    append(tmp_path, {"name": "b"})
+    ledger = read_ledger(tmp_path)
+    assert ([entry.name for entry in ledger.entries], ledger.problems) == (["a", "b"], ())
 
 
 def test_what_a_killed_process_left_counts_for_nothing_and_is_cleared_up(tmp_path: Path) -> None:
@@ -164,7 +176,7 @@ def test_two_at_once_do_not_corrupt_the_ledger(tmp_path: Path) -> None:
     out = tmp_path / "submissions"
     # The same file twice: whichever comes second is refused.
     assert sorted(code for code, _ in ended) == [0, 0, 0, 0, 1], ended
-    assert any("the same values as submission" in text for code, text in ended if code), ended
+    assert any("the same file as submission" in text for code, text in ended if code), ended
     entries = read_ledger(out).entries
     assert sorted(entry.name for entry in entries) == [f"submission-{k}" for k in range(1, 5)]
     for entry in entries:

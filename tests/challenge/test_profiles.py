@@ -63,6 +63,9 @@ def test_every_problem_of_a_profile_is_named(tmp_path: Path) -> None:
         ('csv_name = "../x.csv"', "csv_name: '../x.csv'; expected a plain file name that ends in .csv"),
         ('zip_name = "x.tar"', "zip_name: 'x.tar'; expected a plain file name that ends in .zip"),
         ('zip_name = "{team}.zip"', "zip_name: '{team}.zip'; expected no braces but {name}"),
+        ("decimals = true", "decimals: True: "),
+        ("tries = true", "tries: True: "),
+        ("range = [0, inf]", "range.1: inf: "),
         ("tries = ", "not readable as TOML"),
     ],
 )

@@ -201,6 +201,17 @@ def test_auto_takes_the_simplest_that_nothing_beats() -> None:
     assert report.score.interval["mean_pearson"] is not None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_told_of_the_schemes_is_what_is_chosen_by(seed: int) -> None:
+    truth, members = draw(seed, 600, (0.6, 0.9))
+    members[1] = 0.5 + 1.4 * (members[1] - 0.5)  # z-scores are a little better than the mean
+    found = cross_fit(truth, members, "ab", Resampling(resamples=0, permutations=999))
+    told = [report.against_mean for report in found.schemes.values() if report.against_mean]
+    better = [difference.first for difference in told if difference.verdict == "better"]
+    assert (found.chosen == "mean") == (not better), better
+    assert "holm:15" in found.signature
+
+
 def test_the_same_seed_gives_the_same_report() -> None:
     truth, members = draw(12, 80, (0.6, 1.0))
     one, two = (cross_fit(truth, members, "ab", Resampling(resamples=20, permutations=19)) for _ in range(2))

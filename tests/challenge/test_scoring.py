@@ -12,6 +12,7 @@ import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from abaw_emi.challenge.comparing import compare
 from abaw_emi.challenge.correlation import mean_pearson, pearson
 from abaw_emi.challenge.scoring import score
 from abaw_emi.errors import ScoreError
@@ -184,7 +185,7 @@ def test_constant_columns_count_as_0_and_the_side_is_named(sample: tuple[Array, 
     truth, prediction = named(sample[0]), named(sample[1])
     truth = truth.with_columns(Joy=pl.lit(0.1))
     prediction = prediction.with_columns(Admiration=pl.lit(0.3))
-    found = score(truth, prediction, resamples=50)
+    found = score(truth, prediction, resamples=200)
     assert found.undefined == ("Admiration", "Joy")
     assert found.pearson["Admiration"] is None
     assert found.interval["Joy"] is None
@@ -192,8 +193,8 @@ def test_constant_columns_count_as_0_and_the_side_is_named(sample: tuple[Array, 
     assert len(rest) == 4
     assert found.mean_pearson == pytest.approx(sum(rest) / 6, abs=1e-15)
     assert [(problem.where, problem.found.split(" are")[0]) for problem in found.problems] == [
-        ("Admiration", "the predictions"),
-        ("Joy", "the labels"),
+        ("labels, Joy", "the labels"),
+        ("predictions, Admiration", "the predictions"),
     ]
     low, high = found.interval["mean_pearson"] or (0, 0)
     assert low < found.mean_pearson < high
@@ -226,14 +227,36 @@ def test_ids_seen_in_training_are_counted_and_said(sample: tuple[Array, Array]) 
     found = score(truth, prediction, resamples=0, trained_on={"00000", "00399", "00400", "77777"})
     assert found.seen == 2
     (problem,) = found.problems
-    assert problem.where == "SEEN IN TRAINING"
-    assert "2 of these 400 clips" in problem.found
+    assert problem.where == "predictions"
+    assert problem.found.startswith("SEEN IN TRAINING: the predictor was trained on 2 of these 400 clips")
     clean = score(truth, prediction, resamples=0, trained_on={"00400"})
     assert (clean.seen, clean.problems) == (0, ())
     assert clean.mean_pearson == found.mean_pearson
 
 
+def test_constant_columns_of_rivals_are_told_too(sample: tuple[Array, Array]) -> None:
+    truth, prediction = map(named, sample)
+    rival = prediction.with_columns(Joy=pl.lit(0.3))
+    found = score(truth, prediction, against={"old.csv": rival}, resamples=0, permutations=9)
+    assert found.undefined == ()
+    assert [problem.where for problem in found.problems] == ["old.csv, Joy"]
+
+
 # Intervals.
+
+
+def test_few_resamples_and_few_groups_are_told(sample: tuple[Array, Array]) -> None:
+    truth, prediction = map(named, sample)
+    of_ten = truth.select("Filename").with_columns(Group=pl.Series([str(i % 10) for i in range(len(truth))]))
+    told = score(truth, prediction, resamples=1, groups=of_ten).problems
+    assert [str(problem) for problem in told] == [
+        "intervals: made of 1 resample; expected 200 or more, or 0 for none",
+        "groups: 10 alone make intervals too narrow and p too small; expected 20 or more",
+    ]
+    of_twenty = of_ten.with_columns(Group=pl.Series([str(i % 20) for i in range(len(truth))]))
+    assert score(truth, prediction, resamples=200, groups=of_twenty).problems == ()
+    compared = compare(truth, {"a": prediction, "b": truth}, resamples=199, groups=of_ten, permutations=9)
+    assert [problem.where for problem in compared.problems] == ["intervals", "groups"]
 
 
 def test_the_interval_is_decided_by_the_seed_which_the_signature_names(sample: tuple[Array, Array]) -> None:

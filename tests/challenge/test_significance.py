@@ -98,6 +98,35 @@ def test_false_positives_are_as_rare_as_promised_for_equal_systems_of_other_scal
     assert called / 150 < 0.10  # of .05; four in 10,000 such tests would fail by chance
 
 
+def draw_pair(rng: np.random.Generator, error: float, n: int = 2_000) -> tuple[Array, list[Array]]:
+    """Labels, and two systems that share most of their errors; `error` is the second one's own in Joy."""
+    truth = draw_labels(rng, n)
+    shared = 0.4 * rng.standard_normal(truth.shape)
+    own = [0.3 * rng.standard_normal(truth.shape) for _ in range(2)]
+    own[1][:, 5] *= error / 0.3
+    return truth, [truth + shared + part for part in own]
+
+
+def test_a_just_detectable_difference_of_one_emotion_is_called_shown_as_often_as_promised() -> None:
+    how = Resampling(resamples=400, permutations=1)
+    beyond = []
+    errors = (0.35, 0.4, 0.45, 0.5)
+    for error in errors:
+        truth, (a, b) = draw_pair(np.random.default_rng(2), error, 200_000)
+        true = pearson(truth, a)[5] - pearson(truth, b)[5]
+        splits = [draw_pair(np.random.default_rng([1, seed]), error) for seed in range(10)]
+        found = [compare_pairs(truth, pair, ["a", "b"], [(0, 1)], how)[0] for truth, pair in splits]
+        beyond.append(true - np.mean([difference.detectable["Joy"] or 0 for difference in found]))
+    error = float(np.interp(0, beyond, errors))  # the true difference is what the splits call detectable
+    shown = 0
+    for seed in range(150):
+        truth, systems = draw_pair(np.random.default_rng([5, seed]), error)
+        how = Resampling(resamples=0, permutations=599, seed=seed)
+        (difference,) = compare_pairs(truth, systems, ["a", "b"], [(0, 1)], how)
+        shown += difference.p_holm["Joy"] < 0.05
+    assert shown / 150 > 0.70  # of .80; at the level of an uncorrected test it is .64
+
+
 def test_groups_widen_what_speakers_share() -> None:
     rng = np.random.default_rng(5)
     truth = draw_labels(rng, 600)
@@ -116,6 +145,8 @@ def test_without_resamples_there_is_a_p_and_no_interval(systems: tuple[Array, li
     truth, (a, b, _) = systems
     (found,) = compare_pairs(truth, [a, b], ["a", "b"], [(0, 1)], Resampling(resamples=0, permutations=99))
     assert set(found.interval.values()) == set(found.detectable.values()) == {None}
+    (one,) = compare_pairs(truth, [a, b], ["a", "b"], [(0, 1)], Resampling(resamples=1, permutations=9))
+    assert set(one.detectable.values()) == {None}  # one resample shows no spread
     assert 0 < found.p["mean_pearson"] <= 1
 
 

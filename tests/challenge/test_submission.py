@@ -419,9 +419,10 @@ def test_a_name_of_the_ledger_is_not_used_again_though_its_folder_is_gone(
     submission: Submission, predictions: pl.DataFrame, test_ids: list[str], out: Path
 ) -> None:
     shutil.rmtree(submission.folder)
-    (line,) = refusal(predictions, test_ids, out, name="first")
+    other = changed(predictions, 8)
+    (line,) = refusal(other, test_ids, out, name="first")
     assert line.endswith("it already holds a submission 'first'; use --name")
-    assert write_submission(predictions, test_ids, out).folder.name == "submission-1"
+    assert write_submission(other, test_ids, out).folder.name == "submission-1"
 
 
 # Profiles.

@@ -73,7 +73,7 @@ def test_compare_in_every_form(shell: Shell) -> None:
     arguments = ("compare", "a.csv", "b.csv", "c.csv", "labels.csv", "--bootstrap", "100", "--format")
     text = {form: shell(*arguments, form) for form in ("table", "markdown", "latex", "csv", "json")}
     for done in text.values():
-        problems(done, 0)
+        assert "warning: intervals: made of 100 resamples; expected 200" in "".join(problems(done, 0))
     assert "taken as independent" in text["table"].stdout
     assert text["markdown"].stdout.startswith("Systems\n\n| System | Mean |")
     assert text["latex"].stdout.startswith("% Systems\n\\begin{tabular}{lrrrrrrrrr}")
@@ -93,7 +93,36 @@ def test_problems_of_all_files_are_told_at_once(shell: Shell, systems: Path) -> 
     assert lines[-1] == "missing.csv: no such file"
     write_csv(systems / "groups.csv", {"8072": [1]}, header="Filename,speaker")
     lines = problems(shell("score", "a.csv", "labels.csv", "--groups", "groups.csv"), 1)
-    assert lines[0].startswith("groups: 199 ids without a group, against labels.csv: 08073, ")
+    assert lines[0].startswith("groups.csv: 199 ids without a group, against labels.csv: 08073, ")
+
+
+@pytest.mark.usefixtures("systems")
+def test_ids_that_do_not_match_are_told_beside_files_that_cannot_be_read(shell: Shell, systems: Path) -> None:
+    header, *lines = (systems / "b.csv").read_text().splitlines()
+    (systems / "b.csv").write_text("\n".join([header, *lines[1:]]) + "\n")
+    write_csv(systems / "groups.csv", {"8072": [1]}, header="Filename,speaker")
+    for command in (
+        ("score", "a.csv", "labels.csv", "--against", "b.csv", "missing.csv", "--groups", "groups.csv"),
+        ("compare", "a.csv", "b.csv", "missing.csv", "labels.csv", "--groups", "groups.csv"),
+    ):
+        assert [line[:40] for line in problems(shell(*command), 1)] == [
+            "missing.csv: no such file",
+            "b.csv: 1 id missing, against labels.csv:",
+            "groups.csv: 199 ids without a group, aga",
+        ]
+
+
+def test_rivals_are_examined_too(shell: Shell, systems: Path) -> None:
+    header, *lines = (systems / "b.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    swapped = [",".join([c[0], c[2], c[1], *c[3:6], "0.5"]) for c in cells]
+    (systems / "odd.csv").write_text("\n".join([header, *swapped]) + "\n")
+    done = shell("score", "a.csv", "labels.csv", "--against", "odd.csv", "--bootstrap", "0", "--json")
+    lines = problems(done, 0)  # only what is scored must have all six r
+    assert any(line.startswith("warning: odd.csv: columns look swapped (Amusement holds") for line in lines)
+    said = "odd.csv, Joy: the predictions are constant, so Pearson's r is undefined; counted as 0"
+    assert f"warning: {said}" in lines
+    assert said in json.loads(done.stdout)["problems"]
 
 
 def test_the_doctor_speaks_on_stderr_and_in_json(shell: Shell, systems: Path) -> None:
@@ -108,10 +137,12 @@ def test_the_doctor_speaks_on_stderr_and_in_json(shell: Shell, systems: Path) ->
     assert smell["kind"] == "shifted"
     assert smell["message"] in json.loads(done.stdout)["problems"]
     done = shell("compare", "a.csv", "moved.csv", "a.csv", "labels.csv")
-    assert problems(done, 2) == ["predictions: given twice: a.csv; expected each file once"]
+    assert problems(done, 2) == ["predictions: given twice: a.csv; expected each once"]
+    done = shell("score", "a.csv", "labels.csv", "--against", systems / "a.csv")
+    assert len(problems(done, 2)) == 1  # the same file, spelled otherwise
     (systems / "copy.csv").write_bytes((systems / "a.csv").read_bytes())
     done = shell("compare", "a.csv", "copy.csv", "labels.csv", "--bootstrap", "0")
-    said = "warning: copy.csv: the same values as a.csv; expected another system"
+    said = "warning: a.csv: the same values as copy.csv; expected another system"
     assert said in problems(done, 0)
 
 

@@ -111,6 +111,10 @@ def fitted(folder: Path, members: list[Path]) -> Path:
     return folder
 
 
+BAD = (
+    "warning: valid-c.csv: mean r is -0.0419, what chance gives (within 0.1118); "
+    "perhaps rows and ids do not belong together"
+)
 FIT = ("--fit", "valid-a.csv", "valid-b.csv", "valid-c.csv", "--labels", "valid.csv")
 
 
@@ -118,14 +122,16 @@ FIT = ("--fit", "valid-a.csv", "valid-b.csv", "valid-c.csv", "--labels", "valid.
 def test_a_fitted_scheme_reports_out_of_fold_and_what_its_weights_saw(shell: Shell, folder: Path) -> None:
     arguments = ("ensemble", "--preds", "a.csv", "b.csv", "c.csv", *FIT, "--method", "weights")
     done = shell(*arguments)
-    assert problems(done, 0) == []
+    assert problems(done, 0) == [BAD]
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Out of fold")
     assert [line.split("  ")[0] for line in lines[1:4]] == ["best single", "mean", "weights"]
     assert "weights: as asked for" in lines
     assert lines[-1] == "predictions/ensemble-test.csv: weights of 3, 6 clips"
     assert "|crossfit:5x5,clips" in lines[-2]
-    shares = [float(part.split()[-1]) for part in lines[-3].removeprefix("weights: ").split(", ")]
+    pairs = "a.csv on valid-a.csv, b.csv on valid-b.csv, c.csv on valid-c.csv"
+    assert lines[-3] == f"fitted on: {pairs}"
+    shares = [float(part.split()[-1]) for part in lines[-4].removeprefix("weights: ").split(", ")]
     assert shares[2] < min(shares[:2])
     record = json.loads((folder / "predictions" / "ensemble-test.provenance.json").read_text())
     assert record["trained_on"] == ["08072-08191"]  # the weights saw their labels
@@ -133,6 +139,7 @@ def test_a_fitted_scheme_reports_out_of_fold_and_what_its_weights_saw(shell: She
     assert "weights" in record["scheme"]["out_of_fold"]["schemes"]
     result = json.loads(shell(*arguments, "--json").stdout)
     assert result["method"] == "weights"
+    assert result["fitted_on"] == {f"{name}.csv": f"valid-{name}.csv" for name in "abc"}
     assert result["report"]["schemes"]["weights"]["against_best"]["second"] == "best single"
 
 
@@ -204,6 +211,109 @@ def test_folds_are_drawn_over_groups_where_they_are_known(shell: Shell, folder: 
     write_csv(folder / "groups.csv", groups, header="Filename,speaker")
     arguments = ("ensemble", "--preds", "a.csv", "b.csv", "c.csv", *FIT, "--method", "greedy")
     done = shell(*arguments, "--groups", "groups.csv")
-    assert problems(done, 0) == []
+    few = "warning: groups: 15 alone make intervals too narrow and p too small; expected 20 or more"
+    assert problems(done, 0) == [BAD, few]
     assert "groups:15,seed:1" in done.stdout
     assert "|crossfit:5x5,groups\n" in done.stdout
+
+
+@pytest.mark.usefixtures("fitted")
+@pytest.mark.parametrize("method", ["mean", "zscores", "ranks"])
+def test_what_a_method_does_not_look_at_is_refused(shell: Shell, method: str) -> None:
+    arguments = ("ensemble", "--preds", "a.csv", "b.csv", "--method", method)
+    assert problems(shell(*arguments, "--fit", "valid-a.csv", "valid-b.csv", "--groups", "g.csv"), 2) == [
+        f"ensemble: --fit, --groups beside --method {method}, which fits nothing; "
+        "expected --method auto, greedy, weights, emotion-weights, or none of them"
+    ]
+    assert len(problems(shell(*arguments, "--labels", "valid.csv"), 2)) == 1
+
+
+def test_a_file_given_twice_is_refused_however_it_is_spelled(shell: Shell, fitted: Path) -> None:
+    (line,) = problems(shell("ensemble", "--preds", "a.csv", fitted / "a.csv"), 2)
+    assert line == f"ensemble: given twice: {fitted / 'a.csv'}; expected each once"
+    repeated = ("--fit", "valid-a.csv", "valid-a.csv", "--labels", "valid.csv", "--method", "weights")
+    (line,) = problems(shell("ensemble", "--preds", "a.csv", "b.csv", *repeated), 2)
+    assert line == "--fit: given twice: valid-a.csv; expected each once"
+
+
+def write_record(path: Path, split: str, run: str) -> None:
+    record = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "command": "x",
+        "version": "0",
+        "split": split,
+        "trained_on": [],
+        "trained_on_complete": True,
+        "skipped": [],
+        "read_from_video": {},
+        "members": [{"run": run}],
+    }
+    path.with_suffix(".provenance.json").write_text(json.dumps(record))
+
+
+def test_fit_files_in_another_order_than_their_members_are_warned_of(shell: Shell, fitted: Path) -> None:
+    for name in "ab":
+        write_record(fitted / f"{name}.csv", "test", f"run-{name}")
+        write_record(fitted / f"valid-{name}.csv", "valid", f"run-{name}")
+    arguments = ("ensemble", "--preds", "a.csv", "b.csv", "--labels", "valid.csv", "--method", "weights")
+    assert problems(shell(*arguments, "--fit", "valid-a.csv", "valid-b.csv"), 0) == []
+    done = shell(*arguments, "--fit", "valid-b.csv", "valid-a.csv")
+    assert problems(done, 0) == [
+        "warning: a.csv: it comes from run-a, but is fitted on valid-b.csv, which comes from run-b; "
+        "expected --fit in the order of --preds",
+        "warning: b.csv: it comes from run-b, but is fitted on valid-a.csv, which comes from run-a; "
+        "expected --fit in the order of --preds",
+    ]
+    assert "fitted on: a.csv on valid-b.csv, b.csv on valid-a.csv\n" in done.stdout
+
+
+def test_members_are_examined(shell: Shell, fitted: Path) -> None:
+    header, *lines = (fitted / "valid-b.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    swapped = [",".join([c[0], *c[2:], c[1]]) for c in cells]
+    (fitted / "valid-b.csv").write_text("\n".join([header, *swapped]) + "\n")
+    (fitted / "b.csv").write_bytes((fitted / "a.csv").read_bytes())
+    arguments = ("ensemble", "--preds", "a.csv", "b.csv", "--labels", "valid.csv", "--method", "auto")
+    done = shell(*arguments, "--fit", "valid-a.csv", "valid-b.csv", "--json")
+    first, second = problems(done, 0)
+    assert first.startswith("warning: valid-b.csv: columns look swapped (")
+    assert second == "warning: a.csv: the same values as b.csv; expected another system"
+    told = json.loads(done.stdout)["problems"]
+    assert told == [line.removeprefix("warning: ") for line in (first, second)]
+    (line,) = problems(shell(*arguments, "--fit", "valid-a.csv", "valid.csv"), 1)
+    assert line == "valid.csv: these are the labels (mean r 1.0000); expected predictions"
+
+
+def test_clips_of_another_split_are_refused(shell: Shell, folder: Path) -> None:
+    write_csv(folder / "v.csv", values([f"{i:05}" for i in range(5, 17)], 8))
+    assert problems(shell("ensemble", "--preds", "v.csv"), 1) == [
+        "v.csv: 12 of its 12 clips stand in data/valid_split.csv; expected clips of test; "
+        "--split valid, if that is meant"
+    ]
+    assert not (folder / "predictions").exists()
+    assert problems(shell("ensemble", "--preds", "v.csv", "--split", "valid"), 0) == []
+    assert problems(shell("ensemble", "--preds", "v.csv", "--data", "elsewhere"), 0) == [
+        "warning: elsewhere: whether its clips are of test is not known: no train_split.csv, no "
+        "valid_split.csv; name the data folder with --data"
+    ]
+
+
+def test_a_labelled_clip_that_one_member_lacks_is_filled_left_out_or_refused_as_is_said(
+    shell: Shell, fitted: Path
+) -> None:
+    rows = (fitted / "valid-b.csv").read_text().splitlines()
+    (fitted / "valid-b.csv").write_text("\n".join([*rows[:7], *rows[8:]]) + "\n")
+    lacking = VALID[6]
+    arguments = ("ensemble", "--preds", *FIT[1:3], *FIT[4:], "--method", "weights", "--split", "valid")
+    done = shell(*arguments, "--on-missing", "others", "--out", "v.csv")
+    said = f"warning: valid-b.csv: 1 id missing; combined from the members that have them: {lacking}"
+    assert problems(done, 0) == [said]
+    assert "v.csv: out of fold, weights of 2, 120 clips" in done.stdout
+    assert list(read(fitted / "v.csv")) == VALID
+    done = shell(*arguments, "--on-missing", "drop", "--out", "v.csv")
+    assert problems(done, 0) == [f"warning: valid-b.csv: 1 id missing; left out: {lacking}"]
+    assert list(read(fitted / "v.csv")) == [name for name in VALID if name != lacking]
+    assert problems(shell(*arguments, "--out", "w.csv"), 1) == [
+        f"valid-b.csv: 1 id missing, against valid-a.csv: {lacking}"
+    ]
+    assert not (fitted / "w.csv").exists()

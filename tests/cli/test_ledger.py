@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from abaw_emi.challenge.ledger import read_ledger
 from tests.challenge.worlds import draw_labels, predict
-from tests.cli.conftest import Shell, problems, test_ids, values, write_csv
+from tests.cli.conftest import Shell, environment, problems, test_ids, values, write_csv
 
 COUNTS = "warning: data, test: 6 clips; expected 4,586"
 NO_RECORD = "no provenance record: whether its runs have seen test clips is not known"
@@ -130,6 +134,79 @@ def test_a_broken_profile_is_told_with_every_key(shell: Shell, folder: Path, pre
             "rules.toml, extension",
             "rules.toml, tries",
         ]
+
+
+@pytest.mark.usefixtures("preds")
+def test_a_file_sent_before_is_refused_though_its_folder_is_gone(shell: Shell, folder: Path) -> None:
+    problems(shell("submit", "--name", "mine"), 0)
+    shutil.rmtree(folder / "submissions" / "mine")
+    (folder / "rules.toml").write_text("decimals = 4\n")
+    for arguments in ([], ["--profile", "rules.toml"]):  # other bytes, made from the same file
+        lines = problems(shell("submit", *arguments), 1)
+        assert lines[-1] == (
+            "predictions/ensemble-test.csv: the same file as submission mine; expected another system; "
+            "--force to send it all the same"
+        )
+    problems(shell("ledger", "set", "mine", "--not-sent"), 0)
+    problems(shell("submit"), 0)
+
+
+@pytest.mark.usefixtures("preds")
+def test_labels_are_no_predictions_of_valid(shell: Shell, folder: Path) -> None:
+    lines = problems(shell("submit", "--valid-preds", "data/valid_split.csv"), 1)
+    assert lines == [
+        "data/valid_split.csv: these are the labels (mean r 1.0000); expected predictions",
+    ]
+    assert not (folder / "submissions").exists()
+
+
+STOPPED = """
+import os, signal, sys
+
+seen = 0
+
+def stop(event, arguments):
+    global seen
+    if event.startswith("fcntl") or any("submissions" in str(argument) for argument in arguments):
+        seen += 1
+        if seen == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+from abaw_emi.cli import main
+import filelock, pandera.polars
+after, sys.argv[1:] = sys.argv[1], ["submit"]
+sys.addaudithook(stop)
+try:
+    main()
+finally:
+    print(seen, file=sys.stderr)
+"""
+
+
+@pytest.mark.usefixtures("preds")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+def test_stopped_anywhere_it_is_done_and_says_so_or_not_done_and_says_so(folder: Path) -> None:
+    def stop(after: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", STOPPED.replace("int(sys.argv[1])", str(after))]
+        shutil.rmtree(folder / "submissions", ignore_errors=True)
+        return subprocess.run(
+            [*command, "0"], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        )
+
+    steps = int(stop(0).stderr.splitlines()[-1])
+    ended = {}
+    for after in range(steps - 14, steps + 1):
+        done = stop(after)
+        entered = [entry.name for entry in read_ledger(folder / "submissions").entries]
+        ended[after] = (done.returncode, entered)
+        if done.returncode:
+            assert done.returncode == 143
+            assert "stopped; nothing half-written is left" in done.stderr
+            assert (entered, (folder / "submissions" / "submission-1").exists()) == ([], False), after
+        else:
+            assert "written, read back and checked" in done.stdout
+            assert entered == ["submission-1"], after
+    assert {code for code, _ in ended.values()} == {0, 143}, ended
 
 
 # A run on train+val.

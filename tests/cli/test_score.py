@@ -58,7 +58,7 @@ def test_json_is_one_object_with_the_keys_of_the_contract_and_unrounded_numbers(
     shell: Shell, folder: Path, preds: Path
 ) -> None:
     write_record(preds, ["00000-00004"])
-    done = shell("score", "preds.csv", "data/valid_split.csv", "--json", "--bootstrap", "100")
+    done = shell("score", "preds.csv", "data/valid_split.csv", "--json", "--bootstrap", "200")
     assert problems(done, 0) == []
     result = json.loads(done.stdout)
     of_the_contract = {"mean_pearson", "pearson", "interval", "n", "signature", "contaminated", "problems"}
@@ -92,9 +92,12 @@ def test_a_constant_column_is_null_counted_0_and_exits_1_unless_allowed(shell: S
     assert result["pearson"]["Joy"] is None
     assert result["interval"]["Joy"] is None
     assert result["mean_pearson"] == pytest.approx(sum(result["pearson"][e] for e in EMOTIONS[:5]) / 6)
-    said = "Joy: the predictions are constant, so Pearson's r is undefined; counted as 0"
+    said = "preds.csv, Joy: the predictions are constant, so Pearson's r is undefined; counted as 0"
     assert result["problems"][0] == said
-    assert any(line.endswith(said) for line in lines)
+    assert f"warning: {said}" in lines
+    assert lines[-1] == (
+        "preds.csv: no r of Joy; expected columns that vary; --allow-constant to exit 0 all the same"
+    )
     allowed = shell(*arguments, "--allow-constant")
     problems(allowed, 0)
     assert "undefined" in allowed.stdout
@@ -148,6 +151,24 @@ def test_ids_that_do_not_match_are_named(shell: Shell, folder: Path) -> None:
         "preds.csv: 2 ids missing, against data/valid_split.csv: 00005, 00006",
         "preds.csv: 1 id too many, against data/valid_split.csv: 00099",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes of Unix")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("extra", [[], ["--json"], ["--bootstrap", "x", "--json"]], ids=" ".join)
+def test_a_reader_of_stdout_that_goes_away_is_no_traceback(
+    folder: Path, preds: Path, unbuffered: str, extra: list[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "abaw_emi", "score", "preds.csv", "data/valid_split.csv", *extra]
+    env = environment(PYTHONUNBUFFERED=unbuffered)
+    done = subprocess.run(command, cwd=folder, env=env, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr
+    if not unbuffered:
+        assert done.returncode == (2 if "x" in extra else 0)
 
 
 def test_debug_shows_the_traceback(shell: Shell) -> None:

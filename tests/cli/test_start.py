@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from abaw_emi.challenge import comparing, scoring, submission
-from abaw_emi.cli import evidence, predictions, submissions, train
+from abaw_emi.cli import ensembling, evidence, predictions, submissions, train
 from abaw_emi.config import RunConfig
 from abaw_emi.presets import PRESETS
 from tests.cli.conftest import Shell, environment, problems
@@ -98,7 +98,7 @@ def test_default_paths_are_those_of_the_contract() -> None:
     assert str(default(train.train, "out")) == "runs"
     assert str(default(submissions.check, "data")) == "data"
     assert default(submissions.check, "kind") == "submission"
-    assert default(predictions.ensemble, "split") == "test"
+    assert default(ensembling.ensemble, "split") == "test"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,25 @@ def test_submit_json_is_one_object_and_the_manifest_names_the_source(
     )
 
 
+def test_a_file_of_another_kind_is_told_in_few_lines_that_ask_what_it_is(shell: Shell, folder: Path) -> None:
+    ids = [f"{i:05}" for i in range(5000, 9000)]
+    raw = write_csv(folder / "raw.csv", values(ids, 1, 1.001, 2))
+    lines = problems(shell("score", raw.name, raw.name), 1)
+    assert lines[0].startswith("raw.csv, line 2, Admiration: 1.")
+    assert lines[15:] == ["raw.csv: 23,985 more problems of its lines; is this a label file?"]
+    lines = problems(shell("check", "raw.csv", "--kind", "predictions"), 1)
+    assert lines[1] == "raw.csv, line 2, Filename: 05000 is not a test id"
+    asked = "raw.csv: 3,985 more problems of its lines; is this a file of another split, or a label file?"
+    assert asked in lines
+    assert len(lines) < 40
+    prose = folder / "prose.csv"
+    prose.write_text("Filename;Joy\n" + "a,b,c\n" * 3000)
+    lines = problems(shell("score", "prose.csv", "data/valid_split.csv"), 1)
+    assert lines[0] == "prose.csv, line 1: column Admiration is missing"
+    assert lines[-1].endswith("more problems of its lines; is this a prediction file?")
+    assert len(lines) == 16
+
+
 @pytest.mark.usefixtures("preds")
 def test_no_clip_refuses_and_leaves_nothing(shell: Shell, folder: Path) -> None:
     lines = problems(shell("submit", "--no-clip"), 1)
