@@ -201,8 +201,10 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) 
     from abaw_emi.challenge.published import ROWS, TITLES
     from abaw_emi.challenge.rendering import Sheet, render
     from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.learning.table_rows import BACKBONES
     from abaw_emi.presets import PRESETS
 
+    short = {hub_id: name for name, hub_id in BACKBONES.items()}
     listed = [_list(plan, folder) for plan in plans]
     beside = [name for name in PRESETS if name not in {row.preset for row in ROWS}]
     told: dict[str, list[str]] = {}
@@ -217,8 +219,8 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) 
             [
                 row["name"],
                 f"{row['preset'] or '-'}{' --train-plus-val' if row['train_plus_val'] else ''}",
-                ", ".join(row["reads"]) or "-",
-                ", ".join(row["missing"]) or "-",
+                ", ".join(short.get(name, name) for name in row["reads"]) or "-",
+                ", ".join(short.get(name, name) for name in row["missing"]) or "-",
                 row["state"],
             ]
             for row in listed

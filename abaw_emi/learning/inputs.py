@@ -6,10 +6,11 @@ recorded, and nothing is put in their place. A clip that lacks all of them is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from abaw_emi.challenge.facts import SAMPLE_RATE
 from abaw_emi.challenge.ids import pack_ids
 from abaw_emi.config import RunConfig
 from abaw_emi.corpus.clips import Clip, OnBadClip
@@ -108,7 +109,12 @@ def read_inputs(
         files = {name: find_features(data.root, data.features, name) for name in senses.folders}
         listed = [name for name in ids if any(name in found for found in files.values())]
         features = FeatureCache(say=reporter.say).read(
-            listed, files, max_frames=senses.max_frames, on_bad=on_bad, track=reporter.track
+            listed,
+            files,
+            max_frames=senses.max_frames,
+            seconds=_measure(heard, senses.max_seconds),
+            on_bad=on_bad,
+            track=reporter.track,
         )
         reporter.warn(features.warnings, shown=_SHOWN_RANGES)
         reporter.warn([problem for found in features.skipped.values() for problem in found])
@@ -141,6 +147,12 @@ def read_inputs(
     )
     _report_coverage(inputs, senses, reporter)
     return inputs
+
+
+def _measure(heard: Mapping[str, Clip], max_seconds: float) -> dict[str, float]:
+    """The lengths of the clips that were heard to their end, in s."""
+    seconds = {name: clip.samples / SAMPLE_RATE for name, clip in heard.items()}
+    return {name: length for name, length in seconds.items() if length < max_seconds}
 
 
 def check_widths(data: DataFolder, inputs: Inputs, senses: Senses) -> None:
