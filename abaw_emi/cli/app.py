@@ -11,7 +11,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, ensembling, evidence, ledger, predictions, runs, submissions, tables, train
+from abaw_emi.cli import (
+    demo,
+    ensembling,
+    evidence,
+    extraction,
+    ledger,
+    predictions,
+    runs,
+    submissions,
+    tables,
+    train,
+)
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -49,6 +60,7 @@ demo.register(app)
 train.register(app)
 runs.register(app)
 tables.register(app)
+extraction.register(app)
 predictions.register(app)
 ensembling.register(app)
 evidence.register(app)
@@ -111,8 +123,9 @@ def _print_as_json(arguments: list[str], problems: list[str]) -> None:
 
 
 def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:
-    if arguments[:1] == ["tables"]:
-        return f"{stopped}; go on with: abaw-emi {shlex.join(arguments)}"
+    if arguments[:1] in (["tables"], ["extract"], ["transcribe"]):
+        again = [word for word in arguments if word != "--overwrite"]
+        return f"{stopped}; go on with: abaw-emi {shlex.join(again)}"
     trial = any(word == "--verify-resume" or word.startswith("--limit") for word in arguments)
     fresh = "--overwrite" in arguments and not stopped.startswith("saved")  # nothing of the new run is there
     if arguments[:1] == ["train"] and not trial and not fresh:

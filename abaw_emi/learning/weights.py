@@ -21,6 +21,7 @@ from torch import Tensor
 from abaw_emi.config import ModelConfig
 from abaw_emi.errors import Problem, WeightsError
 from abaw_emi.learning.emi_config import EmiConfig
+from abaw_emi.learning.hub import find_model
 from abaw_emi.learning.model import EmiModel
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -61,10 +62,7 @@ def find_backbone(name: str, revision: str = "main") -> Backbone:
     Raises:
         WeightsError: there is no such backbone, or it is not a wav2vec 2.0.
     """
-    folder, commit = Path(name), None
-    if not folder.is_dir():
-        folder = _fetch(name, revision)
-        commit = folder.name
+    folder, commit = find_model(name, revision, ["config.json", *_WEIGHT_FILES], "--backbone")
     config_file = folder / "config.json"
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
@@ -199,28 +197,6 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
     ):
         raise WeightsError(Problem(str(path), "not a state dict", "names of weights with their tensors"))
     return weights
-
-
-def _fetch(name: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        folder = snapshot_download(
-            name, revision=revision, allow_patterns=["config.json", *_WEIGHT_FILES], ignore_patterns=["*/*"]
-        )
-    except HFValidationError as error:
-        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            Problem(
-                name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be had: {reason}",
-                next_step="fetch it where there is a network (hf download), or give --backbone a folder",
-            )
-        ) from error
-    return Path(folder)
 
 
 def _rename(key: str) -> str:

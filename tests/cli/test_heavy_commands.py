@@ -31,6 +31,8 @@ def finished(folder: Path) -> Path:
         ["demo"],
         ["train"],
         ["train", "--train-plus-val", "--seeds", "1", "2", "3"],
+        ["extract", "facebook/dinov2-small"],
+        ["transcribe", "openai/whisper-tiny"],
         ["predict", "--ckpt", "runs/paper-seed1", "--split", "valid"],
         ["ensemble", "--ckpts", "runs/paper-seed1"],
         ["import-weights", "x.pth", "--backbone", "b", "--out", "runs/x"],

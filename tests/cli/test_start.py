@@ -19,6 +19,8 @@ COMMANDS = (
     "demo",
     "train",
     "tables",
+    "extract",
+    "transcribe",
     "predict",
     "ensemble",
     "score",

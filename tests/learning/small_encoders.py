@@ -1,0 +1,190 @@
+"""Small stand-ins for published encoders, as the hub delivers them: config, weights, pre-processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    ConvNextConfig,
+    ConvNextModel,
+    Data2VecAudioConfig,
+    Data2VecAudioModel,
+    Dinov2Config,
+    Dinov2Model,
+    GenerationConfig,
+    HubertConfig,
+    HubertModel,
+    PreTrainedModel,
+    ViTConfig,
+    ViTModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from tests.backbones import small_config
+
+WAVEFORM_ENCODERS = ("wav2vec2", "wav2vec2-group", "hubert", "hubert-group", "wavlm", "data2vec")
+VISION_ENCODERS = ("vit", "dinov2", "convnext", "clip")
+
+_TRANSFORMER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+_PICTURE = {"image_size": 32, "patch_size": 8}
+_WORDS = ("i", "am", "so", "happy", "for", "you", "we", "did", "it", "ha")
+
+
+def _shake(model: PreTrainedModel, seed: int, by: float = 0.05) -> PreTrainedModel:
+    """Moves every weight, so that no bias is zero and no scale is one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(by * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+def write_audio(folder: Path, kind: str, seed: int = 0) -> Path:
+    """A waveform encoder of `WAVEFORM_ENCODERS`; wav2vec2 as an ASR checkpoint, as the published ones are."""
+    torch.manual_seed(seed)
+    norm = "group" if kind.endswith("-group") else "layer"
+    config = {key: value for key, value in small_config(norm).items() if key != "model_type"}
+    model: Any
+    if kind.startswith("wav2vec2"):
+        model = Wav2Vec2ForCTC(Wav2Vec2Config(**config, vocab_size=8))
+    elif kind.startswith("hubert"):
+        model = HubertModel(HubertConfig(**config))
+    elif kind == "wavlm":
+        model = WavLMModel(WavLMConfig(**config, num_buckets=32, max_bucket_distance=64))
+    else:
+        del config["num_conv_pos_embeddings"], config["feat_extract_norm"]
+        extra = {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}
+        model = Data2VecAudioModel(Data2VecAudioConfig(**config, **extra))
+    _shake(model, seed).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=norm == "layer").save_pretrained(folder)
+    return folder
+
+
+def write_vision(folder: Path, kind: str, seed: int = 0) -> Path:
+    """A vision encoder of `VISION_ENCODERS`."""
+    torch.manual_seed(seed)
+    model: Any
+    if kind == "vit":
+        model = ViTModel(ViTConfig(**_TRANSFORMER, **_PICTURE), add_pooling_layer=False)
+    elif kind == "dinov2":
+        model = Dinov2Model(Dinov2Config(**_TRANSFORMER, **_PICTURE))
+    elif kind == "convnext":
+        model = ConvNextModel(ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1]))
+    else:
+        text, vision = (
+            CLIPTextConfig(**_TRANSFORMER, vocab_size=30),
+            CLIPVisionConfig(**_TRANSFORMER, **_PICTURE),
+        )
+        model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict()))
+    _shake(model, seed).save_pretrained(folder)
+    if kind == "convnext":
+        ConvNextImageProcessorPil(size={"shortest_edge": 32}).save_pretrained(folder)
+    else:
+        ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def write_text(folder: Path, seed: int = 0) -> Path:
+    """A BERT of ten words that reads 16 tokens."""
+    vocab = {
+        word: place for place, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS])
+    }
+    BertTokenizer(vocab=vocab, model_max_length=16).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(**_TRANSFORMER, vocab_size=len(vocab), max_position_embeddings=16)
+    _shake(BertModel(config, add_pooling_layer=False), seed).save_pretrained(folder)
+    return folder
+
+
+_SPECIAL = (
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    "<|en|>",
+    "<|de|>",
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|startofprev|>",
+    "<|nospeech|>",
+    "<|notimestamps|>",
+)
+
+
+def write_whisper(folder: Path, seed: int = 0, *, english: bool = False, length: int = 12) -> Path:
+    """A Whisper that babbles in letters, `length` tokens a segment."""
+    letters = sorted(ByteLevel.alphabet())
+    ids = {token: place for place, token in enumerate([*letters, *_SPECIAL])}
+    times = [f"<|{0.02 * step:.2f}|>" for step in range(1501)]
+    plain = {token: place for token, place in ids.items() if place <= len(letters)}
+    tokenizer = WhisperTokenizer(vocab=plain, merges=[], additional_special_tokens=list(_SPECIAL[1:]))
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in times])
+    assert tokenizer.convert_tokens_to_ids("<|notimestamps|>") == ids["<|notimestamps|>"]
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=8).save_pretrained(folder)
+    end, start = ids["<|endoftext|>"], ids["<|startoftranscript|>"]
+    special = {"pad_token_id": end, "bos_token_id": end, "eos_token_id": end, "decoder_start_token_id": start}
+    torch.manual_seed(seed)
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(ids) + len(times),
+            d_model=16,
+            encoder_layers=2,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            num_mel_bins=8,
+            max_target_positions=64,
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+            **special,
+        )
+    )
+    _shake(model, seed, 0.3)
+    with torch.no_grad():  # what it says follows from what it hears, and is of letters and a few time stamps
+        model.model.decoder.embed_tokens.weight[len(ids) :] *= 0.3
+        model.model.decoder.layers[0].encoder_attn.out_proj.weight *= 4
+    model.generation_config = GenerationConfig(
+        is_multilingual=not english,
+        **({} if english else {"lang_to_id": {"<|en|>": ids["<|en|>"], "<|de|>": ids["<|de|>"]}}),
+        **(
+            {}
+            if english
+            else {"task_to_id": {task: ids[f"<|{task}|>"] for task in ("translate", "transcribe")}}
+        ),
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        max_length=length,
+        max_initial_timestamp_index=50,
+        return_timestamps=False,
+        prev_sot_token_id=ids["<|startofprev|>"],
+        suppress_tokens=[place for token, place in ids.items() if not (token.isascii() and token.isalpha())],
+        **special,
+    )
+    model.save_pretrained(folder)
+    return folder
