@@ -105,7 +105,7 @@ PRESETS: dict[str, RunConfig] = {
     "baseline-audio": _features(_BASELINE_AUDIO, head=False),
     # MimicMetrics, arXiv 2605.21869, poster: the supplied features with an LSTM; its sizes are ours.
     "baseline-audio-lstm": _features(
-        replace(_BASELINE_AUDIO, temporal=("lstm",), pooling="last"), head=False
+        replace(_BASELINE_AUDIO, temporal=("lstm",), hidden_size=256, pooling="last"), head=False
     ),
     "baseline-vision": _features(_BASELINE_VISION, head=False),
     "baseline-av": _features(_BASELINE_AUDIO, _BASELINE_VISION, head=False, fusion=_APART),
