@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import demo, evidence, predictions, runs, submissions, train
+from abaw_emi.cli import audit, demo, evidence, predictions, report, runs, submissions, train
 from abaw_emi.errors import EmiError, UsageError
 from abaw_emi.interruption import Interrupted, raise_on_signals
 from abaw_emi.version import VERSION
@@ -45,11 +45,13 @@ def _describe(
 
 
 demo.register(app)
+audit.register(app)
 train.register(app)
 runs.register(app)
 predictions.register(app)
 evidence.register(app)
 submissions.register(app)
+report.register(app)
 
 
 def main() -> None:
