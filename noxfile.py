@@ -46,7 +46,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The quick suite."""
-    python(session, "pytest", "-m", "not end_to_end and not exact", "-n", "auto", *session.posargs)
+    quick = "not end_to_end and not exact and not browser"
+    python(session, "pytest", "-m", quick, "-n", "auto", *session.posargs)
 
 
 @nox.session(default=False)
@@ -65,6 +66,13 @@ def end_to_end(session: nox.Session) -> None:
 def exact(session: nox.Session) -> None:
     """The same bits after twenty kills, and from two processes. Minutes."""
     python(session, "pytest", "-m", "exact", "-n", "2", "tests", *session.posargs)
+
+
+@nox.session(default=False, venv_backend="venv")
+def browser(session: nox.Session) -> None:
+    """The report's page in headless Chromium, Debian's package `chromium`; without one the tests fail."""
+    session.install("-e", ".[report]", "pytest", "hypothesis", "playwright")
+    session.run("pytest", "-m", "browser", "tests/report", *session.posargs)
 
 
 @nox.session(default=False, venv_backend="venv")

@@ -1,11 +1,14 @@
-"""Whether the heavy wing can be loaded here, said before a traceback says it worse."""
+"""Whether what an extra brings can be loaded here, said before a traceback says it worse."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 from abaw_emi.errors import InstallationError, Problem
 
+_REPORT = ("matplotlib", "jinja2")
+_SOUND = ("av", "soxr", "platformdirs")
 _REQUIRED = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr")
 
 
@@ -15,20 +18,7 @@ def check_installation() -> None:
     Raises:
         InstallationError: a package of the extra `train` is missing, or the two do not fit each other.
     """
-    missing = []
-    for name in _REQUIRED:
-        try:
-            version(name)
-        except PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        raise InstallationError(
-            Problem(
-                "installation",
-                f"not installed: {', '.join(missing)}",
-                next_step="pip install 'abaw-emi[train]'",
-            )
-        )
+    _require(_REQUIRED, "train")
     try:
         import torch  # noqa: F401
         import torchaudio  # noqa: F401
@@ -43,3 +33,33 @@ def check_installation() -> None:
                 "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'",
             )
         ) from error
+
+
+def check_report_installation() -> None:
+    """Looks for the packages of the extra `report`.
+
+    Raises:
+        InstallationError: one is missing.
+    """
+    _require(_REPORT, "report")
+
+
+def check_sound_installation() -> None:
+    """Looks for the packages that decode sound; none of them needs torch.
+
+    Raises:
+        InstallationError: one is missing.
+    """
+    _require(_SOUND, "train")
+
+
+def _require(names: Iterable[str], extra: str) -> None:
+    missing = []
+    for name in names:
+        try:
+            version(name)
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        found, step = f"not installed: {', '.join(missing)}", f"pip install 'abaw-emi[{extra}]'"
+        raise InstallationError(Problem("installation", found, next_step=step))

@@ -12,12 +12,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from abaw_emi.cli import (
+    audit,
     demo,
     ensembling,
     evidence,
     extraction,
     ledger,
     predictions,
+    report,
     runs,
     submissions,
     tables,
@@ -57,6 +59,7 @@ def _describe(
 
 
 demo.register(app)
+audit.register(app)
 train.register(app)
 runs.register(app)
 tables.register(app)
@@ -66,6 +69,7 @@ ensembling.register(app)
 evidence.register(app)
 submissions.register(app)
 ledger.register(app)
+report.register(app)
 
 
 def main() -> None:

@@ -50,6 +50,8 @@ class Decoded:
     """float32 (T,), mono: the mean over the channels. T is at least 1, all samples are finite."""
     sample_rate: int
     """In Hz, the file's own."""
+    channels: int = 1
+    """How many there are in the file."""
     warnings: tuple[Problem, ...] = ()
 
 
@@ -101,7 +103,8 @@ def decode(path: Path, max_seconds: float) -> Decoded:
             f"{wrong.size} samples are not numbers (NaN or infinite), the first is sample {wrong[0]}",
             "finite samples",
         )
-    return Decoded(waveform, track.sample_rate, track.warnings(starts_at_zero=kind is Kind.OGG))
+    warnings = track.warnings(starts_at_zero=kind is Kind.OGG)
+    return Decoded(waveform, track.sample_rate, track.channels, warnings)
 
 
 class _Track:
@@ -127,6 +130,10 @@ class _Track:
     @property
     def sample_rate(self) -> int:
         return self.first.sample_rate if self.first else 0
+
+    @property
+    def channels(self) -> int:
+        return self.first.layout.nb_channels if self.first else 0
 
     @property
     def seconds(self) -> float:

@@ -30,6 +30,7 @@ from abaw_emi.challenge.facts import SAMPLE_RATE
 from abaw_emi.config import Precision
 from abaw_emi.corpus.clips import Clip
 from abaw_emi.errors import EmiError, Problem, TrainingError
+from abaw_emi.interruption import blocked_signals
 from abaw_emi.learning.devices import keep_memory
 from abaw_emi.learning.encoders import Wav2Vec2Encoder
 from abaw_emi.learning.frames import EncodedClip
@@ -156,7 +157,7 @@ def _started(
         pool = ProcessPoolExecutor(count, context, _start, (folder,))
 
         def submit(*call: Any) -> Future[None]:
-            with _blocked_signals():
+            with blocked_signals():
                 others = set(multiprocessing.active_children())
                 future = pool.submit(*call)
                 started.update(set(multiprocessing.active_children()) - others)
@@ -174,23 +175,10 @@ def _started(
             found = f"other processes cannot be given their work there: {error.strerror or error}"
             raise TrainingError(Problem(name, found, next_step=advice)) from error
         finally:
-            with _blocked_signals():
+            with blocked_signals():
                 for process in started:  # Python 3.14 has pool.kill_workers(); shutdown alone waits for them
                     process.kill()
                 pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back, and from processes started here for good: this one ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _save(model: EmiModel, precision: Precision, folder: Path) -> None:

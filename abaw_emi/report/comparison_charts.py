@@ -1,0 +1,195 @@
+"""Charts of systems against one another: who beats whom, ensembles, submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from abaw_emi.challenge.comparing import Comparison, Pair
+from abaw_emi.challenge.ledger import Entry, Ledger
+from abaw_emi.challenge.rendering import format_p
+from abaw_emi.challenge.significance import MEAN
+from abaw_emi.report.charts import MEDIUM, Chart, Panel, draw_rows, points, sheet
+from abaw_emi.report.findings import Gain
+from abaw_emi.report.palette import LIGHT
+from abaw_emi.report.sources import read_validation
+from abaw_emi.report.wording import shorten
+from abaw_emi.version import VERSION
+
+SHOWN = 0.32
+"""Opacity of a cell whose difference is shown."""
+
+
+def chart_comparison(comparison: Comparison) -> Chart:
+    """Differences of the mean Pearson of every two systems, and which of them are shown."""
+    names = list(comparison.scores)
+    told = [f"{name} beats {', '.join(comparison.beats(name))}" for name in names if comparison.beats(name)]
+    rows = [
+        [
+            pair.difference.first,
+            pair.difference.second,
+            pair.difference.difference[MEAN],
+            *(pair.difference.interval[MEAN] or (None, None)),
+            pair.difference.p[MEAN],
+            pair.difference.p_holm[MEAN],
+            pair.difference.verdict,
+        ]
+        for pair in comparison.pairs
+    ]
+    return Chart(
+        name="who-beats-whom",
+        title="Who beats whom",
+        caption="Mean Pearson of the row minus that of the column, and Holm's p of the paired permutation "
+        "test below it. A filled cell is a difference that is shown (p < .05, all pairs corrected together).",
+        panels=[
+            Panel(
+                title="Row minus column",
+                alt="; ".join(told) + "." if told else "No system is shown to beat another.",
+                draw=partial(_draw_pairs, names=names, pairs=comparison.pairs),
+                size=(
+                    max(MEDIUM[0], 150 + 62.0 * (len(names) - 1)),
+                    max(150.0, 84 + 42.0 * (len(names) - 1)),
+                ),
+            )
+        ],
+        data=sheet(["first", "second", "difference", "low", "high", "p", "p_holm", "first_is"], rows),
+        signature=comparison.signature,
+    )
+
+
+def chart_gain(gain: Gain) -> Chart:
+    """The score of the plain mean against how many members it has."""
+    sizes = list(gain.scores)
+    means = [float(gain.scores[size].mean()) for size in sizes]
+    rows = [
+        [size, len(values), float(values.mean()), float(values.min()), float(values.max())]
+        for size, values in gain.scores.items()
+    ]
+    how = "all subsets" if gain.exhaustive else "random subsets where there are many"
+    return Chart(
+        name="ensemble-gain",
+        title="What more members bring",
+        caption=f"Mean Pearson of the plain mean of k of {len(gain.members)} members: mean (line) and range "
+        f"(band) over {how}. One member scores {means[0]:.4f}, all of them {means[-1]:.4f} "
+        f"({means[-1] - means[0]:+.4f}).",
+        panels=[
+            Panel(
+                title="Mean Pearson by number of members",
+                alt=", ".join(f"{size}: {mean:.4f}" for size, mean in zip(sizes, means, strict=True)) + ".",
+                draw=partial(_draw_gain, gain=gain),
+                size=MEDIUM,
+            )
+        ],
+        data=sheet(["members", "subsets", "mean", "lowest", "highest"], rows),
+        signature=gain.signature,
+    )
+
+
+def chart_submissions(ledger: Ledger) -> Chart | None:
+    """Validation interval and test score of every submission; None where neither is known of any."""
+    known = [entry for entry in ledger.entries if entry.test_score is not None or entry.val]
+    if not known:
+        return None
+    rows = [
+        [entry.name, *read_validation(entry), entry.test_score, "yes" if entry.sent else "no"]
+        for entry in known
+    ]
+    told = "; ".join(
+        f"{entry.name}: validation {_or_unknown(read_validation(entry)[0])}, "
+        f"test {_or_unknown(entry.test_score)}"
+        for entry in known
+    )
+    return Chart(
+        name="validation-and-test",
+        title="Validation and test",
+        caption="Ring: validation with its 95 % interval, as the ledger has it; diamond: test, as the "
+        "organisers gave it. In every public report of this challenge test lies above validation.",
+        panels=[
+            Panel(
+                title="Mean Pearson",
+                alt=told + ".",
+                draw=partial(_draw_submissions, entries=known),
+                size=(MEDIUM[0], 86 + 30.0 * len(known)),
+            )
+        ],
+        data=sheet(["submission", "validation", "low", "high", "test", "sent"], rows),
+        signature=f"ledger|submissions:{len(ledger.entries)}|abaw_emi:{VERSION}",
+    )
+
+
+def _or_unknown(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4f}"
+
+
+def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> None:
+    place = {name: number for number, name in enumerate(names)}
+    for pair in pairs:
+        d = pair.difference
+        row, column = place[d.first], place[d.second]
+        shown = d.verdict != "not shown"
+        axes.add_patch(
+            Rectangle(
+                (column - 0.47, row - 0.46),
+                0.94,
+                0.92,
+                facecolor=LIGHT.positive if shown else LIGHT.muted,
+                alpha=SHOWN if shown else 0.08,
+                linewidth=0,
+            )
+        )
+        text = f"{d.difference[MEAN]:+.3f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+        weight = "bold" if shown else "normal"
+        axes.text(column, row - 0.16, text, ha="center", va="center", fontweight=weight)
+        p = format_p(d.p_holm[MEAN]).replace("0.", ".", 1)
+        axes.text(column, row + 0.22, f"p {p}", ha="center", va="center", size="small")
+    last = len(names) - 1
+    axes.set_xlim(0.5, last + 0.5)
+    axes.set_ylim(last - 0.5, -0.5)
+    axes.set_xticks(range(1, last + 1), [shorten(name, 12) for name in names[1:]])
+    axes.set_yticks(range(last), [shorten(name, 18) for name in names[:-1]])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelcolor=LIGHT.ink)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_gain(axes: Axes, *, gain: Gain) -> None:
+    sizes = list(gain.scores)
+    low = [gain.scores[size].min() for size in sizes]
+    high = [gain.scores[size].max() for size in sizes]
+    mean = [gain.scores[size].mean() for size in sizes]
+    axes.fill_between(sizes, low, high, color=LIGHT.accent, alpha=0.16, linewidth=0)
+    axes.plot(sizes, mean, "o-", color=LIGHT.accent)
+    for size, value, offset, side in (
+        (sizes[0], mean[0], (8, -5), "left"),
+        (sizes[-1], mean[-1], (0, 8), "right"),
+    ):
+        text = f"{value:.3f}".replace("0.", ".", 1)
+        axes.annotate(
+            text,
+            (size, value),
+            xytext=(points(offset[0]), points(offset[1])),
+            textcoords="offset points",
+            ha=side,
+        )
+    axes.set_xlim(sizes[0] - 0.1, sizes[-1] + 0.1)
+    axes.margins(y=0.18)
+    axes.xaxis.set_major_locator(MaxNLocator(min(8, len(sizes)), integer=True))
+    axes.set_xlabel("members")
+
+
+def _draw_submissions(axes: Axes, *, entries: Sequence[Entry]) -> None:
+    for row, entry in enumerate(entries):
+        mean, low, high = read_validation(entry)
+        if low is not None and high is not None:
+            axes.plot([low, high], [row, row], color=LIGHT.accent, linewidth=points(2.2), alpha=0.5)
+        if mean is not None:
+            axes.plot(mean, row, "o", color=LIGHT.accent, markerfacecolor=LIGHT.paper)
+        if entry.test_score is not None:
+            axes.plot(entry.test_score, row, "D", color=LIGHT.ink)
+    draw_rows(axes, [shorten(entry.name, 22) for entry in entries], "mean Pearson")

@@ -1,0 +1,174 @@
+"""The tables of the records: submissions, runs, files read, signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from abaw_emi.challenge.findings import SEVERITIES
+from abaw_emi.corpus.audit import Audit
+from abaw_emi.report.curves import Curve
+from abaw_emi.report.sources import Input, Material, read_validation
+from abaw_emi.report.tables import (
+    Cell,
+    Column,
+    Table,
+    correlation_cell,
+    interval_cell,
+    plain_cell,
+)
+
+
+def tabulate_submissions(material: Material) -> Table:
+    """The ledger."""
+    assert material.ledger is not None
+    columns = [
+        Column(name="Submission"),
+        Column(name="Made"),
+        Column(name="Validation", number=True),
+        Column(name="95 % interval", number=True),
+        Column(name="Test", number=True),
+        Column(name="Counts as a try"),
+        Column(name="Validation is"),
+        Column(name="SHA-256 of the CSV"),
+        Column(name="Signature"),
+    ]
+    rows = []
+    for entry in material.ledger.entries:
+        value = entry.val or {}
+        mean, low, high = read_validation(entry)
+        rows.append(
+            [
+                Cell(text=entry.name),
+                Cell(text=entry.created.replace("T", " ").removesuffix("+00:00"), value=entry.created),
+                Cell() if mean is None else correlation_cell(mean),
+                interval_cell(None if low is None or high is None else (low, high)),
+                Cell(text="not yet") if entry.test_score is None else correlation_cell(entry.test_score),
+                Cell(text="yes" if entry.sent else "no"),
+                Cell(text=str(value.get("kind") or "not known")),
+                Cell(text=str(entry.record.get("sha256", ""))[:12], code=True),
+                Cell(text=str(entry.record.get("signature", "")), code=True),
+            ]
+        )
+    return Table(
+        id="ledger",
+        name="Submissions",
+        columns=columns,
+        rows=rows,
+        title="The ledger",
+        note=f"{material.ledger.used} of {len(rows)} count as tries. Times are UTC.",
+        filter=len(rows) > 5,
+    )
+
+
+def tabulate_audit(audit: Audit) -> Table:
+    """What the audit found of the data folder."""
+    columns = [
+        Column(name="Severity"),
+        Column(name="Where"),
+        Column(name="Found"),
+        Column(name="Clips", number=True),
+        Column(name="What it means"),
+        Column(name="What to do"),
+    ]
+    rows = [
+        [
+            Cell(text=finding.severity, value=SEVERITIES.index(finding.severity)),
+            Cell(text=", ".join(finding.splits) or "data"),
+            Cell(text=finding.found),
+            Cell(text=f"{finding.count:,}", value=finding.count),
+            Cell(text=finding.means),
+            Cell(text=finding.step),
+        ]
+        for finding in audit.findings
+    ]
+    return Table(
+        id="audit",
+        name="Findings of the audit",
+        columns=columns,
+        rows=rows,
+        title="What the audit found",
+        filter=len(rows) > 8,
+    )
+
+
+def tabulate_runs(curves: Sequence[Curve], names: Sequence[str]) -> Table:
+    """What is recorded of every run."""
+    columns = [
+        Column(name="Run"),
+        Column(name="State"),
+        Column(name="Preset"),
+        Column(name="Seed", number=True),
+        Column(name="Epochs", number=True),
+        Column(name="Best", number=True),
+        Column(name="Trained on"),
+        Column(name="Precision"),
+        Column(name="Device"),
+        Column(name="Backbone"),
+        Column(name="Data"),
+        Column(name="Code"),
+        Column(name="Version"),
+    ]
+    rows = []
+    for name, curve in zip(names, curves, strict=True):
+        record = curve.record
+        hardware, data = _mapping(record.get("hardware")), _mapping(record.get("data"))
+        backbone = _mapping(record.get("backbone"))
+        fold = f", but fold {record['fold']}" if record.get("fold") else ""
+        best = record.get("best_epoch") or (curve.best.number if curve.best else None)
+        rows.append(
+            [
+                Cell(text=name),
+                Cell(text="finished" if record.get("finished") else "not finished"),
+                plain_cell(record.get("preset")),
+                plain_cell(record.get("seed")),
+                Cell(text=str(len(curve.epochs)), value=len(curve.epochs)),
+                plain_cell(best),
+                Cell(
+                    text=("train+valid" if record.get("train_plus_val") else "train") + fold if record else ""
+                ),
+                plain_cell(record.get("precision")),
+                plain_cell(hardware.get("device")),
+                Cell(text=" ".join(str(part) for part in backbone.values() if part)[:60]),
+                Cell(text=str(data.get("fingerprint") or "")[:12], code=True),
+                Cell(text=str(record.get("git_commit") or "")[:12], code=True),
+                plain_cell(record.get("version")),
+            ]
+        )
+    return Table(
+        id="runs-table", name="Runs", columns=columns, rows=rows, title="The runs", filter=len(rows) > 5
+    )
+
+
+def tabulate_inputs(inputs: Sequence[Input]) -> Table:
+    """Every file that was read, with its hash."""
+    columns = [
+        Column(name="File"),
+        Column(name="What"),
+        Column(name="Rows", number=True),
+        Column(name="SHA-256"),
+    ]
+    rows = [
+        [
+            Cell(text=str(item.path)),
+            Cell(text=item.what),
+            Cell(text=f"{item.rows:,}", value=item.rows),
+            Cell(text=item.sha256, code=True),
+        ]
+        for item in inputs
+    ]
+    return Table(
+        id="inputs", name="Files read", columns=columns, rows=rows, title="Files read", filter=len(rows) > 8
+    )
+
+
+def tabulate_signatures(signed: Sequence[tuple[str, str]]) -> Table:
+    """The signature of every number of the page."""
+    rows = [[Cell(text=what), Cell(text=signature, code=True)] for what, signature in signed]
+    columns = [Column(name="Numbers"), Column(name="Signature")]
+    return Table(
+        id="signatures", name="Signatures", columns=columns, rows=rows, title="Signatures", sortable=False
+    )
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}

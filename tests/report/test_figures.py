@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import csv
+import struct
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from abaw_emi.challenge.correlation import mean_pearson
+from abaw_emi.challenge.facts import EMOTIONS
+from tests.report.conftest import VALID, Made
+
+NAMES = {
+    "labels",
+    "durations",
+    "label-correlations",
+    "training-curves",
+    "scores",
+    "predicted-against-true",
+    "who-beats-whom",
+    "ensemble-gain",
+    "validation-and-test",
+}
+
+
+def rows(made: Made, name: str) -> list[dict[str, str]]:
+    with (made.folder / "figures" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_figure_is_there_as_png_svg_and_csv(made: Made) -> None:
+    found = {path.name for path in (made.folder / "figures").iterdir()}
+    assert found == {f"{name}.{form}" for name in NAMES for form in ("png", "svg", "csv")}
+    assert {path.name for path in made.written.figures} == found
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_figure_is_as_wide_as_a_column_and_its_text_is_outlines(made: Made, name: str) -> None:
+    root = ElementTree.parse(made.folder / "figures" / f"{name}.svg").getroot()
+    assert float(root.attrib["width"].removesuffix("pt")) / 72 == pytest.approx(3.25)
+    assert float(root.attrib["height"].removesuffix("pt")) / 72 < 9
+    assert not list(root.iter("{http://www.w3.org/2000/svg}text"))  # the same in every viewer
+    assert not list(root.iter("{http://www.w3.org/2000/svg}image"))  # vector
+    png = (made.folder / "figures" / f"{name}.png").read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    (width,) = struct.unpack(">I", png[16:20])
+    assert width / 3.25 >= 300
+
+
+def test_label_shares_of_a_split_sum_to_one(made: Made) -> None:
+    for emotion in EMOTIONS:
+        for split in ("train", "valid"):
+            shares = [
+                float(row["share_of_clips"])
+                for row in rows(made, "labels")
+                if (row["emotion"], row["split"]) == (emotion, split)
+            ]
+            assert sum(shares) == pytest.approx(1)
+
+
+def test_durations_of_a_split_sum_to_one(made: Made) -> None:
+    for split in ("valid", "test"):
+        own = [float(row["share_of_clips"]) for row in rows(made, "durations") if row["split"] == split]
+        assert sum(own) == pytest.approx(1)
+
+
+def test_the_density_counts_every_clip_once(made: Made) -> None:
+    for emotion in EMOTIONS:
+        own = [row for row in rows(made, "predicted-against-true") if row["emotion"] == emotion]
+        assert sum(int(row["clips"]) for row in own) == VALID
+
+
+def test_the_gain_ends_at_the_score_of_the_mean_of_all(made: Made) -> None:
+    gain = rows(made, "ensemble-gain")
+    findings = made.written.findings
+    runs = [s for s in findings.standings if s.name.startswith("tiny-seed")]
+    assert [row["members"] for row in gain] == ["1", "2", "3"]
+    assert [row["subsets"] for row in gain] == ["3", "3", "1"]
+    singles = [run.score.mean_pearson for run in runs]
+    assert float(gain[0]["mean"]) == pytest.approx(np.mean(singles))
+    assert float(gain[0]["highest"]) == max(singles)
+    assert findings.truth is not None
+    mean = np.mean([run.table.sort("Filename").select(EMOTIONS).to_numpy() for run in runs], axis=0)
+    assert float(gain[2]["mean"]) == pytest.approx(mean_pearson(findings.truth, mean))
+
+
+def test_every_pair_is_there_once_the_better_one_first(made: Made) -> None:
+    pairs = rows(made, "who-beats-whom")
+    count = len(made.written.findings.standings)
+    assert len(pairs) == count * (count - 1) // 2
+    assert all(float(pair["difference"]) >= 0 for pair in pairs)
+
+
+def test_the_worst_clips_are_the_worst_ones_first(made: Made) -> None:
+    findings = made.written.findings
+    assert findings.truth is not None
+    assert findings.prediction is not None
+    every = np.sqrt(((findings.truth - findings.prediction) ** 2).mean(axis=1))
+    assert [clip.error for clip in findings.worst] == sorted(every, reverse=True)[:20]
+    for clip in findings.worst:
+        assert clip.audio == made.folder / "data" / "audio" / f"{clip.filename}.wav"
+
+
+def test_curves_hold_every_epoch_of_every_run(made: Made) -> None:
+    curves = rows(made, "training-curves")
+    assert [(row["run"], row["epoch"]) for row in curves] == [
+        (f"tiny-seed{seed}", str(epoch)) for seed in (1, 2, 3) for epoch in (1, 2, 3)
+    ]
+    assert float(curves[0]["train_loss"]) == 0.1
+
+
+def test_figures_leave_other_files_of_the_folder_alone(made: Made, tmp_path: Path) -> None:
+    from abaw_emi.report.sources import Sources
+    from abaw_emi.report.writing import write_report
+    from tests.report.conftest import make_ledger
+
+    make_ledger(tmp_path / "submissions")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.txt").write_text("mine")
+    written = write_report(
+        Sources(submissions=tmp_path / "submissions"), tmp_path / "report.html", tmp_path / "figures"
+    )
+    assert len(written.figures) == 3
+    assert (tmp_path / "figures" / "mine.txt").read_text() == "mine"
