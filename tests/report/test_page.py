@@ -176,7 +176,7 @@ def test_a_data_folder_that_is_markup_still_plays(tmp_path: Path) -> None:
         (("data", "runs"), {"submissions"}),
         (("data", "predictions"), {"training", "comparison", "submissions"}),
     ],
-    ids="+".join,
+    ids=lambda names: "+".join(sorted(names)),
 )
 def test_what_is_missing_is_said_and_the_rest_is_there(
     tmp_path: Path, parts: tuple[str, ...], missing: set[str]
