@@ -1,7 +1,7 @@
 """Every system of the tables on the demo corpus, with small random encoders; and what fusing gains there.
 
 Random encoders of 32 units know nothing of speech, and the corpus is synthetic: the figures say that every
-system runs, in what time, and that a system of several modalities uses them. They say nothing of Hume-Vidmimic2.
+system runs, in what time, and that a system of several modalities uses them, and nothing of Hume-Vidmimic2.
 
     python -m benchmarks.systems [--tables 1 2] [--fusion] [--seeds 1 2 3]
 """
@@ -83,7 +83,7 @@ def main() -> None:
 def run(*words: str) -> None:
     """Runs a command of abaw-emi and shows what it prints, but for its warnings."""
     command = [sys.executable, "-m", "abaw_emi", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if not line.startswith("warning:")]
     print(done.stdout, *said, sep="\n", flush=True)
 

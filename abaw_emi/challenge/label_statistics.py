@@ -32,8 +32,8 @@ PUBLISHED_ZERO_SHARES: Mapping[Split, tuple[float, float]] = {
     "train": (0.553, 0.899),
     "valid": (0.341, 0.524),
 }
-"""Lowest and highest share, over the emotions, of clips of intensity (near) 0 (PAPER, section 3). Those of valid
-sit oddly with its lower means: nothing is held against them, they are told beside what is found."""
+"""Lowest and highest share, over the emotions, of clips of intensity (near) 0 (PAPER, section 3). Those of
+valid sit oddly with its lower means: nothing is held against them, they are told beside what is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class LabelStatistics:
         emotions: by name.
         all_zero: clips whose six labels are 0.
         fractions: share of clips whose six labels are k/N of one N, `MOST_RATERS` at most.
-        raters: lowest, median and highest such N over the clips that have any label above 0; None without one.
+        raters: lowest, median and highest such N over the clips with a label above 0; None without one.
         largest_sum: of the six labels of a clip.
     """
 

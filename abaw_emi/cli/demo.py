@@ -85,6 +85,7 @@ nothing about the challenge.
 {out}/runs          one folder a seed: weights, config, metrics, provenance
 {out}/predictions   the ensemble's predictions for valid and test
 {result.submission.archive}   the checked submission ({clipped} values clipped to [0, 1])
+{out}/report.html   all of it on one page: open it in a browser
 
 With the official data in data/, type:
 

@@ -1,4 +1,4 @@
-"""What `score` and `compare` weigh: labels, prediction files with their records, groups."""
+"""What commands look at before they work: labels, prediction files with their records, groups, an audit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from abaw_emi.challenge.doctor import Smell
+    from abaw_emi.challenge.facts import Split
     from abaw_emi.challenge.provenance import Provenance
+    from abaw_emi.corpus.data_folder import DataFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +122,11 @@ def _read_records(files: Sequence[Path]) -> tuple[dict[str, Provenance | None], 
                 unknown = "not all of what the predictor was trained on is known"
             warnings.append(Problem(str(path), unknown, next_step="make sure it has not seen these clips"))
     return records, warnings
+
+
+def recall_audit(data: DataFolder, *splits: Split) -> list[Problem]:
+    """What an `audit.json` in the current folder holds against working with these splits of `data`."""
+    from abaw_emi.corpus.audit import find_audit, warnings_for
+
+    audit, problems = find_audit(data)
+    return problems if audit is None else warnings_for(audit, *splits)

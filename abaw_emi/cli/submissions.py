@@ -73,6 +73,7 @@ def submit(
     from abaw_emi.challenge.submission import write_submission
     from abaw_emi.challenge.tables import read_predictions
     from abaw_emi.cli.output import print_json, texts
+    from abaw_emi.cli.reading import recall_audit
     from abaw_emi.cli.standing import find_val
     from abaw_emi.corpus.data_folder import DataFolder
     from abaw_emi.errors import Problem, SubmissionError, gather
@@ -98,7 +99,7 @@ def submit(
         val, warnings = find_val(record, valid_preds, runs, data)
     if problems:
         raise SubmissionError(problems)
-    reporter.warn([*folder.check_counts("test"), *warnings])
+    reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test"), *warnings])
     if record is None:
         found_none = "no provenance record: whether its runs have seen test clips is not known"
         reporter.warn([Problem(str(preds), found_none)])

@@ -142,6 +142,7 @@ def train(
     check_installation()
 
     from abaw_emi.cli.output import print_json, texts
+    from abaw_emi.cli.reading import recall_audit
     from abaw_emi.corpus.data_folder import DataFolder
     from abaw_emi.learning.distributed import join_world
     from abaw_emi.learning.plans import Plan
@@ -152,6 +153,7 @@ def train(
 
     reporter = Reporter(quiet=quiet)
     folder = DataFolder(data, features)
+    reporter.warn(recall_audit(folder, "train", "valid"))
     if epochs_from:
         reporter.say(f"{config.training.epochs} epochs, the best epoch of {epochs_from}")
     chosen = seeds or [config.training.seed]

@@ -1,7 +1,7 @@
 """The record that an audit leaves, `audit.json`, and how other commands read it. Light: decodes nothing.
 
-A record speaks for the data folder that it was made of as long as its files are the same by name and size, and
-its split files the same to the byte: that is told in a moment, without reading the clips.
+A record speaks for the data folder that it was made of as long as its files are the same by name and size,
+and its split files the same to the byte: that is told in a moment, without reading the clips.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DurationStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """Clips by length: `counts[split][i]` from `edges[i]` on and below `edges[i + 1]`, the last without end."""
+    """Clips by length: `counts[split][i]` from `edges[i]` up to `edges[i + 1]`, the last without end."""
 
     edges: tuple[float, ...] = EDGES
     counts: dict[Split, list[int]] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def read_audit(path: Path) -> Audit:
 
 
 def find_audit(data: DataFolder, folder: Path = Path()) -> tuple[Audit | None, list[Problem]]:
-    """The record in `folder` that speaks for this data folder, None where there is none, and what is wrong with it.
+    """The record in `folder` that speaks for this data folder, or None, and what is wrong with it.
 
     A record of another data folder is passed over; one of this folder as it was before is a problem.
     """
@@ -154,7 +154,7 @@ def find_audit(data: DataFolder, folder: Path = Path()) -> tuple[Audit | None, l
 
 
 def warnings_for(audit: Audit, *splits: Split) -> list[Problem]:
-    """What the audit holds against working with these splits: its errors and warnings of them, a line each."""
+    """What the audit holds against working with these splits: its errors and warnings, a line each."""
     return [
         Problem(f"{AUDIT}, {finding.problem.where}", finding.problem.found, next_step=finding.step)
         for finding in audit.findings
@@ -175,9 +175,8 @@ def fingerprint_listing(data: DataFolder) -> str:
         path = data.label_file(split)
         lines.append(f"{split}:{hash_file(path) if path.is_file() else ''}")
     for files in data.files.values():
-        for path in (files.audio, files.video):
-            if path is not None:
-                lines.append(f"{path.relative_to(data.root).as_posix()}:{_size(path)}")
+        present = [file for file in (files.audio, files.video) if file is not None]
+        lines += [f"{file.relative_to(data.root).as_posix()}:{_size(file)}" for file in present]
     return sha256("\n".join(lines).encode())
 
 

@@ -19,7 +19,7 @@ _SAME_LABELS = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two clips of one recording; `different` is the share of their prints' bits that differ, 0 to the sample."""
+    """Two clips of one recording; `different` is the share of their prints' bits that differ."""
 
     first: str
     second: str

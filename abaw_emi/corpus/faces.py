@@ -60,7 +60,7 @@ def find_faces(data: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def find_gaps(faces: Mapping[str, tuple[Path, ...]]) -> list[Problem]:
-    """What to say about clips whose faces are not numbered 0, 1, 2 and on: pictures without a face, as a rule."""
+    """What to say about clips whose faces are not numbered 0, 1, 2 and on: some pictures had no face."""
     return [
         Problem(str(paths[0].parent), f"has {len(paths):,} faces, numbered up to {last:,}", f"0 to {last:,}")
         for paths in faces.values()

@@ -1,7 +1,7 @@
 """Listens to many files, in several processes, and keeps what was heard: a second audit takes seconds.
 
-What is kept is kept by the file's content, as in `cache`. A file that cannot be used is listened to again each
-time. Whatever ends an audit, what was heard up to then is kept.
+What is kept is kept by the file's content, as in `cache`. A file that cannot be used is listened to again
+each time. Whatever ends an audit, what was heard up to then is kept.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from abaw_emi.corpus.cache import CACHE_VARIABLE, cache_folder
+from abaw_emi.corpus.cache import cache_folder
 from abaw_emi.corpus.hashes import FileHashes
+from abaw_emi.corpus.keeping import CACHE_VARIABLE
 from abaw_emi.corpus.likeness import Print
 from abaw_emi.corpus.listening import VERSION, Heard, SoundFacts, listen
 from abaw_emi.corpus.store import ArrayStore

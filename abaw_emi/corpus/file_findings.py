@@ -45,8 +45,8 @@ class Splits:
 
 
 def assign_splits(named: Mapping[Split, Sequence[str]], files: Collection[str]) -> Splits:
-    """The splits as `DataFolder.ids` knows them: where no file names test's clips, they are all the others."""
-    labelled = {clip for split in ("train", "valid") for clip in named.get(split, ())}  # type: ignore[call-overload]
+    """The splits as `DataFolder.ids` knows them: without a file of them, test's clips are all the others."""
+    labelled = {clip for split in ("train", "valid") for clip in named.get(split, ())}
     ids = dict(named)
     if "test" not in ids and {"train", "valid"} <= ids.keys():
         ids["test"] = sorted(set(files) - labelled)

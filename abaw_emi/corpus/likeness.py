@@ -39,9 +39,10 @@ MOST_SECONDS = 30.0
 """A print tells of no more than the beginning: a model reads 12 s of it."""
 
 FLAT = 1e-3
-"""A row tells nothing (0) where the bands change by less than this share of their energy, as in a held tone,"""
+"""A row tells nothing (0) where the bands change by less than this share of their energy: a held tone."""
+
 QUIET = 1e-6
-"""or where the energy is less than this share of the print's loudest."""
+"""A row tells nothing where its energy is less than this share of the print's loudest."""
 
 FEWEST_ROWS = 16
 """Rows that two prints must share to be compared: 0.8 s."""

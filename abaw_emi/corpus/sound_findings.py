@@ -1,4 +1,4 @@
-"""What is to be said of the sound of the clips: what cannot be used, what sounds wrong, what the cut loses."""
+"""What is to be said of the clips' sound: what cannot be used, what sounds wrong, what the cut loses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TROUBLES: dict[Trouble, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class HeardClip:
-    """A clip, the file that its sound is read from, and the facts of it; None for both where none is usable."""
+    """A clip, the file that its sound is read from, and the facts of it; None for both without one."""
 
     filename: str
     source: Path | None
@@ -45,8 +45,8 @@ def choose_sources(files: Mapping[str, ClipFiles], heard: Mapping[Path, Heard]) 
     """The file that each clip's sound is read from: its sound file, or where that is of no use, its video."""
     chosen = {}
     for filename, own in files.items():
-        usable = (path for path in (own.audio, own.video) if path in heard and heard[path].facts is not None)
-        source = next(usable, None)
+        present = (path for path in (own.audio, own.video) if path is not None and path in heard)
+        source = next((path for path in present if heard[path].facts is not None), None)
         facts = heard[source].facts if source is not None else None
         chosen[filename] = HeardClip(filename, source, facts)
     return chosen
@@ -127,7 +127,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Finding]:
             "clipped",
             "warning",
             lambda clip, facts: facts.loud > LOUD_SHARE,
-            f"{{n}} clips look clipped: over {LOUD_SHARE:.1%} of their samples lie beyond {LOUD:g} of full scale",
+            f"{{n}} clips look clipped: {LOUD_SHARE:.1%} of the samples lie beyond {LOUD:g} of full scale",
             "they are distorted; how loud a voice is can no longer be heard",
             "listen to them; nothing mends it but the original recording",
             lambda facts: f"{facts.loud:.1%} of its samples",

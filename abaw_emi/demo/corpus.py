@@ -3,19 +3,22 @@
     folder/data/train_split.csv, valid_split.csv      ids and labels, as delivered
     folder/data/audio/00000.mp3 ...                   train and valid; some clips only in raw/
     folder/data/raw/00012.mp4 ...
-    folder/data/test_data/audio|raw/...               test, without a CSV, as delivered
+    folder/data/vit/00000.pkl ...                     features of faces; some clips have none
+    folder/data/face_images/00000/0.jpg ...           a few clips' faces
+    folder/data/wav2vec2/00000.pkl ...                features of sound, on demand: 110 MB
+    folder/data/test_data/...                         the same of test, without a CSV, as delivered
+    folder/features/text/00000.txt ...                transcripts, as `abaw-emi transcribe` leaves them
+    folder/features/gte/00000.npy ...                 features of words; some clips have none
     folder/truth/test_labels.csv                      what the demo scores its submission by
 
-A latent intensity drives the sound; a handful of raters vote on it, and the label is the share of
-the votes: k/N, many zeros, a row sum of at most 1, as in the official files. No speaker is in two
-splits. Same arguments, same bytes; each clip has a generator of its own, seeded by (seed, id).
+A latent intensity drives sound, face and words, each in its own way and none of them all of it. Same
+arguments, same bytes; each clip has generators of its own, seeded by (seed, what for, id).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -25,35 +28,10 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from abaw_emi.challenge import facts
+from abaw_emi.demo.feature_folders import write_face, write_sound_features, write_words
+from abaw_emi.demo.plan import DemoClip, Stream, plan_corpus
 from abaw_emi.demo.synthesiser import Prosody, Voice, synthesise
 from abaw_emi.files import write_bytes
-
-CLIPS_PER_SPEAKER = 8
-
-_SPEAKER_STREAM, _CLIP_STREAM = 0, 1  # keep the generators of speaker 7 and of clip 7 apart
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoClip:
-    """One clip's plan, drawn before a sample of it is made.
-
-    Attributes:
-        split: Where it goes.
-        name: Its five-digit id.
-        speaker: Its speaker's number; never the same in two splits.
-        form: "plain" or one of the odd ones: "video" (only an mp4), "short", "long", "stereo".
-        seconds: Its length.
-        latent: What drives the sound (6,), in [0, 1].
-        intensities: What the raters made of it (6,): votes over raters.
-    """
-
-    split: facts.Split
-    name: str
-    speaker: int
-    form: str
-    seconds: float
-    latent: NDArray[np.float64]
-    intensities: NDArray[np.float64]
 
 
 def write_corpus(
@@ -63,19 +41,21 @@ def write_corpus(
     train: int = 400,
     valid: int = 80,
     test: int = 80,
+    sound_features: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes `folder/data` in the official layout and `folder/truth/test_labels.csv`.
+    """Writes `folder/data` in the official layout, `folder/features` and `folder/truth/test_labels.csv`.
 
     Existing files are overwritten, each in one step; others are left alone. The label files come
     last, so a folder that has them is complete.
 
     Args:
         folder: Made if it is not there.
-        seed: Of speakers, labels and sound.
+        seed: Of speakers, labels, sound, faces and words.
         train: Clips in the training split; likewise `valid` and `test`.
         valid: See `train`.
         test: See `train`.
+        sound_features: Whether to write `wav2vec2/`, which is larger than all the rest.
         progress: Called after each clip with the clips done and the clips in all.
     """
     clips = tuple(plan_corpus(seed=seed, train=train, valid=valid, test=test))
@@ -93,6 +73,10 @@ def write_corpus(
         else:
             with _whole(home / "audio" / f"{clip.name}.mp3") as path:
                 _write_mp3(path, waveform, stereo=clip.form == "stereo")
+        write_face(clip, home, seed=seed)
+        write_words(clip, folder / "features", seed=seed)
+        if sound_features:
+            write_sound_features(clip, waveform, home)
         if progress is not None:
             progress(done, len(clips))
     places: dict[facts.Split, Path] = {
@@ -104,57 +88,15 @@ def write_corpus(
         write_bytes(path, _table([clip for clip in clips if clip.split == split]))
 
 
-def plan_corpus(*, seed: int, train: int, valid: int, test: int) -> Iterator[DemoClip]:
-    """The plan of every clip, in the order of the ids: train, valid, test, as in the official data."""
-    counts: dict[facts.Split, int] = {"train": train, "valid": valid, "test": test}
-    number = speakers = 0
-    for split in facts.SPLITS:
-        cast = -(-counts[split] // CLIPS_PER_SPEAKER)
-        for index in range(counts[split]):
-            rng = np.random.default_rng((seed, _CLIP_STREAM, number))
-            latent, intensities = _draw_intensities(rng)
-            form = _form(index)
-            seconds = {"short": 0.064, "long": 13.0}.get(form, float(rng.uniform(1.5, 3.5)))
-            yield DemoClip(
-                split=split,
-                name=f"{number:0{facts.ID_WIDTH}d}",
-                speaker=speakers + index % cast,
-                form=form,
-                seconds=seconds,
-                latent=latent,
-                intensities=intensities,
-            )
-            number += 1
-        speakers += cast
-
-
 def speak(clip: DemoClip, *, seed: int) -> NDArray[np.float32]:
     """The waveform (T,) of a planned clip at 16 kHz, at a loudness that has nothing to do with its labels."""
-    voice = Voice.draw(np.random.default_rng((seed, _SPEAKER_STREAM, clip.speaker)))
+    voice = Voice.draw(np.random.default_rng((seed, Stream.SPEAKER, clip.speaker)))
     # The third number tells the sound's generator from the plan's, which has been drawn from already.
-    rng = np.random.default_rng((seed, _CLIP_STREAM, int(clip.name), 1))
+    rng = np.random.default_rng((seed, Stream.CLIP, int(clip.name), 1))
     waveform = synthesise(voice, Prosody.of(clip.latent), clip.seconds, rng)
     level = 10 ** (rng.uniform(-15, 3) / 20)
     # Room below full scale, because an mp3 of a loud wave overshoots it.
     return waveform * np.float32(min(level, 0.8 / np.abs(waveform).max()))
-
-
-def _draw_intensities(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Latent intensities (6,) and the share of the votes (6,) that 3 to 20 raters gave to each.
-
-    A rater gives one vote, to an emotion or to none. Dirichlet weights below 1 make few emotions
-    strong in a clip and most next to nothing.
-    """
-    weights = rng.dirichlet((*[0.45] * len(facts.EMOTIONS), 0.8))
-    raters = int(rng.integers(3, 21))
-    votes = rng.multinomial(raters, weights)
-    return weights[:-1], votes[:-1] / raters
-
-
-def _form(index: int) -> str:
-    """The form of a split's clip: some videos, a few odd ones, in every split, however small."""
-    odd = {1: "short", 2: "long", 3: "stereo"}
-    return odd.get(index % 128, "video" if index % 12 == 0 else "plain")
 
 
 def _write_mp3(path: Path, waveform: NDArray[np.float32], *, stereo: bool) -> None:

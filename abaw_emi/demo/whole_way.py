@@ -1,4 +1,4 @@
-"""The demo's whole way: make a corpus, train, ensemble, score, submit, check.
+"""The demo's whole way: make a corpus, audit, train, ensemble, score, submit, check, report.
 
 Each step calls what the command of the same name calls, and says that command, so that a reader can
 repeat any of them by hand.
@@ -16,17 +16,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from abaw_emi.challenge.checking import check_path
 from abaw_emi.challenge.ensembling import write_ensemble
 from abaw_emi.challenge.facts import EMOTIONS, FILENAME, SPLITS, Split
+from abaw_emi.challenge.findings import SEVERITIES
 from abaw_emi.challenge.provenance import read_provenance
 from abaw_emi.challenge.scoring import Score, score
 from abaw_emi.challenge.submission import Submission, write_submission
 from abaw_emi.challenge.tables import read_labels, read_predictions
+from abaw_emi.corpus.audit import AUDIT, write_audit
+from abaw_emi.corpus.auditing import audit_folder
 from abaw_emi.corpus.cache import ClipCache
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.demo.corpus import write_corpus
+from abaw_emi.demo.hearing import log_mel_statistics
 from abaw_emi.demo.ridge import fit_ridge
 from abaw_emi.errors import Problem, RunError, SubmissionError
 from abaw_emi.learning.members import predict_runs
@@ -35,8 +40,12 @@ from abaw_emi.learning.runs import Run
 from abaw_emi.learning.sessions import train
 from abaw_emi.presets import find_preset
 from abaw_emi.progress import Reporter
+from abaw_emi.report.sources import Sources
+from abaw_emi.report.writing import write_report
 
 SEEDS = (1, 2, 3)
+
+REPORT = "report.html"
 
 _MARK = "DEMO.md"  # tells a demo folder, which may be made anew, from any other folder
 
@@ -45,7 +54,8 @@ _MARK_TEXT = """# A demo of abaw-emi
 Made by `abaw-emi demo`, which makes this folder anew each time. The speech is synthetic.
 
 - `data/`: a corpus in the official layout; `truth/`: the test labels, which a real corpus keeps back
-- `runs/`, `predictions/`, `submissions/`: as in your own folder later
+- `features/`: transcripts, and features of their words, as `abaw-emi transcribe` and `extract` leave them
+- `runs/`, `predictions/`, `submissions/`, `audit.json`, `report.html`: as in your own folder later
 """
 
 
@@ -92,21 +102,26 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     counts = [f"{len(data.ids(split)):,} {split}" for split in SPLITS]
     reporter.say(f"   {data.root}: {', '.join(counts)} clips")
 
+    reporter.say(f"2. abaw-emi audit --data {data.root}")
+    audit = audit_folder(data, track=reporter.track)
+    write_audit(audit, out / AUDIT)
+    reporter.say(f"   {', '.join(f'{audit.count(severity)} {severity}s' for severity in SEVERITIES)}")
+
     seeds = " ".join(map(str, SEEDS))
-    reporter.say(f"2. abaw-emi train --preset tiny --seeds {seeds} --data {data.root} --out {out / 'runs'}")
+    reporter.say(f"3. abaw-emi train --preset tiny --seeds {seeds} --data {data.root} --out {out / 'runs'}")
     plan = Plan(config=find_preset("tiny"), preset="tiny", seeds=SEEDS, out=out / "runs", device="cpu")
     runs = train(plan, data, reporter)
 
     names = " ".join(str(run.folder) for run in runs)
     tables: dict[Split, dict[str, pl.DataFrame]] = {}
-    for number, split in enumerate(SPLITS[1:], start=3):
+    for number, split in enumerate(SPLITS[1:], start=4):
         reporter.say(f"{number}. abaw-emi ensemble --ckpts {names} --split {split} --data {data.root}")
         tables[split] = _ensemble(runs, data, split, out / "predictions", reporter)
-    reporter.say("5. a ridge on log-mel statistics, for comparison")
+    reporter.say("6. a ridge on log-mel statistics, for comparison")
     for split, table in _ridge(data).items():
         tables[split]["ridge"] = table
 
-    reporter.say("6. abaw-emi score: against valid and, since here it is known, against the test truth")
+    reporter.say("7. abaw-emi score: against valid and, since here it is known, against the test truth")
     truth: dict[Split, pl.DataFrame] = {
         "valid": data.read_labels("valid"),
         "test": read_labels(out / "truth" / "test_labels.csv"),
@@ -115,8 +130,20 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     scores = {
         system: {split: score(truth[split], tables[split][system]) for split in truth} for system in systems
     }
-    reporter.say(f"7. abaw-emi submit --out {out / 'submissions'}; abaw-emi check")
+    reporter.say(f"8. abaw-emi submit --out {out / 'submissions'}; abaw-emi check")
     submission = _submit(out, data)
+    reporter.say(f"9. abaw-emi report --data {data.root} --out {out / REPORT}")
+    write_report(
+        Sources(
+            data=data.root,
+            runs=[out / "runs"],
+            predictions=sorted((out / "predictions").glob("*.csv")),
+            submissions=out / "submissions",
+            audits=out,
+        ),
+        out / REPORT,
+        track=reporter.track,
+    )
     return DemoResult(scores=scores, submission=submission, seconds=time.monotonic() - start)
 
 
@@ -126,8 +153,10 @@ def _prepare(out: Path) -> None:
         found = "already there, and not made by a demo"
         raise RunError(Problem(str(out), found, next_step="give --out another folder"))
     if mark.is_file():
-        for name in ("data", "truth", "runs", "predictions", "submissions"):
+        for name in ("data", "features", "truth", "runs", "predictions", "submissions"):
             shutil.rmtree(out / name, ignore_errors=True)
+        for name in (AUDIT, REPORT):
+            (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     mark.write_text(_MARK_TEXT, encoding="utf-8")
 
@@ -155,14 +184,14 @@ def _ridge(data: DataFolder) -> dict[Split, pl.DataFrame]:
     """The ridge's predictions for valid and test, fitted on train alone."""
     labels = data.read_labels("train")
     cache = ClipCache()
-    waveforms = {
-        split: [clip.waveform for clip in cache.read_clips(data.ids(split), data.files).clips]
-        for split in SPLITS
-    }
-    ridge = fit_ridge(waveforms["train"], labels.select(EMOTIONS).to_numpy())
+    features: dict[Split, NDArray[np.float64]] = {}
+    for split in SPLITS:
+        clips = cache.read_clips(data.ids(split), data.files).clips
+        features[split] = np.stack([log_mel_statistics(clip.waveform) for clip in clips])
+    ridge = fit_ridge(features["train"], labels.select(EMOTIONS).to_numpy())
     tables: dict[Split, pl.DataFrame] = {}
     for split in SPLITS[1:]:
-        values = ridge.predict(waveforms[split])  # (N, 6)
+        values = ridge.predict(features[split])  # (N, 6)
         columns: dict[str, Any] = dict(zip(EMOTIONS, values.T, strict=True))
         tables[split] = pl.DataFrame({FILENAME: data.ids(split), **columns})
     return tables

@@ -6,7 +6,8 @@ import pytest
 import soundfile
 
 from abaw_emi.challenge import facts
-from abaw_emi.demo.corpus import plan_corpus, speak, write_corpus
+from abaw_emi.demo.corpus import speak, write_corpus
+from abaw_emi.demo.plan import plan_corpus
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 import numpy as np
 
-from abaw_emi.demo.ridge import fit_ridge, log_mel_statistics
+from abaw_emi.demo.hearing import log_mel_statistics
+from abaw_emi.demo.ridge import fit_ridge
 
 
 def test_recovers_a_planted_linear_relation() -> None:
@@ -14,8 +15,8 @@ def test_recovers_a_planted_linear_relation() -> None:
     ]
     features = np.stack([log_mel_statistics(waveform) for waveform in waveforms])
     truth = features[:, [0, 5, 10, 20, 30, 39]]
-    ridge = fit_ridge(waveforms[:160], truth[:160])
-    prediction = ridge.predict(waveforms[160:])
+    ridge = fit_ridge(features[:160], truth[:160])
+    prediction = ridge.predict(features[160:])
     for column in range(6):
         assert np.corrcoef(truth[160:, column], prediction[:, column])[0, 1] > 0.95
 
