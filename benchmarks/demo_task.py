@@ -82,7 +82,7 @@ def measure_modalities(corpus_seeds: list[int], resamples: int = 1_000) -> None:
 
 
 def pool(data: DataFolder, features_folder: Path, split: Split) -> Features:
-    """The pooled features of a split's clips: log-mel statistics, and the mean over frames of each folder's."""
+    """The pooled features of a split's clips: log-mel statistics, and the mean frame of each folder."""
     ids = data.ids(split)
     clips = read_clips(ids, data.files).clips
     features = {"sound": np.stack([log_mel_statistics(clip.waveform) for clip in clips])}
@@ -99,7 +99,7 @@ def pool(data: DataFolder, features_folder: Path, split: Split) -> Features:
 def predict(
     names: tuple[str, ...], train: Features, intensities: NDArray[np.float64], valid: Features
 ) -> NDArray[np.float64]:
-    """A ridge's predictions for valid on modalities side by side; the training mean stands for what is missing."""
+    """A ridge's predictions for valid on modalities side by side; means of train for what is missing."""
     features = np.concatenate([train[name] for name in names], axis=1)
     means = np.nanmean(features, axis=0)
     ridge = fit_ridge(np.where(np.isnan(features), means, features), intensities)

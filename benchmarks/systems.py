@@ -67,17 +67,18 @@ def main() -> None:
             f"{short}={write_backbone(folder / short, small_config(norm), seed=number)}"
             for number, (short, norm) in enumerate(BACKBONES.items())
         ]
-        places = ("--data", str(folder / "data"), "--features", str(folder / "features"))
+        places = ["--data", str(folder / "data"), "--features", str(folder / "features")]
+        places += ["--on-bad-clip", "skip", "--seeds", *arguments.seeds, "--quiet"]
         for table in arguments.tables:
             start = time.monotonic()
-            run("tables", "--table", table, *places, "--out", str(folder / "tables"), "--on-bad-clip", "skip",
-                "--backbone", *backbones, "--set", *SMALL, "--seeds", *arguments.seeds, "--quiet")  # fmt: skip
+            own = ["--backbone", *backbones, "--set", *SMALL, "--out", str(folder / "tables")]
+            run("tables", "--table", table, *places, *own)
             print(f"table {table}: {(time.monotonic() - start) / 60:.1f} min", flush=True)
         if arguments.fusion:
             systems = {**ALONE, "all three": FUSED}
             for system, (preset, changes) in systems.items():
-                run("train", "--preset", preset, *places, "--out", str(folder / system), "--on-bad-clip", "skip",
-                    "--set", *SMALL, *changes, "--seeds", *arguments.seeds, "--quiet")  # fmt: skip
+                own = ["--set", *SMALL, *changes, "--out", str(folder / system)]
+                run("train", "--preset", preset, *places, *own)
 
 
 def run(*words: str) -> None:

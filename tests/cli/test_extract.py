@@ -60,6 +60,7 @@ def run(place: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProces
     return run
 
 
+@pytest.mark.end_to_end
 def test_features_of_sound_faces_and_words_one_after_the_other(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_features_of_sound_faces_and_words_one_after_the_other(
     ]  # fmt: skip
 
 
+@pytest.mark.end_to_end
 def test_what_is_wrong_is_one_line_and_json(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -117,6 +119,7 @@ def test_what_is_wrong_is_one_line_and_json(
     assert line.endswith("or give ENCODER a folder")
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_the_line_that_goes_on(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, number: int, code: int

@@ -1,3 +1,4 @@
+import hashlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_odd_clips_are_there(small: Path) -> None:
 def test_same_arguments_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path, seed=5, train=6, valid=3, test=3)
     assert contents(tmp_path) == contents(small)
+
+
+def test_sound_and_labels_are_what_they_were_before_there_were_faces_and_words(small: Path) -> None:
+    hashes = {
+        "data/train_split.csv": "b7888a3c04ecec2ae22a0ae703c9ff88d57f9f6da0fca4b2050099953e84af55",
+        "data/valid_split.csv": "7db830befe25db5c23048ece7ed58b37dfebb0f38d31e7ba995e7cebe96f2d9d",
+        "truth/test_labels.csv": "8c1f0f68ba58056f7a796c05d199a0142d66e10bc48760135d71ac323e8cce84",
+    }
+    assert {name: hashlib.sha256((small / name).read_bytes()).hexdigest() for name in hashes} == hashes
+    # Samples, not the bytes of an mp3, which belong to an encoder's version.
+    clip = next(plan_corpus(seed=5, train=6, valid=3, test=3))
+    samples = [0.000101, 0.207958, -0.006481, 0.264979, 0.039186, 0.091451, 0.000444, 0.000357, 0.171114]
+    assert speak(clip, seed=5)[4_000:40_000:4_000].tolist() == pytest.approx(samples, abs=1e-5)
 
 
 def test_a_clip_does_not_depend_on_those_before_it() -> None:
