@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = (
     "demo",
+    "audit",
     "train",
+    "tables",
+    "extract",
+    "transcribe",
     "runs",
     "predict",
     "ensemble",
@@ -23,6 +27,7 @@ COMMANDS = (
     "submit",
     "check",
     "ledger",
+    "report",
     "import-weights",
 )
 

@@ -17,6 +17,7 @@ from tests.cli.conftest import Shell, environment, problems
 
 COMMANDS = (
     "demo",
+    "audit",
     "train",
     "tables",
     "extract",
@@ -28,6 +29,7 @@ COMMANDS = (
     "submit",
     "check",
     "ledger",
+    "report",
     "import-weights",
 )
 HEAVY = ("torch", "torchaudio", "transformers", "pandas", "pandera", "scipy", "matplotlib")
