@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, Data, Debug, Json, Quiet
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Debug, Features, Json, Quiet
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
     out: Annotated[Path, typer.Option("--out", help="The record to write.")] = Path("audit.json"),
     jobs: Annotated[
         int | None,
@@ -66,7 +67,7 @@ def audit(
 
     reporter = Reporter(quiet=quiet)
     store = FactStore(say=reporter.say)
-    found = audit_folder(DataFolder(data), store=store, jobs=jobs, track=reporter.track)
+    found = audit_folder(DataFolder(data, features), store=store, jobs=jobs, track=reporter.track)
     write_audit(found, out)
     reporter.warn(store.warnings)
     if as_json:

@@ -20,6 +20,7 @@ from abaw_emi.corpus.audit import Audit, Histogram, count_durations, describe_du
 from abaw_emi.corpus.data_folder import DataFolder
 from abaw_emi.corpus.duplicates import check_duplicates, find_pairs
 from abaw_emi.corpus.fact_store import FactStore, Track, track_nothing
+from abaw_emi.corpus.feature_findings import check_features
 from abaw_emi.corpus.file_findings import assign_splits, check_files
 from abaw_emi.corpus.layout import ClipFiles
 from abaw_emi.corpus.likeness import FEWEST_ROWS
@@ -62,6 +63,9 @@ def audit_folder(
         if clip.source is not None and len(heard[clip.source].rows) >= FEWEST_ROWS
     }
     pairs = find_pairs(clips.values(), prints)
+    seconds = {
+        clip.filename: None if clip.facts is None else round(clip.facts.seconds, 4) for clip in clips.values()
+    }
     findings = [
         *tables.findings,
         *check_ids(splits.ids),
@@ -69,11 +73,9 @@ def audit_folder(
         *check_usable(files, heard, clips, splits),
         *check_sounds(list(clips.values()), splits),
         *check_duplicates(pairs, splits, _find_labels(tables.labels)),
+        *check_features(data, splits, seconds, track),
         *labels.findings,
     ]
-    seconds = {
-        clip.filename: None if clip.facts is None else round(clip.facts.seconds, 4) for clip in clips.values()
-    }
     lengths: dict[Split, list[float]] = {}
     for split, ids in splits.ids.items():
         known = [length for clip in ids if (length := seconds.get(clip)) is not None]

@@ -228,3 +228,47 @@ def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path
     assert audit is None
     assert "files have changed since" in str(problems[0])
     assert find_audit(DataFolder(data), data) == (None, [])
+
+
+def write_features(data: Path) -> Path:
+    """Features of every clip, 20 a second, and the file of clip 3."""
+    (data / "vit").mkdir()
+    for number in (*TRAIN, *VALID):
+        np.save(data / "vit" / f"{number:05}.npy", np.full((50, 384), number, np.float32))
+    np.save(data / "vit" / "00000.npy", np.ones((49, 384), np.float32))
+    return data / "vit" / "00003.npy"
+
+
+FEATURE_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no features": (lambda path: path.unlink(), "warning"),
+    "unusable features": (lambda path: np.save(path, np.full((50, 384), np.nan, np.float32)), "error"),
+    "feature widths": (lambda path: np.save(path, np.ones((50, 300), np.float32)), "error"),
+    "feature lengths": (lambda path: np.save(path, np.ones((400, 384), np.float32)), "warning"),
+}
+
+
+@pytest.mark.parametrize("kind", FEATURE_DAMAGE)
+def test_damage_of_a_feature_file_is_found(data: Path, kind: str) -> None:
+    plant, severity = FEATURE_DAMAGE[kind]
+    path = write_features(data)
+    assert not [finding for finding in run(data) if "vit" in finding.found]
+    plant(path)
+    (finding,) = [finding for finding in run(data) if "vit" in finding.found]
+    assert (finding.kind, finding.severity, finding.ids) == (kind, severity, ("00003",))
+    assert finding.splits == ("train",)
+
+
+def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
+    features = data.parent / "features"
+    (features / "gte").mkdir(parents=True)
+    np.save(features / "gte" / "00000.npy", np.ones((3, 5), np.float32))
+    for clip, names in {"00000": ("0.jpg", "2.jpg"), "00001": ()}.items():
+        (data / "face_images" / clip).mkdir(parents=True)
+        for name in names:
+            (data / "face_images" / clip / name).write_bytes(b"x")
+    folder = DataFolder(data, features)
+    found = audit_folder(folder, store=FactStore(data.parent / "cache"), jobs=1).findings
+    told = {finding.kind: finding for finding in found}
+    assert "gte" in told["no features"].found
+    assert told["no faces"].ids == ("00001",)
+    assert "numbered up to 2" in told["face numbers"].examples[0]
