@@ -116,7 +116,7 @@ def find_all_zero(labels: pl.DataFrame) -> list[str]:
 def count_raters(values: Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """For each row (N, 6) the smallest N of which all six are k/N; 0 where none up to `MOST_RATERS` is.
 
-    >>> count_raters(np.array([[0.4, 0.2, 0], [1 / 3, 0, 0.5], [0.1234567, 0, 0]])).tolist()
+    >>> count_raters(np.array([[0.4, 0.2, 0], [1 / 3, 0, 0.5], [0.7182818, 0, 0]])).tolist()
     [5, 6, 0]
     """
     found = np.zeros(len(values), np.int64)

@@ -115,6 +115,7 @@ def state(out: Path) -> tuple[list[str], list[str], int]:
     return visible, [entry.name for entry in ledger.entries], ledger.used
 
 
+@pytest.mark.exact
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_killed_anywhere_a_submission_leaves_the_state_before_it(tmp_path: Path) -> None:
     first = write_csv(tmp_path / "a.csv", values(test_ids(), 1))

@@ -107,6 +107,7 @@ def draw_pair(rng: np.random.Generator, error: float, n: int = 2_000) -> tuple[A
     return truth, [truth + shared + part for part in own]
 
 
+@pytest.mark.exact
 def test_a_just_detectable_difference_of_one_emotion_is_called_shown_as_often_as_promised() -> None:
     how = Resampling(resamples=400, permutations=1)
     beyond = []

@@ -183,6 +183,7 @@ finally:
 """
 
 
+@pytest.mark.exact
 @pytest.mark.usefixtures("preds")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
 def test_stopped_anywhere_it_is_done_and_says_so_or_not_done_and_says_so(folder: Path) -> None:

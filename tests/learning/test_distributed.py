@@ -36,6 +36,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     "dials",
     [

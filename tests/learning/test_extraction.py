@@ -324,6 +324,7 @@ def test_a_run_that_was_stopped_goes_on(
     assert (counted, len(done.kept)) == ([], 4)
 
 
+@pytest.mark.exact
 def test_after_a_kill_nothing_is_half_there_and_nothing_old_is_kept(data: DataFolder, tmp_path: Path) -> None:
     encoder = write_audio(tmp_path / "encoder", "wav2vec2")
     code = f"""

@@ -85,6 +85,7 @@ def test_frames_are_made_once(clips: list[Clip], cache: Path) -> None:
     assert len(list(cache.glob("frames-*"))) == 2
 
 
+@pytest.mark.exact
 def test_processes_make_the_same_frames(clips: list[Clip], cache: Path) -> None:
     alone = [clip.read() for clip in encode(frozen(), clips)]
     shutil.rmtree(cache)

@@ -210,6 +210,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_all_ends_all_at_once_in_silence(signum: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "predicting.py"

@@ -69,6 +69,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("dial", EVERYTHING)
 def test_each_dial_changes_the_weights_and_the_same_dial_gives_the_same_ones(
     config: RunConfig, data_root: Path, tmp_path: Path, dial: str

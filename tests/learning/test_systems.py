@@ -180,6 +180,7 @@ def test_a_changed_feature_file_is_another_data_fingerprint(
     assert again.read_provenance()["data"]["fingerprint"] != before
 
 
+@pytest.mark.exact
 def test_feature_systems_can_be_tried_out_and_resume_exactly(
     data: DataFolder, backbone: Path, tmp_path: Path
 ) -> None:

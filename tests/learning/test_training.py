@@ -361,6 +361,7 @@ def test_a_member_that_does_not_tell_hides_nothing_that_another_tells(
     assert any("not all of what" in problem for problem in result["problems"])
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exact)]
 )
