@@ -71,6 +71,7 @@ def test_a_clip_is_given_the_same_alone_and_in_company(encoder: str, clips: list
     np.testing.assert_allclose(to_array(together), to_array(backwards), rtol=0, atol=1e-5)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bfloat16)])
 def test_processes_give_the_bits_that_one_gives(precision: Precision, clips: list[Clip]) -> None:
     model = small_model("layer")
@@ -161,6 +162,7 @@ def test_memory_holds_no_more_than_a_group(tmp_path: Path) -> None:
     assert all_of_them.most - few.most < count * samples * 4 / 4
 
 
+@pytest.mark.exact
 def test_a_killed_process_is_an_error_and_not_a_wait(clips: list[Clip]) -> None:
     class Killing(Counting):
         def watch(self) -> None:
@@ -172,6 +174,7 @@ def test_a_killed_process_is_an_error_and_not_a_wait(clips: list[Clip]) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.exact
 def test_what_a_process_raises_arrives(clips: list[Clip]) -> None:
     model = small_model("layer")
     model.config.encoder_config = {**model.config.encoder_config, "add_adapter": True}

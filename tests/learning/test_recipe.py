@@ -254,6 +254,7 @@ def test_overwriting_removes_every_old_run_before_the_first_new_one_trains(
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
+@pytest.mark.exact
 def test_what_a_kill_left_of_the_first_write_or_of_an_older_run_is_no_obstacle_and_no_start(
     config: RunConfig, data_root: Path, tmp_path: Path
 ) -> None:
