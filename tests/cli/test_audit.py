@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from tests.cli.conftest import Shell, problems
+
+pytest.importorskip("torch", reason="needs the extra train")
+
+import soundfile
+
 from tests.foreign_data import EMOTIONS, write_data
 
 
