@@ -17,7 +17,7 @@ def parse_id(text: str) -> str | None:
     >>> parse_id("12"), parse_id("00012"), parse_id("12.0"), parse_id("00012.mp3")
     ('00012', '00012', '00012', None)
     """
-    match = _ID.fullmatch(text.strip())
+    match = _ID.fullmatch(text.strip(" \t"))  # not all that Python takes for space: control characters, too
     return match[1].zfill(ID_WIDTH) if match else None
 
 

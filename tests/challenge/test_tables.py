@@ -58,6 +58,7 @@ def test_every_number_of_up_to_five_digits_is_an_id(number: int) -> None:
 
 
 @given(st.text(max_size=8))
+@example("0\x1f")
 def test_an_id_is_five_ascii_digits_or_none(text: str) -> None:
     found = parse_id(text)
     assert found is None or (
