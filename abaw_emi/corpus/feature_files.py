@@ -22,7 +22,7 @@ from abaw_emi.corpus.pickled_arrays import Numbers, widen_bfloat16
 from abaw_emi.corpus.unpickling import parse_pickle
 from abaw_emi.errors import FeatureError, Problem
 
-MAX_UNPACKED = 2**30
+MAX_UNPACKED = 2**29
 """Bytes that a compressed file may become; the longest official clip's wav2vec2 features have 192 MB."""
 
 _EXPECTED = "one array of numbers, frames x features"

@@ -81,7 +81,7 @@ class _Array(ArrayRecipe):
     shape: tuple[int, ...] = ()
     dtype: _Dtype | None = None
     fortran: bool = False
-    data: bytes | bytearray = b""
+    data: bytes | bytearray | str = b""
 
     def set_state(self, state: object) -> None:
         match state:
@@ -91,9 +91,8 @@ class _Array(ArrayRecipe):
                 raise RefusedError("holds a damaged array")
 
     def _fill(self, shape: object, dtype: object, fortran: bool, data: object) -> None:
-        if isinstance(data, str):  # bytes, as Python 2 pickled them
-            data = data.encode("latin-1")
-        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+        # Text is bytes as Python 2 pickled them; `make` encodes it, since many arrays may name the same text.
+        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray | str):
             raise RefusedError("holds an array of something else than numbers")
         self.shape, self.dtype, self.fortran, self.data = _check_sizes(shape), dtype, fortran, data
 
@@ -109,7 +108,8 @@ class _Array(ArrayRecipe):
             raise RefusedError(f"holds a damaged array: {shape} numbers of {dtype} in {len(self.data)} bytes")
         if not self.data:
             return np.empty(self.shape, dtype)
-        flat = np.frombuffer(self.data, dtype)
+        data = self.data.encode("latin-1") if isinstance(self.data, str) else self.data
+        flat = np.frombuffer(data, dtype)
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
 
