@@ -22,6 +22,9 @@ Numbers = npt.NDArray[Any]
 _BFLOAT16 = "bf2"
 """Not a type of numpy's: the upper half of a float32."""
 
+_MAX_AXES = 64
+"""Of numpy's arrays."""
+
 _NUMPY_TYPES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
 STORAGES = {
@@ -164,7 +167,12 @@ def widen_bfloat16(halves: Numbers) -> Numbers:
 
 
 def _check_sizes(sizes: object) -> tuple[int, ...]:
-    if not isinstance(sizes, tuple) or not all(type(size) is int and 0 <= size < 2**63 for size in sizes):
+    # Their number first: the product of a million sizes takes hours.
+    if (
+        not isinstance(sizes, tuple)
+        or len(sizes) > _MAX_AXES
+        or not all(type(size) is int and 0 <= size < 2**63 for size in sizes)
+    ):
         raise RefusedError("holds a damaged array: its shape is no tuple of sizes")
     return sizes
 

@@ -43,6 +43,15 @@ def test_clips_are_found_by_id_in_the_test_package_too(tmp_path: Path) -> None:
     assert [len(faces) for faces in found.values()] == [0, 1, 2]
 
 
+def test_faces_of_one_clip_in_two_packages_are_told_unless_one_is_empty(tmp_path: Path) -> None:
+    make(tmp_path / "face_images" / "00001", [])
+    make(tmp_path / "test_data" / "face_images" / "00001", ["0.jpg"])
+    assert [len(faces) for faces in find_faces(tmp_path).values()] == [1]
+    make(tmp_path / "test" / "face_images" / "00001", ["0.jpg"])
+    with pytest.raises(CorpusError, match="clip 00001: has faces in two folders"):
+        find_faces(tmp_path)
+
+
 def test_what_is_no_face_is_told_all_at_once(tmp_path: Path) -> None:
     make(tmp_path / "face_images" / "00001", ["0.jpg", "first.jpg", "1.png"])
     make(tmp_path / "face_images" / "00002", ["1.jpg", "01.jpg"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from abaw_emi.corpus.feature_files import find_features, read_array
+from abaw_emi.corpus.feature_files import MAX_UNPACKED, find_features, read_array
 from abaw_emi.corpus.features import FeatureCache
 from abaw_emi.errors import EmiError, FeatureError
 
@@ -95,6 +98,25 @@ def test_npy_and_npz_run_no_pickles(tmp_path: Path) -> None:
             read_array(tmp_path / name)
 
 
+def test_a_file_of_several_arrays_is_refused_with_their_names(tmp_path: Path) -> None:
+    arrays = {"mean": draw(1), "frames": draw(2)}
+    np.savez(tmp_path / "00001.npz", **arrays)
+    save_file(arrays, tmp_path / "00002.safetensors")
+    for name in ("00001.npz", "00002.safetensors"):
+        with pytest.raises(FeatureError, match=rf"{name}: holds 2 arrays \(frames(\.npy)?, mean(\.npy)?\)"):
+            read_array(tmp_path / name)
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "00001.npz"
+    packed = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with packed as archive, archive.open("a.npy", "w") as member:
+        for _ in range(MAX_UNPACKED // 2**24 + 1):
+            member.write(bytes(2**24))
+    with pytest.raises(FeatureError, match=r"00001\.npz: would unpack to 0\.5 GiB"):
+        read_array(path)
+
+
 def test_files_are_found_by_id_wherever_they_lie(tmp_path: Path) -> None:
     data = tmp_path / "data"
     placed = {
@@ -151,6 +173,41 @@ def test_a_file_is_read_once_and_again_when_its_bytes_change(tmp_path: Path) -> 
     assert count == 1
     np.testing.assert_array_equal(frames, draw(2))
     assert parsed()[0] == 0
+
+
+def test_a_change_that_leaves_size_and_time_as_they_were_is_seen(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    path = write(data / "vit" / "00000.npy", draw(1))
+    old = time.time() - 60
+    os.utime(path, (old, old))
+    for number in (1, 2, 3):
+        write(path, draw(number))
+        os.utime(path, (old, old))
+        (clip,) = read(data, ["00000"]).clips
+        np.testing.assert_array_equal(clip.arrays["vit"].read(), draw(number))
+
+
+def test_a_clip_is_the_same_wherever_its_files_lie_and_another_with_other_bytes(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write(data / "vit" / "00000.npy", draw(1))
+    write(data / "gte" / "00000.npy", draw(2))
+    (clip,) = read(data, ["00000"], ("vit", "gte")).clips
+    data = data.rename(tmp_path / "moved")
+    (moved,) = read(data, ["00000"], ("gte", "vit")).clips
+    assert moved.source_hash == clip.source_hash
+    (alone,) = read(data, ["00000"]).clips
+    write(data / "gte" / "00000.npy", draw(3))
+    (other,) = read(data, ["00000"], ("vit", "gte")).clips
+    assert len({clip.source_hash, alone.source_hash, other.source_hash}) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> None:
+    write(tmp_path / "vit" / "00000.npy", draw(1))
+    (tmp_path / "cache").write_bytes(b"a file where the folder should be")
+    files = {"vit": find_features(tmp_path, tmp_path / "own", "vit")}
+    found = FeatureCache(tmp_path / "cache").read(["00000"], files, max_frames=3)
+    np.testing.assert_array_equal(found.clips[0].arrays["vit"].read(), draw(1)[:3])
+    assert any("cannot be written" in str(warning) for warning in found.warnings)
 
 
 def test_what_a_clip_lacks_is_told_and_what_lacks_all_is_bad(tmp_path: Path) -> None:
