@@ -1,6 +1,6 @@
 """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission.
 
-Importing this package loads the light wing's names on first use, and never torch.
+Importing this package loads public names on first use, and never torch.
 
 Tables are polars frames (`read_labels`, `read_predictions`), or made like this:
 
@@ -31,21 +31,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.version import VERSION
+from abaw_emi.core.version import VERSION
 
 if TYPE_CHECKING:
-    from abaw_emi.challenge.checking import check_path, check_submission
-    from abaw_emi.challenge.combining import ensemble, find_recipe
-    from abaw_emi.challenge.comparing import compare
-    from abaw_emi.challenge.correlation import mean_pearson, pearson
-    from abaw_emi.challenge.doctor import diagnose
-    from abaw_emi.challenge.facts import EMOTIONS
-    from abaw_emi.challenge.grouping import read_groups
-    from abaw_emi.challenge.ledger import read_ledger
-    from abaw_emi.challenge.profiles import read_profile
-    from abaw_emi.challenge.scoring import score
-    from abaw_emi.challenge.submission import write_submission
-    from abaw_emi.challenge.tables import read_labels, read_predictions, write_predictions
+    from abaw_emi.core.constants import EMOTIONS
+    from abaw_emi.data.groups import read_groups
+    from abaw_emi.data.tables import read_labels, read_predictions, write_predictions
+    from abaw_emi.ensembling.combine import ensemble, find_recipe
+    from abaw_emi.evaluation.compare import compare
+    from abaw_emi.evaluation.diagnostics import diagnose
+    from abaw_emi.evaluation.pearson import mean_pearson, pearson
+    from abaw_emi.evaluation.score import score
+    from abaw_emi.submission.check import check_path, check_submission
+    from abaw_emi.submission.format import read_profile
+    from abaw_emi.submission.ledger import read_ledger
+    from abaw_emi.submission.write import write_submission
 
 
 __version__ = VERSION
@@ -70,29 +70,29 @@ __all__ = [
     "write_submission",
 ]
 
-_ROOMS = {
-    "EMOTIONS": "facts",
-    "check_path": "checking",
-    "check_submission": "checking",
-    "compare": "comparing",
-    "diagnose": "doctor",
-    "ensemble": "combining",
-    "find_recipe": "combining",
-    "mean_pearson": "correlation",
-    "pearson": "correlation",
-    "read_groups": "grouping",
-    "read_labels": "tables",
-    "read_ledger": "ledger",
-    "read_predictions": "tables",
-    "read_profile": "profiles",
-    "score": "scoring",
-    "write_predictions": "tables",
-    "write_submission": "submission",
+_MODULES = {
+    "EMOTIONS": "core.constants",
+    "check_path": "submission.check",
+    "check_submission": "submission.check",
+    "compare": "evaluation.compare",
+    "diagnose": "evaluation.diagnostics",
+    "ensemble": "ensembling.combine",
+    "find_recipe": "ensembling.combine",
+    "mean_pearson": "evaluation.pearson",
+    "pearson": "evaluation.pearson",
+    "read_groups": "data.groups",
+    "read_labels": "data.tables",
+    "read_ledger": "submission.ledger",
+    "read_predictions": "data.tables",
+    "read_profile": "submission.format",
+    "score": "evaluation.score",
+    "write_predictions": "data.tables",
+    "write_submission": "submission.write",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Loads a public name when it is first asked for, so that the command line starts at once."""
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'abaw_emi' has no attribute {name!r}")
-    return getattr(import_module(f"abaw_emi.challenge.{_ROOMS[name]}"), name)
+    return getattr(import_module(f"abaw_emi.{_MODULES[name]}"), name)

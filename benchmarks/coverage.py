@@ -18,9 +18,8 @@ import numpy as np
 from scipy.optimize import brentq
 from simulated import MEANS, World
 
-from abaw_emi.challenge.correlation import mean_pearson, pearson, standardise
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.challenge.resampling import (
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.evaluation.bootstrap import (
     Method,
     Resampling,
     bootstrap,
@@ -29,7 +28,8 @@ from abaw_emi.challenge.resampling import (
     mean_first,
     swap,
 )
-from abaw_emi.challenge.significance import ALPHA, compare_pairs
+from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
+from abaw_emi.evaluation.significance import ALPHA, compare_pairs
 
 RESAMPLES = 1_000
 LARGE = 20_000

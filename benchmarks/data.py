@@ -22,14 +22,14 @@ import soundfile
 import torch
 from transformers import Wav2Vec2Config
 
-from abaw_emi.config import ModelConfig
-from abaw_emi.corpus.cache import ClipCache
-from abaw_emi.corpus.clips import Clip, read_clips
-from abaw_emi.corpus.layout import ClipFiles
-from abaw_emi.corpus.store import ArrayStore
-from abaw_emi.learning.batches import make_batch
-from abaw_emi.learning.emi_config import EmiConfig
-from abaw_emi.learning.model import EmiModel
+from abaw_emi.audio.cache import ClipCache
+from abaw_emi.audio.clips import Clip, read_clips
+from abaw_emi.batching.batches import make_batch
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.core.store import ArrayStore
+from abaw_emi.data.layout import ClipFiles
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
 
 BATCH, GROUP = 32, 8
 ALL_CLIPS = 17_246
@@ -53,7 +53,7 @@ def resident_mb() -> float:
 
 
 def lengths(count: int) -> list[float]:
-    """Seconds: 3 % under one, 4 % over twelve, a mean of about 7 (PAPER, Figure 2; see `challenge.facts`)."""
+    """Seconds: 3 % under one, 4 % over twelve, a mean of about 7 (PAPER, Figure 2; see `core.constants`)."""
     rng = np.random.default_rng(0)
     usual = np.clip(12.2 * rng.beta(1.9, 1.6, count), 0.1, None)
     usual[rng.random(count) < 0.044] = 14.0

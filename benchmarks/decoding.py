@@ -17,9 +17,9 @@ import av
 import numpy as np
 import soundfile
 
-from abaw_emi.corpus.clips import read_clip
-from abaw_emi.corpus.decoding import decode
-from abaw_emi.corpus.layout import ClipFiles
+from abaw_emi.audio.clips import read_clip
+from abaw_emi.audio.decode import decode
+from abaw_emi.data.layout import ClipFiles
 
 
 def rate(read: Callable[[Path], object], paths: list[Path], rounds: int = 3) -> float:

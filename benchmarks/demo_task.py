@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw_emi.challenge.facts import EMOTIONS, Split
-from abaw_emi.challenge.scoring import mean_pearson
-from abaw_emi.corpus.clips import read_clips
-from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.corpus.feature_files import find_features, read_array
+from abaw_emi.audio.clips import read_clips
+from abaw_emi.core.constants import EMOTIONS, Split
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.demo.baseline import fit_ridge
 from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.hearing import log_mel_statistics
-from abaw_emi.demo.ridge import fit_ridge
-from abaw_emi.demo.whole_way import SEEDS, run_demo
-from abaw_emi.progress import Reporter
+from abaw_emi.demo.run import SEEDS, run_demo
+from abaw_emi.evaluation.score import mean_pearson
+from abaw_emi.features.files import find_features, read_array
 
 FOLDERS = ("wav2vec2", "vit", "gte")
 

@@ -29,11 +29,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw_emi.challenge.facts import EMOTIONS, SAMPLE_RATE
-from abaw_emi.config import ModelConfig
-from abaw_emi.learning.batches import normalise
-from abaw_emi.learning.emi_config import EmiConfig
-from abaw_emi.learning.model import EmiModel
+from abaw_emi.batching.batches import normalise
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch reads it when it is imported
 PUBLISHED = {

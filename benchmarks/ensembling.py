@@ -16,10 +16,10 @@ from collections import Counter
 import numpy as np
 from simulated import World
 
-from abaw_emi.challenge.correlation import mean_pearson
-from abaw_emi.challenge.crossfitting import cross_fit
-from abaw_emi.challenge.resampling import Resampling
-from abaw_emi.challenge.schemes import SCHEMES, combine
+from abaw_emi.ensembling.crossfit import cross_fit
+from abaw_emi.ensembling.schemes import SCHEMES, combine
+from abaw_emi.evaluation.bootstrap import Resampling
+from abaw_emi.evaluation.pearson import mean_pearson
 
 WORLDS = {
     "eight equal runs": World(signal=(0.55,) * 8),

@@ -13,13 +13,13 @@ import numpy as np
 from data import ALL_CLIPS, lengths
 from transformers import Wav2Vec2Config
 
-from abaw_emi.config import ModelConfig, TrainingConfig
-from abaw_emi.corpus.clips import Clip
-from abaw_emi.learning.distributed import World
-from abaw_emi.learning.emi_config import EmiConfig
-from abaw_emi.learning.loading import Loader
-from abaw_emi.learning.model import EmiModel
-from abaw_emi.learning.planning import plan_epoch, plan_epoch_by_budget
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.loader import Loader
+from abaw_emi.batching.sampler import plan_epoch, plan_epoch_by_budget
+from abaw_emi.config.run import ModelConfig, TrainingConfig
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.training.distributed import World
 
 SECONDS = 224.0
 """A budget of 32 clips of 7 s."""

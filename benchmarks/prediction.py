@@ -27,18 +27,18 @@ import soundfile
 import torch
 from transformers.utils import logging
 
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.challenge.provenance import hash_file
-from abaw_emi.config import ModelConfig, RunConfig
-from abaw_emi.corpus.clips import Clip
-from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.learning import members, processes
-from abaw_emi.learning.emi_config import EmiConfig
-from abaw_emi.learning.model import EmiModel
-from abaw_emi.learning.prediction import predict
-from abaw_emi.learning.processes import run_groups
-from abaw_emi.learning.runs import Run
-from abaw_emi.progress import Reporter
+from abaw_emi.audio.clips import Clip
+from abaw_emi.config.run import ModelConfig, RunConfig
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.provenance import hash_file
+from abaw_emi.inference import members, workers
+from abaw_emi.inference.predict import predict
+from abaw_emi.inference.workers import run_groups
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.runs.run import Run
 
 CPU = torch.device("cpu")
 
@@ -193,7 +193,7 @@ def compare_processes(root: Path, model: EmiModel, rounds: int = 2) -> None:
     print(f"starting them: {starting:.1f} s")
     gain = threaded / one - (shared - starting) / one  # seconds for each second of work of one thread
     worth = f"{starting / gain:.0f} s" if gain > 0 else "no amount"
-    print(f"worth it from {worth} of work on; set to {processes.WORTH_SECONDS:.0f} s", flush=True)
+    print(f"worth it from {worth} of work on; set to {workers.WORTH_SECONDS:.0f} s", flush=True)
 
 
 def compare_groups(layers: int) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 import polars as pl
 from simulated import MEANS, World
 
-from abaw_emi.challenge.facts import EMOTIONS, FILENAME, OFFICIAL_COUNTS
-from abaw_emi.challenge.provenance import Provenance, write_with_provenance
-from abaw_emi.config import RunConfig, format_config
+from abaw_emi.config.run import RunConfig, format_config
+from abaw_emi.core.constants import EMOTIONS, FILENAME, OFFICIAL_COUNTS
+from abaw_emi.data.provenance import Provenance, write_with_provenance
 
 SIGNALS = (0.50, 0.47, 0.46, 0.45, 0.44, 0.36, 0.15)
 NAMES = (*(f"paper-seed{seed}" for seed in range(1, 6)), "text-and-sound", "baseline")

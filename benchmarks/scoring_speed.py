@@ -19,10 +19,10 @@ import polars as pl
 import scipy.stats
 from simulated import World
 
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.challenge.resampling import Resampling, bootstrap, swap
-from abaw_emi.challenge.significance import compare_pairs
-from abaw_emi.challenge.tables import write_predictions
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.data.tables import write_predictions
+from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, swap
+from abaw_emi.evaluation.significance import compare_pairs
 
 RESAMPLES = 10_000
 BY_SCIPY = 100

@@ -11,23 +11,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from abaw_emi.cli import (
-    audit,
-    demo,
-    ensembling,
-    evidence,
-    extraction,
-    ledger,
-    predictions,
-    report,
-    runs,
-    submissions,
-    tables,
-    train,
-)
-from abaw_emi.errors import EmiError, UsageError
-from abaw_emi.interruption import Interrupted, raise_on_signals
-from abaw_emi.version import VERSION
+from abaw_emi.cli import demo
+from abaw_emi.cli.data import audit, extract
+from abaw_emi.cli.evaluation import report, score
+from abaw_emi.cli.prediction import ensemble, predict
+from abaw_emi.cli.submission import ledger, submit
+from abaw_emi.cli.training import reproduce, runs, train
+from abaw_emi.core.errors import EmiError, UsageError
+from abaw_emi.core.signals import Interrupted, raise_on_signals
+from abaw_emi.core.version import VERSION
 
 app = typer.Typer(
     name="abaw-emi",
@@ -62,12 +54,12 @@ demo.register(app)
 audit.register(app)
 train.register(app)
 runs.register(app)
-tables.register(app)
-extraction.register(app)
-predictions.register(app)
-ensembling.register(app)
-evidence.register(app)
-submissions.register(app)
+reproduce.register(app)
+extract.register(app)
+predict.register(app)
+ensemble.register(app)
+score.register(app)
+submit.register(app)
 ledger.register(app)
 report.register(app)
 

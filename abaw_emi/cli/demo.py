@@ -10,7 +10,7 @@ import typer
 from abaw_emi.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
-    from abaw_emi.demo.whole_way import DemoResult
+    from abaw_emi.demo.run import DemoResult
 
 
 def register(app: typer.Typer) -> None:
@@ -25,13 +25,13 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Show the whole way, offline, on a corpus that it makes: two minutes on two quiet cores."""
-    from abaw_emi.installation import check_installation
+    from abaw_emi.core.installation import check_installation
 
     check_installation()
 
     from abaw_emi.cli.output import print_json, score_to_json, texts
-    from abaw_emi.demo.whole_way import run_demo
-    from abaw_emi.progress import Reporter
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.demo.run import run_demo
 
     reporter = Reporter(quiet=quiet)
     result = run_demo(out, reporter)
@@ -56,8 +56,8 @@ def _print_summary(result: DemoResult, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from abaw_emi.challenge.facts import SPLITS
     from abaw_emi.cli.output import print_line
+    from abaw_emi.core.constants import SPLITS
 
     table = Table(box=None, pad_edge=False, header_style="bold", title="mean Pearson", title_justify="left")
     for column in ("", "valid", "test (its truth is known here)"):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from abaw_emi.challenge.doctor import Smell
-    from abaw_emi.challenge.scoring import Score
-    from abaw_emi.challenge.significance import Difference
-    from abaw_emi.errors import Problem
+    from abaw_emi.core.errors import Problem
+    from abaw_emi.evaluation.diagnostics import Smell
+    from abaw_emi.evaluation.score import Score
+    from abaw_emi.evaluation.significance import Difference
 
 
 def print_json(values: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def texts(problems: Iterable[Problem]) -> list[str]:
 
 def print_score(score: Score, method: str = "percentile") -> None:
     """Prints a score as a table, with intervals and differences if it has them."""
-    from abaw_emi.challenge.rendering import Sheet, format_interval, format_r, render
+    from abaw_emi.evaluation.text_tables import Sheet, format_interval, format_r, render
 
     header = ["", "Pearson", "95 % interval" if method == "percentile" else "95 % BCa interval"]
     values: dict[str, float | None] = {**score.pearson, "mean_pearson": score.mean_pearson}
@@ -50,8 +50,8 @@ def print_score(score: Score, method: str = "percentile") -> None:
 
 def print_difference(difference: Difference) -> None:
     """Prints how one system differs from another, and in one line what that shows."""
-    from abaw_emi.challenge.rendering import Sheet, format_interval, format_p, format_r, render
-    from abaw_emi.challenge.significance import MEAN
+    from abaw_emi.evaluation.significance import MEAN
+    from abaw_emi.evaluation.text_tables import Sheet, format_interval, format_p, format_r, render
 
     names = [*(name for name in difference.difference if name != MEAN), MEAN]
     rows = [
@@ -73,8 +73,8 @@ def print_difference(difference: Difference) -> None:
 
 def describe_difference(difference: Difference) -> str:
     """In one line, what a paired test shows of the mean Pearson."""
-    from abaw_emi.challenge.rendering import format_p
-    from abaw_emi.challenge.significance import MEAN
+    from abaw_emi.evaluation.significance import MEAN
+    from abaw_emi.evaluation.text_tables import format_p
 
     p, smallest = format_p(difference.p_holm[MEAN]), difference.detectable[MEAN]
     if difference.verdict != "not shown":

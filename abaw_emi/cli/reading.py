@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw_emi.errors import EmiError, Problem, UsageError, gather
+from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from abaw_emi.challenge.doctor import Smell
-    from abaw_emi.challenge.facts import Split
-    from abaw_emi.challenge.provenance import Provenance
-    from abaw_emi.corpus.data_folder import DataFolder
+    from abaw_emi.core.constants import Split
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.data.provenance import Provenance
+    from abaw_emi.evaluation.diagnostics import Smell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,10 @@ def read_systems(labels: Path, files: Sequence[Path], groups: Path | None) -> Sy
         UsageError: a file is given twice.
         EmiError: a file cannot be read, or its ids are not those of the labels; all such problems.
     """
-    from abaw_emi.challenge.facts import FILENAME
-    from abaw_emi.challenge.grouping import number_groups, read_groups
-    from abaw_emi.challenge.matching import compare_ids
-    from abaw_emi.challenge.tables import read_labels, read_predictions
+    from abaw_emi.core.constants import FILENAME
+    from abaw_emi.data.align import compare_ids
+    from abaw_emi.data.groups import number_groups, read_groups
+    from abaw_emi.data.tables import read_labels, read_predictions
 
     refuse_repeats(files, "predictions")
     problems: list[Problem] = []
@@ -73,8 +73,8 @@ def examine(truth: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> list[Sme
 
     Clips without a label, or without a prediction, are not looked at.
     """
-    from abaw_emi.challenge.doctor import diagnose
-    from abaw_emi.challenge.facts import FILENAME
+    from abaw_emi.core.constants import FILENAME
+    from abaw_emi.evaluation.diagnostics import diagnose
 
     smells: list[Smell] = []
     names = list(tables)
@@ -108,7 +108,7 @@ def _read(read: Callable[[Path], pl.DataFrame], path: Path, problems: list[Probl
 
 def _read_records(files: Sequence[Path]) -> tuple[dict[str, Provenance | None], list[Problem]]:
     """Each file's record by its name, and warnings of what they do not tell."""
-    from abaw_emi.challenge.provenance import read_provenance
+    from abaw_emi.data.provenance import read_provenance
 
     records: dict[str, Provenance | None] = {}
     warnings: list[Problem] = []
@@ -126,7 +126,7 @@ def _read_records(files: Sequence[Path]) -> tuple[dict[str, Provenance | None], 
 
 def recall_audit(data: DataFolder, *splits: Split) -> list[Problem]:
     """What an `audit.json` in the current folder holds against working with these splits of `data`."""
-    from abaw_emi.corpus.audit import find_audit, warnings_for
+    from abaw_emi.audit.record import find_audit, warnings_for
 
     audit, problems = find_audit(data)
     return problems if audit is None else warnings_for(audit, *splits)

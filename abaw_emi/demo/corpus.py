@@ -27,11 +27,11 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from abaw_emi.challenge import facts
+from abaw_emi.core import constants
+from abaw_emi.core.files import write_bytes
 from abaw_emi.demo.feature_folders import write_face, write_sound_features, write_words
 from abaw_emi.demo.plan import DemoClip, Stream, plan_corpus
-from abaw_emi.demo.synthesiser import Prosody, Voice, synthesise
-from abaw_emi.files import write_bytes
+from abaw_emi.demo.speech import Prosody, Voice, synthesise
 
 
 def write_corpus(
@@ -79,7 +79,7 @@ def write_corpus(
             write_sound_features(clip, waveform, home)
         if progress is not None:
             progress(done, len(clips))
-    places: dict[facts.Split, Path] = {
+    places: dict[constants.Split, Path] = {
         "train": data / "train_split.csv",
         "valid": data / "valid_split.csv",
         "test": folder / "truth" / "test_labels.csv",
@@ -101,10 +101,12 @@ def speak(clip: DemoClip, *, seed: int) -> NDArray[np.float32]:
 
 def _write_mp3(path: Path, waveform: NDArray[np.float32], *, stereo: bool) -> None:
     """A constant 64 kb/s mp3, mono at 16 kHz as delivered, or (the odd ones) stereo at 44.1 kHz."""
-    sample_rate = facts.SAMPLE_RATE
+    sample_rate = constants.SAMPLE_RATE
     if stereo:
         sample_rate = 44_100
-        waveform = resample_poly(waveform, sample_rate // 100, facts.SAMPLE_RATE // 100).astype(np.float32)
+        waveform = resample_poly(waveform, sample_rate // 100, constants.SAMPLE_RATE // 100).astype(
+            np.float32
+        )
         waveform = np.stack((waveform, 0.5 * waveform), axis=1)  # (T, 2): the speaker sits to the left
     # libsndfile takes the bit rate as a place between the codec's least (1) and most (0).
     soundfile.write(path, waveform, sample_rate, format="MP3", compression_level=0.6, bitrate_mode="CONSTANT")
@@ -113,7 +115,7 @@ def _write_mp3(path: Path, waveform: NDArray[np.float32], *, stereo: bool) -> No
 def _write_mp4(path: Path, waveform: NDArray[np.float32]) -> None:
     """A video of one grey, 64 x 64 picture at 5 frames per second with the sound as AAC at 48 kHz."""
     sample_rate, fps = 48_000, 5
-    sound = resample_poly(waveform, sample_rate // facts.SAMPLE_RATE, 1).astype(np.float32)
+    sound = resample_poly(waveform, sample_rate // constants.SAMPLE_RATE, 1).astype(np.float32)
     # bitexact leaves out the encoder's version and the time of day: same clip, same bytes.
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         picture = container.add_stream("mpeg4", rate=fps, options={"flags": "+bitexact"})
@@ -134,7 +136,7 @@ def _write_mp4(path: Path, waveform: NDArray[np.float32]) -> None:
 
 def _table(clips: list[DemoClip]) -> bytes:
     """A label file as delivered: the official header, a row per clip."""
-    lines = [",".join(facts.COLUMNS)]
+    lines = [",".join(constants.COLUMNS)]
     lines += [",".join((clip.name, *map(repr, clip.intensities.tolist()))) for clip in clips]
     return ("\n".join(lines) + "\n").encode()
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw_emi.demo.faces import describe_face, draw_face, encode_jpeg, move_face
+from abaw_emi.core.files import write_bytes
 from abaw_emi.demo.hearing import describe_sound
+from abaw_emi.demo.modalities import describe_face, draw_face, encode_jpeg, move_face
 from abaw_emi.demo.plan import DemoClip
 from abaw_emi.demo.sayings import describe_words, transcribe
-from abaw_emi.files import write_bytes
 
 _THUMBS = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504)
 """What Windows leaves in a folder of pictures, and the official data has: no picture."""

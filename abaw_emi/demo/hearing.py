@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal.windows import hann
 from torchaudio.functional import melscale_fbanks
 
-from abaw_emi.challenge import facts
+from abaw_emi.core import constants
 
 MELS = 64  # as many as the demo's encoder has
 WIDTH = 768  # of the official sound features
@@ -37,7 +37,7 @@ def describe_sound(waveform: NDArray[np.float32]) -> NDArray[np.float16]:
     """
     log_mels = (_log_mels(waveform) + 2.0) / 3.0  # roughly standardised
     steps = np.diff(log_mels, axis=0, prepend=log_mels[:1])
-    every = facts.HOP_SAMPLES // _HOP
+    every = constants.HOP_SAMPLES // _HOP
     seen = np.concatenate((log_mels, steps), axis=1)[::every]  # (F, 2 * MELS)
     weights, bias = _layer()
     return np.tanh(seen @ weights + bias).astype(np.float16)
@@ -46,15 +46,15 @@ def describe_sound(waveform: NDArray[np.float32]) -> NDArray[np.float16]:
 def _log_mels(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-mels (F, MELS) every 10 ms of a waveform (T,) at 16 kHz, of at least 400 samples."""
     standardised = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
-    frames = np.lib.stride_tricks.sliding_window_view(standardised, facts.MIN_SAMPLES)[::_HOP]
-    power = np.abs(np.fft.rfft(frames * hann(facts.MIN_SAMPLES, sym=False), _FFT)) ** 2  # (F, K)
+    frames = np.lib.stride_tricks.sliding_window_view(standardised, constants.MIN_SAMPLES)[::_HOP]
+    power = np.abs(np.fft.rfft(frames * hann(constants.MIN_SAMPLES, sym=False), _FFT)) ** 2  # (F, K)
     return np.asarray(np.log(power @ _mel_filters() + 1e-3), np.float64)
 
 
 @cache
 def _mel_filters() -> NDArray[np.float64]:
     """Triangular filters (K, MELS) from 0 Hz to half the sample rate: torchaudio's, as in the encoder."""
-    filters = melscale_fbanks(_FFT // 2 + 1, 0.0, facts.SAMPLE_RATE / 2, MELS, facts.SAMPLE_RATE)
+    filters = melscale_fbanks(_FFT // 2 + 1, 0.0, constants.SAMPLE_RATE / 2, MELS, constants.SAMPLE_RATE)
     return np.asarray(filters, dtype=np.float64)
 
 

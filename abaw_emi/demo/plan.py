@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw_emi.challenge import facts
+from abaw_emi.core import constants
 
 CLIPS_PER_SPEAKER = 8
 
@@ -45,7 +45,7 @@ class DemoClip:
         intensities: What the raters made of it (6,): votes over raters.
     """
 
-    split: facts.Split
+    split: constants.Split
     name: str
     speaker: int
     form: str
@@ -59,9 +59,9 @@ class DemoClip:
 
 def plan_corpus(*, seed: int, train: int, valid: int, test: int) -> Iterator[DemoClip]:
     """The plan of every clip, in the order of the ids: train, valid, test, as in the official data."""
-    counts: dict[facts.Split, int] = {"train": train, "valid": valid, "test": test}
+    counts: dict[constants.Split, int] = {"train": train, "valid": valid, "test": test}
     number = speakers = 0
-    for split in facts.SPLITS:
+    for split in constants.SPLITS:
         cast = -(-counts[split] // CLIPS_PER_SPEAKER)
         for index in range(counts[split]):
             rng = np.random.default_rng((seed, Stream.CLIP, number))
@@ -70,7 +70,7 @@ def plan_corpus(*, seed: int, train: int, valid: int, test: int) -> Iterator[Dem
             seconds = {"short": 0.064, "long": 13.0}.get(form, float(rng.uniform(1.5, 3.5)))
             yield DemoClip(
                 split=split,
-                name=f"{number:0{facts.ID_WIDTH}d}",
+                name=f"{number:0{constants.ID_WIDTH}d}",
                 speaker=speakers + index % cast,
                 form=form,
                 seconds=seconds,
@@ -91,7 +91,7 @@ def _draw_intensities(rng: np.random.Generator) -> tuple[NDArray[np.float64], ND
     A rater gives one vote, to an emotion or to none. Dirichlet weights below 1 make few emotions
     strong in a clip and most next to nothing.
     """
-    weights = rng.dirichlet((*[0.45] * len(facts.EMOTIONS), 0.8))
+    weights = rng.dirichlet((*[0.45] * len(constants.EMOTIONS), 0.8))
     raters = int(rng.integers(3, 21))
     votes = rng.multinomial(raters, weights)
     return weights[:-1], votes[:-1] / raters

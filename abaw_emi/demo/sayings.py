@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw_emi.challenge import facts
+from abaw_emi.core import constants
 from abaw_emi.demo.plan import DemoClip, Stream
 
 WIDTH = 64  # of a token's vector; nothing official is delivered for text
@@ -44,9 +44,9 @@ def transcribe(clip: DemoClip, *, seed: int) -> str:
     if not clip.is_said:
         return ""
     rng = np.random.default_rng((seed, Stream.WORDS, int(clip.name)))
-    gains = np.array([1.0 if emotion in _SPOKEN else _SELDOM for emotion in facts.EMOTIONS])
+    gains = np.array([1.0 if emotion in _SPOKEN else _SELDOM for emotion in constants.EMOTIONS])
     chances = gains * clip.latent
-    choices = (*(_PHRASES[emotion] for emotion in facts.EMOTIONS), _FILLERS)
+    choices = (*(_PHRASES[emotion] for emotion in constants.EMOTIONS), _FILLERS)
     count = 1 + round(_PHRASES_PER_SECOND * clip.seconds)
     # At even steps through the chances: what is strong is said for sure, even in a short clip.
     places = (rng.random() + np.arange(count)) / count

@@ -9,16 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from abaw_emi.challenge.comparing import Comparison, Pair
-from abaw_emi.challenge.ledger import Entry, Ledger
-from abaw_emi.challenge.rendering import format_p
-from abaw_emi.challenge.significance import MEAN
-from abaw_emi.report.charts import MEDIUM, Chart, Panel, draw_rows, points, sheet
-from abaw_emi.report.findings import Gain
+from abaw_emi.core.version import VERSION
+from abaw_emi.evaluation.compare import Comparison, Pair
+from abaw_emi.evaluation.significance import MEAN
+from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report.palette import LIGHT
+from abaw_emi.report.results import Gain
 from abaw_emi.report.sources import read_validation
+from abaw_emi.report.style import MEDIUM, Chart, Panel, draw_rows, points, sheet
 from abaw_emi.report.wording import shorten
-from abaw_emi.version import VERSION
+from abaw_emi.submission.ledger import Entry, Ledger
 
 SHOWN = 0.32
 """Opacity of a cell whose difference is shown."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from abaw_emi.challenge.correlation import Array
-from abaw_emi.challenge.facts import Split
-from abaw_emi.corpus.kinds import sniff
-from abaw_emi.corpus.layout import ClipFiles
-from abaw_emi.errors import ClipError
+from abaw_emi.audio.formats import sniff
+from abaw_emi.core.constants import Split
+from abaw_emi.core.errors import ClipError
+from abaw_emi.data.layout import ClipFiles
+from abaw_emi.evaluation.pearson import Array
 
 _HEADER_ONLY = {"probesize": "4096", "analyzeduration": "1"}
 """FFmpeg decodes up to 5 s of a file to learn what is in it; its length stands in the header."""
@@ -86,8 +86,8 @@ def _read_header(path: Path) -> float | None:
     import av
     import av.error
 
-    from abaw_emi.corpus.declared import declared_seconds
-    from abaw_emi.corpus.decoding import DEMUXERS
+    from abaw_emi.audio.declared import declared_seconds
+    from abaw_emi.audio.decode import DEMUXERS
 
     try:
         sniffed = sniff(path)

@@ -11,10 +11,10 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from abaw_emi.report.charts import SMALL, SQUARE, Chart
-from abaw_emi.report.outline import Report
+from abaw_emi.core.version import VERSION
+from abaw_emi.report.layout import Report
 from abaw_emi.report.palette import DARK, LIGHT
-from abaw_emi.version import VERSION
+from abaw_emi.report.style import SMALL, SQUARE, Chart
 
 TITLE = "Emotional mimicry intensity"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from abaw_emi.challenge.facts import EMOTIONS
+from abaw_emi.core.constants import EMOTIONS
 
 _LINEAR = 0.04045
 """Where sRGB's curve begins (IEC 61966-2-1)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from abaw_emi.challenge.findings import SEVERITIES
-from abaw_emi.corpus.audit import Audit
-from abaw_emi.report.curves import Curve
+from abaw_emi.audit.finding import SEVERITIES
+from abaw_emi.audit.record import Audit
+from abaw_emi.report.history import Curve
 from abaw_emi.report.sources import Input, Material, read_validation
 from abaw_emi.report.tables import (
     Cell,

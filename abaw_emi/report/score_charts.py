@@ -12,14 +12,14 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from abaw_emi.challenge.correlation import Array
-from abaw_emi.challenge.facts import EMOTIONS, INTENSITY_RANGE
-from abaw_emi.challenge.significance import MEAN
-from abaw_emi.report.charts import MEDIUM, SQUARE, Chart, Panel, draw_rows, points, sheet
-from abaw_emi.report.findings import Findings, Standing
+from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE
+from abaw_emi.core.version import VERSION
+from abaw_emi.evaluation.pearson import Array
+from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.palette import LIGHT
+from abaw_emi.report.results import Findings, Standing
+from abaw_emi.report.style import MEDIUM, SQUARE, Chart, Panel, draw_rows, points, sheet
 from abaw_emi.report.wording import shorten
-from abaw_emi.version import VERSION
 
 _MOST_NAMES = 10
 """Systems that a chart names."""

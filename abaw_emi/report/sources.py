@@ -14,17 +14,17 @@ from pathlib import Path
 
 import polars as pl
 
-from abaw_emi.challenge.facts import FILENAME, Split
-from abaw_emi.challenge.ledger import LEDGER, Entry, Ledger, read_ledger
-from abaw_emi.challenge.provenance import Provenance, hash_file, read_provenance
-from abaw_emi.challenge.significance import MEAN
-from abaw_emi.challenge.tables import read_predictions
-from abaw_emi.corpus.audit import AUDIT, Audit, find_audit
-from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.corpus.layout import ClipFiles
-from abaw_emi.errors import EmiError, Problem, RunError, gather
-from abaw_emi.learning.runs import Run
-from abaw_emi.report.curves import Curve, read_curve
+from abaw_emi.audit.record import AUDIT, Audit, find_audit
+from abaw_emi.core.constants import FILENAME, Split
+from abaw_emi.core.errors import EmiError, Problem, RunError, gather
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.layout import ClipFiles
+from abaw_emi.data.provenance import Provenance, hash_file, read_provenance
+from abaw_emi.data.tables import read_predictions
+from abaw_emi.evaluation.significance import MEAN
+from abaw_emi.report.history import Curve, read_curve
+from abaw_emi.runs.run import Run
+from abaw_emi.submission.ledger import LEDGER, Entry, Ledger, read_ledger
 
 LABELLED: tuple[Split, ...] = ("train", "valid")
 PREFERRED: tuple[Split, ...] = ("valid", "train")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from abaw_emi.challenge.rendering import format_interval, format_r
+from abaw_emi.evaluation.text_tables import format_interval, format_r
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.report.charts import MEDIUM, Chart, Panel, sheet
-from abaw_emi.report.curves import Curve
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.version import VERSION
+from abaw_emi.report.history import Curve
 from abaw_emi.report.palette import LIGHT
+from abaw_emi.report.style import MEDIUM, Chart, Panel, sheet
 from abaw_emi.report.wording import shorten, spread_labels
-from abaw_emi.version import VERSION
 
 _NAMED = 6
 """Curves that are named where they end; more names would hide one another."""

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.report.findings import Findings, WorstClip
+from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.report.palette import slug
+from abaw_emi.report.results import Findings, WorstClip
 from abaw_emi.report.tables import (
     Cell,
     Column,

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw_emi.challenge.rendering import render
-from abaw_emi.errors import EmiError, Problem
-from abaw_emi.files import check_writable, write_bytes
+from abaw_emi.core.errors import EmiError, Problem
+from abaw_emi.core.files import check_writable, write_bytes
+from abaw_emi.evaluation.text_tables import render
 from abaw_emi.report.durations import find_durations
-from abaw_emi.report.findings import Findings, find
-from abaw_emi.report.outline import Report, plan_report
+from abaw_emi.report.layout import Report, plan_report
 from abaw_emi.report.page import set_page
+from abaw_emi.report.results import Findings, find
 from abaw_emi.report.sources import Material, Sources, read_material
 
 Track = Callable[[Iterable[str], str, int], Iterable[str]]

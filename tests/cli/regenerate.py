@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.challenge.worlds import draw_labels, predict
 from tests.cli.conftest import environment, values, write_csv
+from tests.simulated import draw_labels, predict
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.challenge.worlds import draw_labels, predict
 from tests.cli.conftest import EMOTIONS, Shell, problems, write_csv
+from tests.simulated import draw_labels, predict
 
 IDS = [f"{i:05}" for i in range(8072, 8272)]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.challenge.worlds import draw_labels, predict
 from tests.cli.conftest import EMOTIONS, HEADER, Shell, problems, test_ids, values, write_csv
+from tests.simulated import draw_labels, predict
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 import numpy as np
 
-from tests.corpus.signals import tones, write_mp3
-from tests.learning.small_encoders import write_audio, write_text, write_vision, write_whisper
-from tests.learning.test_extraction import write_face
+from tests.extraction.test_extract import write_face
+from tests.media import tones, write_mp3
+from tests.small_encoders import write_audio, write_text, write_vision, write_whisper
 
 NUMBER = 3
 
@@ -127,12 +127,12 @@ def test_a_signal_ends_it_with_the_line_that_goes_on(
     slow = """
 import time
 from abaw_emi.cli import main
-from abaw_emi.learning import extraction
-check = extraction.check_frames
+from abaw_emi.extraction import extract
+check = extract.check_frames
 def wait(*arguments):
     check(*arguments)
     time.sleep(0.5)
-extraction.check_frames = wait
+extract.check_frames = wait
 main()
 """
     process = subprocess.Popen(

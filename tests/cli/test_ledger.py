@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from abaw_emi.challenge.ledger import read_ledger
-from tests.challenge.worlds import draw_labels, predict
+from abaw_emi.submission.ledger import read_ledger
 from tests.cli.conftest import Shell, environment, problems, test_ids, values, write_csv
+from tests.simulated import draw_labels, predict
 
 COUNTS = "warning: data, test: 6 clips; expected 4,586"
 NO_RECORD = "no provenance record: whether its runs have seen test clips is not known"

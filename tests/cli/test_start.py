@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from abaw_emi.challenge import comparing, scoring, submission
-from abaw_emi.cli import ensembling, evidence, predictions, submissions, train
-from abaw_emi.config import RunConfig
-from abaw_emi.presets import PRESETS
+from abaw_emi.cli.evaluation import score as score_commands
+from abaw_emi.cli.prediction import ensemble, predict
+from abaw_emi.cli.submission import submit
+from abaw_emi.cli.training import train
+from abaw_emi.config.presets import PRESETS
+from abaw_emi.config.run import RunConfig
+from abaw_emi.evaluation import compare as comparison
+from abaw_emi.evaluation import score as scoring
+from abaw_emi.submission import write
 from tests.cli.conftest import Shell, environment, problems
 
 COMMANDS = (
@@ -79,30 +84,27 @@ def test_the_help_of_train_names_every_preset(shell: Shell) -> None:
 
 
 def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
-    assert (
-        default(evidence.score, "bootstrap")
-        == default(scoring.score, "resamples")
-        == scoring.DEFAULT_RESAMPLES
-    )
-    assert default(evidence.score, "seed") == default(scoring.score, "seed") == scoring.DEFAULT_SEED
-    for command, function in ((evidence.score, scoring.score), (evidence.compare, comparing.compare)):
+    score, compare = score_commands.score, score_commands.compare
+    assert default(score, "bootstrap") == default(scoring.score, "resamples") == scoring.DEFAULT_RESAMPLES
+    assert default(score, "seed") == default(scoring.score, "seed") == scoring.DEFAULT_SEED
+    for command, function in ((score, scoring.score), (compare, comparison.compare)):
         assert default(command, "bootstrap") == default(function, "resamples")
         assert default(command, "interval") == default(function, "method")
         assert default(command, "permutations") == default(function, "permutations")
         assert default(command, "seed") == default(function, "seed")
-    assert default(submissions.submit, "no_clip") is not default(submission.write_submission, "clip")
-    assert default(submissions.submit, "name") == default(submission.write_submission, "name")
-    assert default(submissions.submit, "fill") is default(submission.write_submission, "fill") is None
-    assert default(predictions.import_weights, "revision") == RunConfig().model.revision
+    assert default(submit.submit, "no_clip") is not default(write.write_submission, "clip")
+    assert default(submit.submit, "name") == default(write.write_submission, "name")
+    assert default(submit.submit, "fill") is default(write.write_submission, "fill") is None
+    assert default(predict.import_weights, "revision") == RunConfig().model.revision
 
 
 def test_default_paths_are_those_of_the_contract() -> None:
-    assert str(default(submissions.submit, "preds")) == "predictions/ensemble-test.csv"
-    assert str(default(submissions.submit, "out")) == "submissions"
+    assert str(default(submit.submit, "preds")) == "predictions/ensemble-test.csv"
+    assert str(default(submit.submit, "out")) == "submissions"
     assert str(default(train.train, "out")) == "runs"
-    assert str(default(submissions.check, "data")) == "data"
-    assert default(submissions.check, "kind") == "submission"
-    assert default(ensembling.ensemble, "split") == "test"
+    assert str(default(submit.check, "data")) == "data"
+    assert default(submit.check, "kind") == "submission"
+    assert default(ensemble.ensemble, "split") == "test"
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from abaw_emi.challenge.folds import hold_out
-from abaw_emi.challenge.provenance import Provenance, write_with_provenance
-from abaw_emi.config import RunConfig, change_config, format_config
-from abaw_emi.presets import PRESETS
+from abaw_emi.config.presets import PRESETS
+from abaw_emi.config.run import RunConfig, change_config, format_config
+from abaw_emi.data.folds import hold_out
+from abaw_emi.data.provenance import Provenance, write_with_provenance
 from tests.cli.conftest import EMOTIONS, Shell, problems, test_ids
 
 TRAIN = frozenset(f"{i:05}" for i in range(5))

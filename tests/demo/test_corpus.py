@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from abaw_emi.challenge import facts
+from abaw_emi.core import constants
 from abaw_emi.demo.corpus import speak, write_corpus
 from abaw_emi.demo.plan import plan_corpus
 
@@ -17,7 +17,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def rows(path: Path) -> list[list[str]]:
     header, *lines = path.read_text().splitlines()
-    assert tuple(header.split(",")) == facts.COLUMNS
+    assert tuple(header.split(",")) == constants.COLUMNS
     return [line.split(",") for line in lines]
 
 
@@ -83,7 +83,7 @@ def test_labels_are_shares_of_votes_with_many_zeros_and_speakers_stay_in_their_s
     assert all(0.4 < share < 0.6 for share in (intensities == 0).mean(0))
     for value in intensities.ravel():
         assert abs(float(Fraction(value).limit_denominator(20)) - value) < 1e-12
-    casts = [{clip.speaker for clip in clips if clip.split == split} for split in facts.SPLITS]
+    casts = [{clip.speaker for clip in clips if clip.split == split} for split in constants.SPLITS]
     assert sum(map(len, casts)) == len(set.union(*casts)) >= 30
 
 

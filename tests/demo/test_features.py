@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from abaw_emi.challenge import facts
-from abaw_emi.challenge.scoring import mean_pearson
-from abaw_emi.corpus.feature_files import find_features, read_array
+from abaw_emi.core import constants
+from abaw_emi.demo.baseline import fit_ridge
 from abaw_emi.demo.corpus import speak, write_corpus
-from abaw_emi.demo.faces import describe_face, draw_face, encode_jpeg, move_face
 from abaw_emi.demo.hearing import describe_sound, log_mel_statistics
+from abaw_emi.demo.modalities import describe_face, draw_face, encode_jpeg, move_face
 from abaw_emi.demo.plan import DemoClip, plan_corpus
-from abaw_emi.demo.ridge import fit_ridge
 from abaw_emi.demo.sayings import describe_words, transcribe
+from abaw_emi.evaluation.score import mean_pearson
+from abaw_emi.features.files import find_features, read_array
 
 COUNTS = {"train": 6, "valid": 3, "test": 3}
 CLIPS = {clip.name: clip for clip in plan_corpus(seed=5, **COUNTS)}
@@ -54,31 +54,35 @@ def test_a_file_for_each_clip_that_has_the_modality_and_none_for_another(small: 
 
 
 def test_some_clips_of_every_split_lack_a_modality_and_of_large_ones_both() -> None:
-    for split in facts.SPLITS:
+    for split in constants.SPLITS:
         small_clips = [clip for clip in CLIPS.values() if clip.split == split]
         assert any(not clip.is_seen for clip in small_clips)
         assert any(not clip.is_said for clip in small_clips)
     clips = list(plan_corpus(seed=1, train=400, valid=80, test=80))
-    for split in facts.SPLITS:
+    for split in constants.SPLITS:
         lacks = [(clip.is_seen, clip.is_said) for clip in clips if clip.split == split]
         assert (False, False) in lacks
         assert 0.8 < lacks.count((True, True)) / len(lacks) < 0.95
 
 
 def test_features_have_the_official_shapes_and_are_read_as_the_organisers_files_are(small: Path) -> None:
-    widths = {"vit": facts.FEATURE_WIDTHS["vit"], "wav2vec2": facts.FEATURE_WIDTHS["wav2vec2"], "gte": 64}
+    widths = {
+        "vit": constants.FEATURE_WIDTHS["vit"],
+        "wav2vec2": constants.FEATURE_WIDTHS["wav2vec2"],
+        "gte": 64,
+    }
     for folder, width in widths.items():
         files = find_features(small / "data", small / "features", folder)
         assert len(files) >= 9
         for name, path in files.items():
             seconds = CLIPS[name].seconds
-            samples = round(seconds * facts.SAMPLE_RATE)
+            samples = round(seconds * constants.SAMPLE_RATE)
             array = read_array(path)
             assert array.shape[1] == width
             if folder == "vit":
                 assert len(array) == max(1, round(6.4 * seconds))
             elif folder == "wav2vec2":
-                assert len(array) == (samples - facts.MIN_SAMPLES) // facts.HOP_SAMPLES + 1
+                assert len(array) == (samples - constants.MIN_SAMPLES) // constants.HOP_SAMPLES + 1
             else:
                 words = (small / "features" / "text" / f"{name}.txt").read_text().split()
                 assert len(array) == 1 + len(words)
@@ -193,7 +197,7 @@ def test_no_modality_has_it_all_and_together_they_have_more() -> None:
     assert all(0.25 < score < together - 0.06 for score in scores.values()), (scores, together)  # was .13
 
     def pearson(prediction: NDArray[np.float64], emotions: tuple[str, ...]) -> float:
-        columns = [facts.EMOTIONS.index(emotion) for emotion in emotions]
+        columns = [constants.EMOTIONS.index(emotion) for emotion in emotions]
         return float(
             np.mean([np.corrcoef(truth[count:, column], prediction[:, column])[0, 1] for column in columns])
         )

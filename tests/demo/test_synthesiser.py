@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from abaw_emi.challenge import facts
-from abaw_emi.demo.synthesiser import RMS, Prosody, Voice, synthesise
+from abaw_emi.core import constants
+from abaw_emi.demo.speech import RMS, Prosody, Voice, synthesise
 
 VOICE = Voice(pitch=120.0, tract=1.0, rate=4.0, breath=0.05, tilt=500.0, jitter=0.008)
 
 
 def spoken(emotion: str, intensity: float, seed: int, seconds: float = 3.0) -> np.ndarray:
-    intensities = np.array([intensity if name == emotion else 0.0 for name in facts.EMOTIONS])
+    intensities = np.array([intensity if name == emotion else 0.0 for name in constants.EMOTIONS])
     return synthesise(VOICE, Prosody.of(intensities), seconds, np.random.default_rng(seed))
 
 
@@ -64,6 +64,6 @@ def test_the_other_drives_change_the_prosody_and_nothing_else() -> None:
         "Joy": "pitch",
     }
     for emotion, property_ in driven.items():
-        prosody = Prosody.of(np.array([0.5 * (name == emotion) for name in facts.EMOTIONS]))
+        prosody = Prosody.of(np.array([0.5 * (name == emotion) for name in constants.EMOTIONS]))
         changed = {name for name in driven.values() if getattr(prosody, name) != getattr(neutral, name)}
         assert changed == {property_}

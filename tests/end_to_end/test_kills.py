@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from abaw_emi.demo.corpus import write_corpus
-from abaw_emi.learning.runs import Run
+from abaw_emi.runs.run import Run
 
 pytestmark = pytest.mark.exact
 

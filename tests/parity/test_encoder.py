@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from transformers.models.wav2vec2 import modeling_wav2vec2
 
-from abaw_emi.config import ModelConfig
-from abaw_emi.learning.batches import make_batch
-from abaw_emi.learning.emi_config import EmiConfig
-from abaw_emi.learning.encoders import Wav2Vec2Encoder
-from abaw_emi.learning.model import EmiModel
-from abaw_emi.learning.regularisation import Draws
-from abaw_emi.learning.weights import find_backbone, load_backbone
+from abaw_emi.batching.batches import make_batch
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoder import Wav2Vec2Encoder
+from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.weights import find_backbone, load_backbone
 from tests.backbones import backbone_weights, small_config, write_backbone
-from tests.learning.small_models import LONGEST, make_clip
+from tests.small_models import LONGEST, make_clip
 
 LENGTHS = (400, 719, 720, 1_024, 3_279, 20_000, 20_000, 64_321, LONGEST)
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from abaw_emi.config import ModelConfig
-from abaw_emi.learning.emi_config import EmiConfig
-from abaw_emi.learning.model import EmiModel
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
 from tests.backbones import small_config
 
 # The audeering checkpoint's published widths; the rest of its config is the stand-in's.

@@ -14,18 +14,18 @@ import soundfile
 import torch
 from torch import Tensor
 
-from abaw_emi.challenge.facts import EMOTIONS
-from abaw_emi.corpus.clips import Clip
-from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.errors import RunError, WeightsError
-from abaw_emi.learning.imports import import_run
-from abaw_emi.learning.members import predict_runs
-from abaw_emi.learning.prediction import load_model, predict
-from abaw_emi.learning.runs import find_run
-from abaw_emi.progress import Reporter
+from abaw_emi.audio.clips import Clip
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.errors import RunError, WeightsError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.inference.members import predict_runs
+from abaw_emi.inference.predict import load_model, predict
+from abaw_emi.runs.run import find_run
+from abaw_emi.training.import_weights import import_run
 from tests.backbones import backbone_weights, small_config
-from tests.learning.small_models import LONGEST, make_clip
 from tests.parity.released_forward import released_forward
+from tests.small_models import LONGEST, make_clip
 
 CPU = torch.device("cpu")
 CONFIG = small_config()
@@ -381,7 +381,7 @@ def test_an_import_that_breaks_off_leaves_nothing_behind(
     def fail(*_: object) -> str:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("abaw_emi.learning.imports.hash_file", fail)
+    monkeypatch.setattr("abaw_emi.training.import_weights.hash_file", fail)
     with pytest.raises(OSError, match="no space left"):
         bring_in(released_weights(), backbone)
     assert sorted(path.name for path in backbone.parent.iterdir()) == ["backbone", "run.pth"]

@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from abaw_emi.challenge.provenance import Provenance, write_with_provenance
-from abaw_emi.config import RunConfig, format_config
+from abaw_emi.config.run import RunConfig, format_config
+from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.report.sources import Sources
 from abaw_emi.report.writing import Written, write_report
-from tests.challenge.csvs import EMOTIONS
-from tests.challenge.worlds import draw_labels, name
+from tests.csv_tables import EMOTIONS
+from tests.simulated import draw_labels, name
 
 TRAIN, VALID, TEST = 60, 80, 10
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abaw_emi.challenge.facts import Split
-from abaw_emi.corpus.layout import find_clips
+from abaw_emi.core.constants import Split
+from abaw_emi.data.layout import find_clips
 from abaw_emi.report.durations import Durations, find_durations
 from tests.report.conftest import make_wav
 
@@ -37,7 +37,7 @@ def test_headers_tell_the_lengths_and_a_clip_without_a_file_is_counted(data: Pat
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "wav"])
 def test_headers_tell_what_decoding_tells(tmp_path: Path, suffix: str) -> None:
     soundfile = pytest.importorskip("soundfile")
-    from abaw_emi.corpus.decoding import decode
+    from abaw_emi.audio.decode import decode
 
     path = tmp_path / "data" / "audio" / f"00000.{suffix}"
     path.parent.mkdir(parents=True)

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from abaw_emi.challenge.correlation import mean_pearson
-from abaw_emi.challenge.facts import EMOTIONS
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.evaluation.pearson import mean_pearson
 from tests.report.conftest import VALID, Made
 
 NAMES = {

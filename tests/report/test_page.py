@@ -10,14 +10,13 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from abaw_emi.challenge.facts import OFFICIAL_COUNTS
-from abaw_emi.challenge.findings import make_finding
-from abaw_emi.corpus.audit import Audit, Histogram, fingerprint_listing, write_audit
-from abaw_emi.corpus.data_folder import DataFolder
-from abaw_emi.errors import EmiError
+from abaw_emi.audit.finding import make_finding
+from abaw_emi.audit.record import Audit, Histogram, fingerprint_listing, write_audit
+from abaw_emi.core.constants import OFFICIAL_COUNTS
+from abaw_emi.core.errors import EmiError
+from abaw_emi.data.folder import DataFolder
 from abaw_emi.report.sources import Sources
 from abaw_emi.report.writing import write_report
-from tests.challenge.worlds import draw_labels, name
 from tests.report.conftest import (
     HOSTILE,
     TRAIN,
@@ -31,6 +30,7 @@ from tests.report.conftest import (
     make_run,
     sources_of,
 )
+from tests.simulated import draw_labels, name
 
 SECTIONS = ["about", "data", "training", "validation", "comparison", "submissions", "provenance"]
 

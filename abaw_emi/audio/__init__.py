@@ -1,0 +1,1 @@
+"""From a file to a waveform: formats, decoding, clips, the cache of decoded sound."""

@@ -1,0 +1,1 @@
+"""The audit of a data folder: every problem, what it means and what to do."""

@@ -1,0 +1,193 @@
+"""What is to be said of feature folders and faces: what lacks them, what cannot be read or fits no clip.
+
+Every feature file is read once, and none is kept: a cache of all of them would be as large as they are.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from abaw_emi.audit.fact_store import Track
+from abaw_emi.audit.files import Splits
+from abaw_emi.audit.finding import Finding, make_finding
+from abaw_emi.core.constants import FEATURE_WIDTHS
+from abaw_emi.core.errors import CorpusError, EmiError, FeatureError
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.layout import PACKAGES
+from abaw_emi.features.faces import FACE_FOLDER, find_faces, find_gaps
+from abaw_emi.features.files import find_features, read_array
+
+_FAR_OFF = 2.0
+_SPARE_FRAMES = 10
+"""Features are of another clip where there are so many times the frames that are due, give or take a few."""
+
+_WITHOUT = "a system of this folder alone refuses them, one of several modalities does without"
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What was read of one feature folder: the shapes of its arrays, and why others cannot be read, by id."""
+
+    shapes: Mapping[str, tuple[int, int]]
+    unusable: Mapping[str, str]
+
+
+def check_features(
+    data: DataFolder, splits: Splits, seconds: Mapping[str, float | None], track: Track
+) -> list[Finding]:
+    """The findings on every feature folder that is there, and on the faces.
+
+    Args:
+        data: the data folder, and where extracted features lie.
+        splits: whose clips should have them.
+        seconds: how long each clip is, None where that is not known.
+        track: puts a bar over the files.
+    """
+    findings = []
+    for name in _list_folders(data):
+        try:
+            files = find_features(data.root, data.features, name)
+        except (FeatureError, CorpusError) as error:
+            findings.append(_refused(name, error))
+            continue
+        if files:
+            folder = _read(files, name, track)
+            findings += _check_folder(name, folder, set(files), splits, seconds)
+    return findings + _check_faces(data, splits)
+
+
+def _list_folders(data: DataFolder) -> list[str]:
+    """The official folders' names, and those of what was extracted."""
+    own = [path.name for path in data.features.iterdir() if path.is_dir()] if data.features.is_dir() else []
+    return [*FEATURE_WIDTHS, *sorted(set(own) - FEATURE_WIDTHS.keys() - {"text"})]
+
+
+def _read(files: Mapping[str, Path], name: str, track: Track) -> _Folder:
+    shapes: dict[str, tuple[int, int]] = {}
+    unusable: dict[str, str] = {}
+    ids = {path: filename for filename, path in files.items()}
+    for path in track(list(ids), f"reading {name}", len(ids)):
+        try:
+            frames = read_array(path)
+            shapes[ids[path]] = (frames.shape[0], frames.shape[1])
+        except FeatureError as error:
+            unusable[ids[path]] = str(error)
+    return _Folder(shapes, unusable)
+
+
+def _check_folder(
+    name: str, folder: _Folder, ids: set[str], splits: Splits, seconds: Mapping[str, float | None]
+) -> list[Finding]:
+    findings = []
+    for split, clips in splits.ids.items():
+        if missing := set(clips) - ids:
+            found = f"{{n}} clips have no {name} features"
+            step = "look whether the folder is whole, or make them with abaw-emi extract"
+            findings.append(
+                make_finding("no features", "warning", found, _WITHOUT, step, splits=[split], ids=missing)
+            )
+    if folder.unusable:
+        findings.append(
+            make_finding(
+                "unusable features",
+                "error",
+                f"{{n}} files of {name} cannot be used",
+                "every command that reads this folder refuses them, or leaves the clips out",
+                "copy or make them again",
+                splits=splits.holding(folder.unusable),
+                ids=folder.unusable,
+                examples=folder.unusable.values(),
+            )
+        )
+    widths = Counter(width for _, width in folder.shapes.values())
+    if len(widths) > 1:
+        usual = widths.most_common(1)[0][0]
+        others = {clip: width for clip, (_, width) in folder.shapes.items() if width != usual}
+        findings.append(
+            make_finding(
+                "feature widths",
+                "error",
+                f"{{n}} files of {name} are not {usual} numbers wide, as the others are",
+                "a model takes one width: these are refused",
+                "make them again with the same encoder",
+                splits=splits.holding(others),
+                ids=others,
+                examples=[f"{clip}: {width}" for clip, width in others.items()],
+            )
+        )
+    elif widths and (width := next(iter(widths))) != FEATURE_WIDTHS.get(name, width):
+        found = f"{name} features are {width} numbers wide, the organisers' are {FEATURE_WIDTHS[name]}"
+        means = "they are taken as they are; scores do not compare with those on the supplied ones"
+        findings.append(make_finding("official width", "warning", found, means, count=len(folder.shapes)))
+    return findings + _check_lengths(name, folder.shapes, splits, seconds)
+
+
+def _check_lengths(
+    name: str,
+    shapes: Mapping[str, tuple[int, int]],
+    splits: Splits,
+    seconds: Mapping[str, float | None],
+) -> list[Finding]:
+    lengths = {
+        clip: (frames, length) for clip, (frames, _) in shapes.items() if (length := seconds.get(clip))
+    }
+    if len({frames for frames, _ in lengths.values()}) < 2:  # one vector a clip, say: no matter of time
+        return []
+    rate = statistics.median(frames / length for frames, length in lengths.values())
+    off = {
+        clip: f"{clip}: {frames:,} frames for {length:.2f} s"
+        for clip, (frames, length) in lengths.items()
+        if not rate * length / _FAR_OFF - _SPARE_FRAMES <= frames <= rate * length * _FAR_OFF + _SPARE_FRAMES
+    }
+    if not off:
+        return []
+    found = f"{{n}} files of {name} are far from the {rate:.1f} frames a second of the others"
+    means = "they may be the features of other clips"
+    step = "compare them with the clips' lengths"
+    ids = splits.holding(off)
+    return [
+        make_finding(
+            "feature lengths", "warning", found, means, step, splits=ids, ids=off, examples=off.values()
+        )
+    ]
+
+
+def _check_faces(data: DataFolder, splits: Splits) -> list[Finding]:
+    if not any((data.root / package / FACE_FOLDER).is_dir() for package in PACKAGES):
+        return []
+    try:
+        faces = find_faces(data.root)
+    except CorpusError as error:
+        return [_refused(FACE_FOLDER, error)]
+    findings = []
+    empty = [clip for clip, pictures in faces.items() if not pictures]
+    if empty:
+        found = "{n} clips have an empty folder of faces"
+        means = "no face was found in them: vision has nothing to go by"
+        findings.append(
+            make_finding("no faces", "note", found, means, splits=splits.holding(empty), ids=empty)
+        )
+    if gaps := find_gaps(faces):
+        examples = [str(gap) for gap in gaps]
+        found = "{n} clips' faces are not numbered 0, 1, 2 and on"
+        means = "some pictures had no face, or files are missing"
+        findings.append(
+            make_finding("face numbers", "note", found, means, examples=examples, count=len(gaps))
+        )
+    return findings
+
+
+def _refused(name: str, error: EmiError) -> Finding:
+    return make_finding(
+        "unusable features",
+        "error",
+        f"{name} cannot be read as it is, {{n}} problems",
+        "every command that reads this folder refuses it",
+        "mend what is named",
+        examples=[str(problem) for problem in error.problems],
+        count=len(error.problems),
+    )

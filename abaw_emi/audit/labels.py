@@ -1,0 +1,271 @@
+"""What is to be said of the labels of train and valid, and of the ids of all splits. Reads no media."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from abaw_emi.audit.finding import Finding, make_finding
+from abaw_emi.audit.label_statistics import (
+    MOST_RATERS,
+    PUBLISHED_MEANS,
+    LabelShift,
+    LabelStatistics,
+    compare_labels,
+    describe_labels,
+    find_all_zero,
+)
+from abaw_emi.core.constants import EMOTIONS, FILENAME, OFFICIAL_COUNTS, Split
+from abaw_emi.core.errors import Problem, gather
+from abaw_emi.core.files import read_bytes
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.tables import inspect_table, read_ids
+from abaw_emi.evaluation.significance import ALPHA
+
+LABELLED: tuple[Split, ...] = ("train", "valid")
+
+_PUBLISHED_DIGITS = 0.0006
+"""How far a mean may lie from one published to three decimals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitTables:
+    """The label files of a data folder, as far as they can be read.
+
+    Attributes:
+        labels: of train and valid, whole and valid.
+        ids: of every split whose file names clips, those of unusable label tables included.
+        findings: what is wrong with the files.
+    """
+
+    labels: dict[Split, pl.DataFrame] = field(default_factory=dict)
+    ids: dict[Split, list[str]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelAudit:
+    """Statistics of the labels by split, the shift from train to valid by emotion, and the findings."""
+
+    statistics: dict[Split, LabelStatistics]
+    shift: dict[str, LabelShift]
+    findings: list[Finding]
+
+
+def read_tables(files: Mapping[Split, Path]) -> SplitTables:
+    """The label files at these paths, with a finding for each that cannot be used.
+
+    A file of test ids that is not there is no finding: none is delivered.
+    """
+    tables = SplitTables()
+    for split in LABELLED:
+        problems: list[Problem] = []
+        with gather(problems):
+            frame, problems = inspect_table(read_bytes(files[split]), str(files[split]), "labels")
+            if frame is not None:
+                tables.ids[split] = [clip for clip in frame[FILENAME] if parse_id(clip) == clip]
+            if frame is not None and not problems:
+                tables.labels[split] = frame
+        if problems:
+            tables.findings.append(_unusable(split, files[split], problems))
+    if files["test"].exists():
+        with gather(problems := []):
+            tables.ids["test"] = read_ids(files["test"])
+        if problems:
+            tables.findings.append(_unusable("test", files["test"], problems))
+    return tables
+
+
+def _unusable(split: Split, path: Path, problems: Collection[Problem]) -> Finding:
+    what = "test ids" if split == "test" else "labels"
+    return make_finding(
+        "label file",
+        "error",
+        f"{path.name} cannot be used, {{n}} problem{'s' if len(problems) > 1 else ''} in it",
+        f"no command runs that needs the {what} of this split",
+        "put the file as delivered in its place",
+        splits=[split],
+        count=len(problems),
+        examples=map(str, problems),
+    )
+
+
+def check_ids(ids: Mapping[Split, Collection[str]]) -> list[Finding]:
+    """Findings on which clips the splits name, and how many."""
+    findings = []
+    for first, second in combinations(ids, 2):
+        if both := set(ids[first]) & set(ids[second]):
+            findings.append(
+                make_finding(
+                    "splits overlap",
+                    "error",
+                    f"{{n}} ids stand both in {first} and in {second}",
+                    "a score on clips that were trained on is no validation score; such splits are refused",
+                    "put the files as delivered in their place",
+                    splits=[first, second],
+                    ids=both,
+                )
+            )
+    other = [split for split in ids if len(ids[split]) != OFFICIAL_COUNTS[split]]
+    if other:
+        told = ", ".join(f"{split} {len(ids[split]):,} (not {OFFICIAL_COUNTS[split]:,})" for split in other)
+        findings.append(
+            make_finding(
+                "counts",
+                "warning",
+                f"clips in other numbers than the official ones: {told}",
+                "scores do not compare with published ones; a submission needs every official test clip",
+                "complete the data, unless a part of it, or a demo, is meant",
+                splits=other,
+                count=len(other),
+            )
+        )
+    return findings
+
+
+def audit_labels(labels: Mapping[Split, pl.DataFrame]) -> LabelAudit:
+    """What the label tables of train and valid tell, one or both."""
+    statistics = {split: describe_labels(table) for split, table in labels.items()}
+    shift = compare_labels(labels["train"], labels["valid"]) if len(labels) == len(LABELLED) else {}
+    findings: list[Finding] = []
+    for split, told in statistics.items():
+        findings += [
+            *_check_constant(split, told),
+            *_check_means(split, told),
+            *_check_fractions(split, told),
+            *_check_sums(split, told),
+            *_check_all_zero(split, told, find_all_zero(labels[split])),
+        ]
+    return LabelAudit(statistics=statistics, shift=shift, findings=[*findings, *_check_shift(shift)])
+
+
+def _check_constant(split: Split, told: LabelStatistics) -> list[Finding]:
+    constant = [name for name, of in told.emotions.items() if of.smallest == of.largest]
+    if not constant:
+        return []
+    return [
+        make_finding(
+            "constant labels",
+            "warning",
+            f"all {told.rows:,} labels of {', '.join(constant)} are the same",
+            "Pearson's r is not defined for it, and counts as 0; nothing can be learnt of it",
+            "look into the label file",
+            splits=[split],
+            count=len(constant),
+        )
+    ]
+
+
+def _check_means(split: Split, told: LabelStatistics) -> list[Finding]:
+    """Only of as many clips as are delivered: what is published is of those."""
+    if told.rows != OFFICIAL_COUNTS[split]:
+        return []
+    expected = np.array([PUBLISHED_MEANS[split][emotion] for emotion in EMOTIONS])
+    found = np.array([told.emotions[emotion].mean for emotion in EMOTIONS])
+    off = np.abs(found - expected) > _PUBLISHED_DIGITS
+    if not off.any():
+        return []
+    names = [EMOTIONS[i] for i in np.flatnonzero(off)]
+    swapped = next(
+        (
+            order
+            for order in permutations(range(len(EMOTIONS)))
+            if (np.abs(found[list(order)] - expected) <= _PUBLISHED_DIGITS).all()
+        ),
+        None,
+    )
+    step = "compare the file with the delivered one"
+    if swapped is not None:
+        turned = [f"{EMOTIONS[to]} as {EMOTIONS[i]}" for i, to in enumerate(swapped) if i != to]
+        step = f"columns look swapped: read {', '.join(turned)}"
+    return [
+        make_finding(
+            "label means",
+            "warning",
+            f"the mean labels of {', '.join(names)} are not those published",
+            "these are not the delivered labels, so what is trained and scored is another task",
+            step,
+            splits=[split],
+            count=len(names),
+            examples=[
+                f"{EMOTIONS[i]}: {found[i]:.3f}, published {expected[i]:.3f}" for i in np.flatnonzero(off)
+            ],
+        )
+    ]
+
+
+def _check_fractions(split: Split, told: LabelStatistics) -> list[Finding]:
+    """Whether nearly all rows are votes over raters: by chance 2 % of six-digit numbers are k/N."""
+    count = round((1 - told.fractions) * told.rows)
+    if not count:
+        return []
+    most = told.fractions < 0.5
+    return [
+        make_finding(
+            "no fractions",
+            "warning" if most else "note",
+            f"{{n}} of {told.rows:,} clips have labels that are not all k/N with N up to {MOST_RATERS}",
+            "delivered labels are such fractions: these were smoothed, rounded or predicted"
+            if most
+            else "weighting clips by their number of raters does not work for these",
+            "compare the file with the delivered one",
+            splits=[split],
+            count=count,
+        )
+    ]
+
+
+def _check_sums(split: Split, told: LabelStatistics) -> list[Finding]:
+    if told.largest_sum <= 1 + 1e-6:
+        return []
+    return [
+        make_finding(
+            "sums above 1",
+            "note",
+            f"the six labels of a clip sum to {told.largest_sum:.3f} at most",
+            "they are no shares of votes for one emotion each, as the delivered ones seem to be",
+            splits=[split],
+            count=1,
+        )
+    ]
+
+
+def _check_all_zero(split: Split, told: LabelStatistics, ids: list[str]) -> list[Finding]:
+    if not ids:
+        return []
+    return [
+        make_finding(
+            "all zero",
+            "note",
+            f"{{n}} of {told.rows:,} clips have no intensity above 0",
+            "they are trained on and scored like any other; some published validation scores leave them out",
+            splits=[split],
+            ids=ids,
+        )
+    ]
+
+
+def _check_shift(shift: Mapping[str, LabelShift]) -> list[Finding]:
+    found = [emotion for emotion in EMOTIONS if emotion in shift and shift[emotion].p < ALPHA]
+    if not found:
+        return []
+    return [
+        make_finding(
+            "label shift",
+            "note",
+            f"labels of valid differ in mean from those of train: {', '.join(found)}",
+            "Pearson's r does not see a shift, the loss on valid does: select epochs by r",
+            splits=LABELLED,
+            count=len(found),
+            examples=[
+                f"{emotion}: {shift[emotion].difference:+.3f} ({shift[emotion].effect:+.2f} standard "
+                f"deviations, p = {shift[emotion].p:.2g})"
+                for emotion in found
+            ],
+        )
+    ]

@@ -1,0 +1,140 @@
+"""What can be told of one sound file by decoding it whole: its form, its level, what is wrong with it.
+
+A model reads the first `facts.MAX_SECONDS`. Damage behind them is told apart from damage within.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soxr
+
+from abaw_emi.audio.clips import SILENT_RANGE
+from abaw_emi.audio.decode import Decoded, Waveform, decode
+from abaw_emi.audio.formats import sniff
+from abaw_emi.audit.fingerprint import MOST_SECONDS, Print, take_print
+from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
+from abaw_emi.core.errors import ClipError, Problem
+
+VERSION = 1
+"""Raised whenever `listen` tells something else of the same file."""
+
+LONGEST_SECONDS = 1_800.0
+"""No more is decoded of a file; the longest delivered is of 1,250 s (PAPER, section 3)."""
+
+LOUD = 0.85
+"""Of full scale: an MP3 of a clipped recording swings to both sides of where it was cut off, and libsndfile
+and FFmpeg scale what they encode at 64 kb/s by 0.95. Speech up to full scale spends 0.1 % of its time there,
+clipped at half of its peak 1 % (measured on the demo's)."""
+
+Trouble = Literal["unreadable", "mislabelled", "truncated", "damaged", "too short"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundFacts:
+    """What a file sounds like.
+
+    Attributes:
+        seconds: its length, `LONGEST_SECONDS` at most.
+        sample_rate: in Hz.
+        channels: how many.
+        samples_hash: SHA-256 of the decoded samples and their rate: equal for the same sound.
+        mean: of the samples, within -1 and 1: what is not 0 is a DC offset.
+        std: their standard deviation.
+        loud: share of samples beyond `LOUD`.
+        silent: whether the part that a model reads is silent.
+        holes: what is missing on the way; "" where nothing is.
+        late: what is wrong behind the part that a model reads; "" where nothing is.
+    """
+
+    seconds: float
+    sample_rate: int
+    channels: int
+    samples_hash: str
+    mean: float
+    std: float
+    loud: float
+    silent: bool
+    holes: str = ""
+    late: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What came of listening to a file: facts and a print of it, or why it cannot be used."""
+
+    facts: SoundFacts | None
+    rows: Print
+    trouble: Trouble | None = None
+    problem: str = ""
+
+
+def listen(path: Path) -> Heard:
+    """What a file sounds like, or what is wrong with it; raises for nothing that a file can be."""
+    try:
+        sniff(path)
+    except ClipError as error:
+        there = path.is_file() and path.stat().st_size > 0
+        return _fail("mislabelled" if there and _is_readable(path) else "unreadable", error)
+    late = ""
+    try:
+        decoded = decode(path, LONGEST_SECONDS)
+    except ClipError as error:
+        try:
+            decoded = decode(path, MAX_SECONDS)
+        except ClipError:
+            truncated = error.problems[0].found.startswith("is truncated")
+            return _fail("truncated" if truncated else "damaged", error)
+        late = _tell(error)
+    waveform = _resample(decoded)
+    if waveform.size < MIN_SAMPLES:
+        found = f"is too short: {waveform.size} samples at {SAMPLE_RATE:,} Hz"
+        return _fail("too short", ClipError(Problem(str(path), found, f"at least {MIN_SAMPLES}")))
+    return Heard(_tell_facts(decoded, late), take_print(waveform))
+
+
+def _tell_facts(decoded: Decoded, late: str) -> SoundFacts:
+    wave, rate = decoded.waveform, decoded.sample_rate
+    read = wave[: round(MAX_SECONDS * rate)]
+    return SoundFacts(
+        seconds=wave.size / rate,
+        sample_rate=rate,
+        channels=decoded.channels,
+        samples_hash=hashlib.sha256(f"{rate}:".encode() + wave.tobytes()).hexdigest(),
+        mean=float(wave.mean(dtype=np.float64)),
+        std=float(wave.std(dtype=np.float64)),
+        loud=float((np.abs(wave) > LOUD).mean()),
+        silent=float(np.ptp(read)) < SILENT_RANGE,
+        holes=decoded.warnings[0].found if decoded.warnings else "",
+        late=late,
+    )
+
+
+def _resample(decoded: Decoded) -> Waveform:
+    """The beginning of the sound, as long as a print tells of, at `SAMPLE_RATE`."""
+    wave = decoded.waveform[: round(MOST_SECONDS * decoded.sample_rate)]
+    if decoded.sample_rate == SAMPLE_RATE:
+        return wave
+    return np.asarray(soxr.resample(wave, decoded.sample_rate, SAMPLE_RATE, quality="HQ"), np.float32)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def _fail(trouble: Trouble, error: ClipError) -> Heard:
+    return Heard(None, np.zeros(0, np.uint32), trouble, _tell(error))
+
+
+def _tell(error: ClipError) -> str:
+    """What is wrong, without the path, which may change."""
+    problem = error.problems[0]
+    return "; ".join(filter(None, [problem.found, problem.expected and f"expected {problem.expected}"]))

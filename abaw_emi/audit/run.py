@@ -1,0 +1,129 @@
+"""The audit of a data folder: is it whole, and is it sound? Nothing is written into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import soxr
+
+from abaw_emi.audit.duplicates import check_duplicates, find_pairs
+from abaw_emi.audit.fact_store import FactStore, Track, track_nothing
+from abaw_emi.audit.features import check_features
+from abaw_emi.audit.files import assign_splits, check_files
+from abaw_emi.audit.finding import sort_findings
+from abaw_emi.audit.fingerprint import FEWEST_ROWS
+from abaw_emi.audit.labels import audit_labels, check_ids, read_tables
+from abaw_emi.audit.probe import Heard
+from abaw_emi.audit.record import Audit, Histogram, count_durations, describe_durations, fingerprint_listing
+from abaw_emi.audit.sound import check_sounds, check_usable, choose_sources
+from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, Split
+from abaw_emi.core.version import VERSION
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.layout import ClipFiles
+from abaw_emi.data.provenance import sha256
+
+
+def audit_folder(
+    data: DataFolder,
+    *,
+    store: FactStore | None = None,
+    jobs: int | None = None,
+    track: Track = track_nothing,
+) -> Audit:
+    """Everything that can be said of a data folder without a model.
+
+    A clip's video is listened to only where its sound file is missing, or of no use.
+
+    Args:
+        data: the folder.
+        store: what was heard before, and is heard now.
+        jobs: processes that listen; by default one for each core where there is enough to do.
+        track: puts a bar over what takes long.
+
+    Raises:
+        CorpusError: there is no data folder, or a process that listened was killed.
+    """
+    store = store or FactStore()
+    files = data.files
+    listing = fingerprint_listing(data)
+    tables = read_tables({split: data.label_file(split) for split in SPLITS})
+    splits = assign_splits(tables.ids, files)
+    labels = audit_labels(tables.labels)
+    heard = _hear(files, store, jobs, track)
+    clips = choose_sources(files, heard)
+    prints = {
+        clip.filename: heard[clip.source].rows
+        for clip in clips.values()
+        if clip.source is not None and len(heard[clip.source].rows) >= FEWEST_ROWS
+    }
+    pairs = find_pairs(clips.values(), prints)
+    seconds = {
+        clip.filename: None if clip.facts is None else round(clip.facts.seconds, 4) for clip in clips.values()
+    }
+    findings = [
+        *tables.findings,
+        *check_ids(splits.ids),
+        *check_files(data.root, files, splits, tables.ids),
+        *check_usable(files, heard, clips, splits),
+        *check_sounds(list(clips.values()), splits),
+        *check_duplicates(pairs, splits, _find_labels(tables.labels)),
+        *check_features(data, splits, seconds, track),
+        *labels.findings,
+    ]
+    lengths: dict[Split, list[float]] = {}
+    for split, ids in splits.ids.items():
+        known = [length for clip in ids if (length := seconds.get(clip)) is not None]
+        if known:
+            lengths[split] = known
+    sources = (
+        f"{clip.filename}:{store.hashes.get(clip.source, '')}" for clip in clips.values() if clip.source
+    )
+    return Audit(
+        root=str(data.root.absolute()),
+        listing=listing,
+        content=sha256("\n".join(sources).encode()),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={
+            "abaw_emi": VERSION,
+            "av": av.__version__,
+            "ffmpeg": av.ffmpeg_version_info,
+            "soxr": soxr.__version__,
+            "numpy": np.__version__,
+        },
+        clips={split: len(ids) for split, ids in splits.ids.items()},
+        seconds=seconds,
+        durations={split: describe_durations(known) for split, known in lengths.items()},
+        histogram=Histogram(counts={split: count_durations(known) for split, known in lengths.items()}),
+        labels=labels.statistics,
+        shift=labels.shift,
+        compared=len(prints),
+        findings=sort_findings(findings),
+    )
+
+
+def _hear(
+    files: Mapping[str, ClipFiles], store: FactStore, jobs: int | None, track: Track
+) -> dict[Path, Heard]:
+    """What the clips' sound files sound like, and their videos where those are of no use."""
+    first = [path for own in files.values() if (path := own.audio or own.video) is not None]
+    heard = store.hear(first, jobs=jobs, track=track)
+    instead = [
+        own.video
+        for own in files.values()
+        if own.audio is not None and own.video is not None and heard[own.audio].facts is None
+    ]
+    return heard | store.hear(instead, jobs=jobs, track=track) if instead else heard
+
+
+def _find_labels(labels: Mapping[Split, pl.DataFrame]) -> dict[str, npt.NDArray[np.float64]]:
+    return {
+        clip: row
+        for table in labels.values()
+        for clip, row in zip(table[FILENAME], table.select(EMOTIONS).to_numpy(), strict=True)
+    }

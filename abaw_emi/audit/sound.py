@@ -1,0 +1,221 @@
+"""What is to be said of the clips' sound: what cannot be used, what sounds wrong, what the cut loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from abaw_emi.audit.files import Splits
+from abaw_emi.audit.finding import Finding, Severity, make_finding
+from abaw_emi.audit.probe import LOUD, Heard, SoundFacts, Trouble
+from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
+from abaw_emi.data.layout import ClipFiles
+
+LOUD_SHARE = 0.005
+"""Share of samples beyond `listening.LOUD` from which on a clip is taken for clipped."""
+
+OFFSET = 0.01
+"""Mean of the samples, of full scale, from which on there is a DC offset,"""
+OFFSET_SHARE = 0.25
+"""if it is as large as this share of their standard deviation, too."""
+
+SHORT_SECONDS = 1.0
+"""Clips below are told: 3.1 % of the delivered ones (PAPER, section 3)."""
+
+_TROUBLES: dict[Trouble, tuple[str, str]] = {
+    "unreadable": ("cannot be read, or is empty", "copy or download them again"),
+    "mislabelled": ("is not what its name says", "rename, convert, or download them again"),
+    "truncated": ("is truncated: it ends earlier than it declares", "copy or download them again"),
+    "damaged": ("is damaged, or holds no sound", "copy or download them again"),
+    "too short": (f"is too short for one frame of the encoder ({MIN_SAMPLES} samples)", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HeardClip:
+    """A clip, the file that its sound is read from, and the facts of it; None for both without one."""
+
+    filename: str
+    source: Path | None
+    facts: SoundFacts | None
+
+
+def choose_sources(files: Mapping[str, ClipFiles], heard: Mapping[Path, Heard]) -> dict[str, HeardClip]:
+    """The file that each clip's sound is read from: its sound file, or where that is of no use, its video."""
+    chosen = {}
+    for filename, own in files.items():
+        present = (path for path in (own.audio, own.video) if path is not None and path in heard)
+        source = next((path for path in present if heard[path].facts is not None), None)
+        facts = heard[source].facts if source is not None else None
+        chosen[filename] = HeardClip(filename, source, facts)
+    return chosen
+
+
+def check_usable(
+    files: Mapping[str, ClipFiles],
+    heard: Mapping[Path, Heard],
+    clips: Mapping[str, HeardClip],
+    splits: Splits,
+) -> list[Finding]:
+    """A finding for each way in which files cannot be used, apart for clips that have another file."""
+    in_use = splits.find()
+    groups: dict[tuple[Trouble, Severity], list[tuple[str, str]]] = {}
+    for filename, own in files.items():
+        for path in (own.audio, own.video):
+            if path is None or path not in heard or (trouble := heard[path].trouble) is None:
+                continue
+            lost = clips[filename].source is None and filename in in_use
+            example = f"{path}: {heard[path].problem}"
+            groups.setdefault((trouble, "error" if lost else "warning"), []).append((filename, example))
+    findings = []
+    for (trouble, severity), members in sorted(
+        groups.items(), key=lambda group: list(_TROUBLES).index(group[0][0])
+    ):
+        what, step = _TROUBLES[trouble]
+        ids = {filename for filename, _ in members}
+        findings.append(
+            make_finding(
+                trouble,
+                severity,
+                f"{{n}} clips have a file that {what}",
+                "nothing else gives their sound: they are refused, or left out with --on-bad-clip skip"
+                if severity == "error"
+                else "their other file is read instead, if they are read at all",
+                step,
+                splits=splits.holding(ids),
+                ids=ids,
+                examples=[example for _, example in members],
+            )
+        )
+    return findings
+
+
+def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Finding]:
+    """What sounds wrong in the files that are read."""
+
+    def find(
+        kind: str,
+        severity: Severity,
+        test: Callable[[HeardClip, SoundFacts], bool],
+        found: str,
+        means: str,
+        step: str = "",
+        tell: Callable[[SoundFacts], str] = lambda facts: f"{facts.seconds:.2f} s",
+    ) -> list[Finding]:
+        members = [(clip, clip.facts) for clip in clips if clip.facts is not None and test(clip, clip.facts)]
+        if not members:
+            return []
+        ids = [clip.filename for clip, _ in members]
+        examples = [f"{clip.source}: {tell(facts)}" for clip, facts in members[:5]]
+        return [
+            make_finding(
+                kind, severity, found, means, step, splits=splits.holding(ids), ids=ids, examples=examples
+            )
+        ]
+
+    return [
+        *find(
+            "silent",
+            "warning",
+            lambda clip, facts: facts.silent,
+            f"{{n}} clips are silent in the first {MAX_SECONDS:g} s",
+            "a model of sound can only guess the mean there; trained on, they teach it just that",
+            "listen to them; compare with their videos",
+        ),
+        *find(
+            "clipped",
+            "warning",
+            lambda clip, facts: facts.loud > LOUD_SHARE,
+            f"{{n}} clips look clipped: {LOUD_SHARE:.1%} of the samples lie beyond {LOUD:g} of full scale",
+            "they are distorted; how loud a voice is can no longer be heard",
+            "listen to them; nothing mends it but the original recording",
+            lambda facts: f"{facts.loud:.1%} of its samples",
+        ),
+        *find(
+            "holes",
+            "warning",
+            lambda clip, facts: bool(facts.holes),
+            "{n} clips have holes: their time stamps jump",
+            "sound and pictures run apart, and pauses are lost",
+            "copy or download them again",
+            lambda facts: facts.holes,
+        ),
+        *find(
+            "damaged later",
+            "note",
+            lambda clip, facts: bool(facts.late),
+            f"{{n}} clips are damaged behind the first {MAX_SECONDS:g} s",
+            "a model that is cut there does not read it; with a larger data.max_seconds they are refused",
+            "copy or download them again",
+            lambda facts: facts.late,
+        ),
+        *find(
+            "low rate",
+            "warning",
+            lambda clip, facts: facts.sample_rate < SAMPLE_RATE,
+            f"{{n}} clips have a sampling rate below {SAMPLE_RATE:,} Hz",
+            "what lies above half of it is missing, and they sound unlike the others",
+            "look for the original recording",
+            lambda facts: f"{facts.sample_rate:,} Hz",
+        ),
+        *find(
+            "rate",
+            "note",
+            lambda clip, facts: facts.sample_rate > SAMPLE_RATE and _is_sound_file(clip),
+            f"{{n}} sound files have another sampling rate than {SAMPLE_RATE:,} Hz",
+            "they are resampled whenever they are decoded; they are not the files as delivered",
+            tell=lambda facts: f"{facts.sample_rate:,} Hz",
+        ),
+        *find(
+            "channels",
+            "note",
+            lambda clip, facts: facts.channels != 1 and _is_sound_file(clip),
+            "{n} sound files have several channels",
+            "their mean is read, in which what is opposite cancels; they are not the files as delivered",
+            tell=lambda facts: f"{facts.channels} channels",
+        ),
+        *find(
+            "offset",
+            "note",
+            lambda clip, facts: abs(facts.mean) > max(OFFSET, OFFSET_SHARE * facts.std),
+            "{n} clips have a DC offset",
+            "the encoder takes it off; measures of energy or of zero crossings would not",
+            tell=lambda facts: f"{facts.mean:+.3f} of full scale",
+        ),
+        *find(
+            "short",
+            "note",
+            lambda clip, facts: facts.seconds < SHORT_SECONDS,
+            f"{{n}} clips are shorter than {SHORT_SECONDS:g} s",
+            "there is next to nothing to hear in them (3.1 % of the official clips are so short)",
+        ),
+        *_check_cut(clips, splits),
+    ]
+
+
+def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> list[Finding]:
+    lengths = {clip.filename: clip.facts.seconds for clip in clips if clip.facts is not None}
+    cut = {filename: seconds for filename, seconds in lengths.items() if seconds > MAX_SECONDS}
+    if not cut:
+        return []
+    lost = sum(seconds - MAX_SECONDS for seconds in cut.values()) / sum(lengths.values())
+    longest = sorted(cut, key=cut.__getitem__, reverse=True)
+    return [
+        make_finding(
+            "long",
+            "note",
+            f"{{n}} clips are longer than {MAX_SECONDS:g} s; {lost:.1%} of all sound lies behind the cut",
+            "it is not read (4.4 % of the official clips are so long, and 1.4 % of their sound is lost)",
+            "set data.max_seconds, if it is needed",
+            splits=splits.holding(cut),
+            ids=cut,
+            examples=[f"{filename}: {cut[filename]:.1f} s" for filename in longest[:5]],
+        )
+    ]
+
+
+def _is_sound_file(clip: HeardClip) -> bool:
+    from abaw_emi.data.layout import AUDIO_SUFFIXES
+
+    return clip.source is not None and clip.source.suffix.lower() in AUDIO_SUFFIXES

@@ -1,0 +1,144 @@
+"""The clips and labels of a run, read from the data folder with every problem told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from abaw_emi.audio.clips import Clip, OnBadClip
+from abaw_emi.batching.examples import Senses, check_widths, read_inputs
+from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, Split
+from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.folds import hold_out
+from abaw_emi.data.provenance import sha256
+from abaw_emi.data.tables import format_predictions
+
+_SHOWN_RANGES = 20
+"""Ranges of ids that a line about changed data names."""
+
+_DIGITS = 16
+"""Hexadecimal digits of a hash that tell what was changed by accident: 64 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """What a run is trained and validated on.
+
+    Attributes:
+        train: the clips to train on.
+        valid: the clips to validate on; none for a run on train+val.
+        labels: the label table of both (`tables.read_labels`).
+        skipped: ids that were left out because their clips cannot be read.
+        read_from_video: ids whose sound came from the video, see `sounds.pack_fallbacks`.
+        max_seconds: length to which the clips were cut.
+        widths: D of each feature folder.
+        missing: ids that lack a modality, by its name.
+    """
+
+    train: Sequence[Clip] | Sequence[EncodedClip]
+    valid: Sequence[Clip] | Sequence[EncodedClip]
+    labels: pl.DataFrame
+    skipped: Sequence[str] = ()
+    read_from_video: Mapping[str, list[str]] = field(default_factory=dict)
+    max_seconds: float = MAX_SECONDS
+    widths: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def intensities(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The labels (6,) of each clip, by Filename."""
+        values = self.labels.select(EMOTIONS).to_numpy().astype(np.float32)
+        return dict(zip(self.labels[FILENAME], values, strict=True))
+
+    def fingerprint(self) -> str:
+        """A hash of the labels, the length to which clips are cut, and every clip's id, length and file."""
+        clips = "".join(
+            f"{clip.filename}:{clip.samples}:{clip.content_hash}\n" for clip in (*self.train, *self.valid)
+        )
+        return sha256(format_predictions(self.labels) + f"{self.max_seconds}\n{clips}".encode())
+
+    def describe(self) -> dict[str, dict[str, str]]:
+        """What `fingerprint` hashes, id by id, for `compare_data`: 64 bits of a hash for each.
+
+        Returns:
+            {"labels": {id: hash of its intensities}, "clips": {id: hash of the file it was read from}}.
+        """
+        rows = zip(self.labels[FILENAME], self.labels.select(EMOTIONS).rows(), strict=True)
+        return {
+            "labels": {filename: sha256(repr(values).encode())[:_DIGITS] for filename, values in rows},
+            "clips": {clip.filename: clip.content_hash[:_DIGITS] for clip in (*self.train, *self.valid)},
+        }
+
+
+def compare_data(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What changed between two `TrainingData.describe()`, in words; [] where nothing did.
+
+    >>> before = {"clips": {"00000": "a", "00001": "b", "00002": "c"}, "labels": {"00000": "d"}}
+    >>> compare_data(before, {"clips": {"00000": "a", "00001": "z", "00003": "e"}, "labels": {"00000": "d"}})
+    ['1 clips changed: 00001', '1 clips more: 00003', '1 clips fewer: 00002']
+    """
+    changes: list[str] = []
+    for what in ("clips", "labels"):
+        old, new = before.get(what, {}), now.get(what, {})
+        for how, ids in (
+            ("changed", [filename for filename in new if filename in old and old[filename] != new[filename]]),
+            ("more", new.keys() - old.keys()),
+            ("fewer", old.keys() - new.keys()),
+        ):
+            if ids:
+                ranges = pack_ids(ids)
+                more = ", ..." if len(ranges) > _SHOWN_RANGES else ""
+                changes.append(f"{len(ids):,} {what} {how}: {', '.join(ranges[:_SHOWN_RANGES])}{more}")
+    return changes
+
+
+def read_training_data(
+    data: DataFolder,
+    *,
+    train_plus_val: bool,
+    senses: Senses,
+    on_bad: OnBadClip,
+    reporter: Reporter,
+    fold: str = "",
+    limit: int | None = None,
+) -> TrainingData:
+    """Labels and clips to train on and to validate on, at most `limit` clips of each split.
+
+    With a `fold` (`folds.hold_out`), that part of what is trained on is held out, and validated on instead.
+
+    Raises:
+        EmiError: problems of all label files, or of all clips, at once.
+    """
+    labels = data.read_labels("train", "valid")
+    splits: tuple[Split, ...] = ("train", "valid") if train_plus_val else ("train",)
+    held_out = hold_out([name for split in splits for name in data.ids(split)], fold) if fold else ()
+    trained = [name for split in splits for name in [i for i in data.ids(split) if i not in held_out][:limit]]
+    if fold:
+        validated = [name for split in splits for name in data.ids(split) if name in held_out][:limit]
+    else:
+        validated = [] if train_plus_val else data.ids("valid")[:limit]
+    reporter.warn(data.check_counts("train", "valid"))
+    inputs = read_inputs(data, [*trained, *validated], senses, on_bad, reporter)
+    check_widths(data, inputs, senses)
+    by_name = {clip.filename: clip for clip in inputs.clips}
+    for name, ids in (("train on", trained), ("validate on", validated)):
+        wanted = ids or (fold and ids is validated)
+        if wanted and not any(filename in by_name for filename in ids):
+            raise CorpusError(Problem(str(data.root), f"no clip is left to {name}"))
+    return TrainingData(
+        train=[by_name[name] for name in trained if name in by_name],  # type: ignore[arg-type] # of one kind
+        valid=[by_name[name] for name in validated if name in by_name],  # type: ignore[arg-type]
+        labels=labels.filter(labels[FILENAME].is_in(list(by_name))),
+        skipped=inputs.skipped,
+        read_from_video=inputs.read_from_video,
+        max_seconds=senses.max_seconds,
+        widths=inputs.widths,
+        missing=inputs.missing,
+    )

@@ -1,1 +1,0 @@
-"""The light wing: facts, tables, scoring, ensembling, checking and submitting; no torch."""

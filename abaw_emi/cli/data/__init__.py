@@ -1,0 +1,1 @@
+"""Commands on the data folder: audit, extract, transcribe."""

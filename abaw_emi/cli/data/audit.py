@@ -1,0 +1,187 @@
+"""The command audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Debug, Features, Json, Quiet
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from abaw_emi.audit.record import Audit
+    from abaw_emi.core.constants import Split
+
+_EXAMPLES = """Examples:
+
+  abaw-emi audit                             of data/, with all numbers left in audit.json
+
+  abaw-emi audit --json | jq -r '.findings[] | select(.severity == "error") | .found'
+"""
+
+_PIPED_WIDTH = 100
+"""Columns of what no terminal limits."""
+
+_SHOWN_EXAMPLES = 3
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's command to `app`."""
+    app.command(epilog=_EXAMPLES)(audit)
+
+
+def audit(
+    data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
+    out: Annotated[Path, typer.Option("--out", help="The record to write.")] = Path("audit.json"),
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", help="Processes that listen.", min=1, show_default="one for each core"),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Look whether the data is whole and sound: files, sound, labels. Changes nothing in it."""
+    from abaw_emi.core.errors import Problem, UsageError
+    from abaw_emi.core.files import check_writable
+    from abaw_emi.core.installation import check_sound_installation
+
+    if data.resolve() in out.resolve().parents:
+        raise UsageError(Problem("--out", f"{out} lies in the data folder", "a place where files are made"))
+    check_writable(out)
+    check_sound_installation()
+
+    from abaw_emi.audit.fact_store import FactStore
+    from abaw_emi.audit.record import write_audit
+    from abaw_emi.audit.run import audit_folder
+    from abaw_emi.cli.output import print_json, texts
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+
+    reporter = Reporter(quiet=quiet)
+    store = FactStore(say=reporter.say)
+    found = audit_folder(DataFolder(data, features), store=store, jobs=jobs, track=reporter.track)
+    write_audit(found, out)
+    reporter.warn(store.warnings)
+    if as_json:
+        told = [finding.problem for finding in found.findings if finding.severity != "note"]
+        print_json({**_to_json(found), "audit": str(out), "problems": texts([*told, *reporter.warnings])})
+    else:
+        _print_audit(found, data, out)
+    errors = [finding.problem for finding in found.findings if finding.severity == "error"]
+    if errors:
+        reporter.fail(errors)
+        raise typer.Exit(1)
+
+
+def _to_json(found: Audit) -> dict[str, Any]:
+    """The record without the length of each clip, which are 17,246."""
+    from dataclasses import asdict
+
+    values = asdict(found)
+    del values["seconds"]
+    return values
+
+
+def _print_audit(found: Audit, data: Path, out: Path) -> None:
+    from rich.console import Console
+
+    from abaw_emi.audit.finding import SEVERITIES
+
+    terminal = Console(highlight=False, markup=False)
+    console = terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)
+    hours = sum(told.seconds for told in found.durations.values()) / 3_600
+    console.print(f"{data}: {len(found.seconds):,} clips with files, {hours:.2f} h of sound")
+    if found.clips:
+        console.print()
+        console.print(_tabulate_clips(found))
+    if found.labels:
+        console.print()
+        console.print(_tabulate_labels(found))
+    _print_findings(console, found)
+    counts = [(found.count(severity), severity) for severity in SEVERITIES]
+    told = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
+    console.print()
+    console.print(f"{told}; all of it is in {out}")
+
+
+def _tabulate_clips(found: Audit) -> Table:
+    from abaw_emi.core.constants import OFFICIAL_COUNTS
+
+    table = _make_table()
+    for split in found.clips:
+        table.add_column(split, justify="right")
+    splits = list(found.clips)
+    table.add_row("clips", *(f"{found.clips[split]:,}" for split in splits))
+    table.add_row("officially", *(f"{OFFICIAL_COUNTS[split]:,}" for split in splits), style="dim")
+    durations = [found.durations.get(split) for split in splits]
+    table.add_row("hours", *(f"{told.seconds / 3_600:.2f}" if told else "" for told in durations))
+    for name in ("shortest", "mean", "longest"):
+        table.add_row(f"{name}, s", *(f"{getattr(told, name):.2f}" if told else "" for told in durations))
+    table.add_row("below 1 s", *(f"{told.short:,}" if told else "" for told in durations))
+    cut = f"{found.max_seconds:g} s"
+    table.add_row(f"above {cut}", *(f"{told.long:,}" if told else "" for told in durations))
+    table.add_row(f"sound behind {cut}", *(f"{told.lost:.1%}" if told else "" for told in durations))
+    labels = [found.labels.get(split) for split in splits]
+    table.add_row("all labels 0", *(f"{told.all_zero:,}" if told else "" for told in labels))
+    table.add_row("raters, median", *(f"{told.raters[1]}" if told and told.raters else "" for told in labels))
+    return table
+
+
+def _tabulate_labels(found: Audit) -> Table:
+    from abaw_emi.audit.label_statistics import PUBLISHED_MEANS
+    from abaw_emi.core.constants import EMOTIONS
+
+    table = _make_table()
+    splits: list[Split] = list(found.labels)
+    for split in splits:
+        for name in (f"{split}\nmean", "pub-\nlished", "zeros"):
+            table.add_column(name, justify="right")
+    for emotion in EMOTIONS:
+        cells: list[str] = []
+        for split in splits:
+            told = found.labels[split].emotions[emotion]
+            published = f"{PUBLISHED_MEANS[split][emotion]:.3f}"
+            cells += [f"{told.mean:.3f}", published, f"{told.zero_share:.0%}"]
+        table.add_row(emotion, *cells)
+    return table
+
+
+def _make_table() -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    return table
+
+
+def _print_findings(console: Console, found: Audit) -> None:
+    """Each finding as a block: what, what it means, examples, what to do."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not found.findings:
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in found.findings:
+        where = f"{', '.join(finding.splits)}: " if finding.splits else ""
+        table.add_row()
+        table.add_row(
+            Text(finding.severity, _STYLES[finding.severity]),
+            Text(f"{where}{finding.found}{finding.shown_ids}", "bold"),
+        )
+        table.add_row("", Text(finding.means))
+        for example in finding.examples[:_SHOWN_EXAMPLES]:
+            table.add_row("", Text(example, "dim"))
+        if finding.step:
+            table.add_row("", Text(f"what to do: {finding.step}"))
+    console.print(table)

@@ -1,0 +1,244 @@
+"""Commands that make feature folders and transcripts of the clips, with published models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_FEATURES,
+    Bad,
+    Data,
+    Debug,
+    Device,
+    Json,
+    OnBadClip,
+    Precision,
+    PrecisionName,
+    Quiet,
+)
+from abaw_emi.core.constants import MAX_SECONDS
+
+
+class AnySplitName(StrEnum):
+    """A split of the data, or all of its clips."""
+
+    train = "train"
+    valid = "valid"
+    test = "test"
+    all = "all"
+
+
+class KindName(StrEnum):
+    """What an encoder reads."""
+
+    auto = "auto"
+    audio = "audio"
+    vision = "vision"
+    text = "text"
+
+
+_EXTRACT_EXAMPLES = """A row is a frame of sound, a token of a transcript, or a face.
+
+Examples:
+
+  abaw-emi extract facebook/hubert-large-ll60k         of sound
+
+  abaw-emi extract facebook/dinov2-small --name dino   of faces
+
+  abaw-emi extract thenlper/gte-base --name gte        of transcripts
+
+  abaw-emi extract microsoft/wavlm-large --layer 9     what its 9th layer says
+
+  abaw-emi extract models/my-encoder --split test      of test, from a folder
+
+Run again, it goes on: clips that are there, made of the same bytes by the same encoder, are kept."""
+
+_TRANSCRIBE_EXAMPLES = """Whole clips, not their first 12 s. A clip in which nothing is said is an empty file.
+
+Examples:
+
+  abaw-emi transcribe openai/whisper-large-v3-turbo
+
+  abaw-emi transcribe models/whisper --language auto         asks the model
+
+  abaw-emi transcribe openai/whisper-small --no-speech 0.6   without silence
+
+Run again, it goes on."""
+
+AnySplit = Annotated[AnySplitName, typer.Option("--split", help="Which clips.")]
+Revision = Annotated[str, typer.Option("--revision", help="Of the model on the hub.")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", help="Side by side.", show_default="by kind and device", min=1)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to `app`."""
+    app.command(epilog=_EXTRACT_EXAMPLES)(extract)
+    app.command(epilog=_TRANSCRIBE_EXAMPLES)(transcribe)
+
+
+def extract(
+    encoder: Annotated[
+        str,
+        typer.Argument(help="An encoder of transformers, of sound, pictures or text: a hub id or a folder."),
+    ],
+    split: AnySplit = AnySplitName.all,
+    kind: Annotated[
+        KindName, typer.Option("--kind", help="What it reads; auto asks its config.")
+    ] = KindName.auto,
+    data: Data = DEFAULT_DATA,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the feature folders.")] = DEFAULT_FEATURES,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of the feature folder.", show_default="last part of the encoder's id"),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer", help="Hidden states of this layer, 0 before the first.", show_default="the last", min=0
+        ),
+    ] = None,
+    revision: Revision = "main",
+    max_seconds: Annotated[
+        float, typer.Option("--max-seconds", help="To which sound is cut.", min=0.025)
+    ] = MAX_SECONDS,
+    batch: Batch = None,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    on_bad_clip: Bad = OnBadClip.error,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make the folder anew, whatever made it before.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
+    from abaw_emi.core.installation import check_installation
+
+    check_installation()
+
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.core.ids import pack_ids
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.extraction.extract import extract as extract_features
+
+    reporter = Reporter(quiet=quiet)
+    done = extract_features(
+        encoder,
+        DataFolder(data, out),
+        split.value,
+        kind=kind.value,
+        out=out,
+        name=name,
+        layer=layer,
+        revision=revision,
+        max_seconds=max_seconds,
+        batch=batch,
+        device=device,
+        precision=precision.value,
+        on_bad=on_bad_clip.value,
+        overwrite=overwrite,
+        reporter=reporter,
+    )
+    if not as_json:
+        lacking = f", {len(done.missing):,} have none" if done.missing else ""
+        skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
+        counts = f"{len(done.written):,} clips written, {len(done.kept):,} kept{lacking}{skipped}"
+        print_line(f"{done.folder}: {counts} ({done.kind}, rows: {done.rows})")
+        return
+    print_json(
+        {
+            "path": str(done.folder),
+            "encoder": done.encoder,
+            "kind": done.kind,
+            "layer": layer,
+            "rows": done.rows,
+            "width": done.width,
+            "written": pack_ids(done.written),
+            "kept": pack_ids(done.kept),
+            "missing": pack_ids(done.missing),
+            "skipped": list(done.skipped),
+            "problems": texts(reporter.warnings),
+        }
+    )
+
+
+def transcribe(
+    model: Annotated[str, typer.Argument(help="A Whisper model: a hub id or a folder.")],
+    split: AnySplit = AnySplitName.all,
+    data: Data = DEFAULT_DATA,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the transcripts.")] = DEFAULT_FEATURES
+    / "text",
+    language: Annotated[
+        str, typer.Option("--language", help="Spoken in the clips; auto asks the model, for each.")
+    ] = "en",
+    no_speech: Annotated[
+        float | None,
+        typer.Option("--no-speech", help="Leave out segments likelier silent than this.", min=0, max=1),
+    ] = None,
+    logprob: Annotated[
+        float, typer.Option("--logprob", help="With --no-speech: and less likely than this a token.", max=0)
+    ] = -1.0,
+    revision: Revision = "main",
+    batch: Batch = None,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    on_bad_clip: Bad = OnBadClip.error,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Transcribe all anew, whatever model did before.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
+    from abaw_emi.core.installation import check_installation
+
+    check_installation()
+
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.core.ids import pack_ids
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.extraction.transcribe import transcribe as transcribe_clips
+    from abaw_emi.extraction.whisper import Decoding
+
+    reporter = Reporter(quiet=quiet)
+    done = transcribe_clips(
+        model,
+        DataFolder(data, out.parent),
+        split.value,
+        out=out,
+        decoding=Decoding(language=language, no_speech=no_speech, logprob=logprob),
+        revision=revision,
+        batch=batch,
+        device=device,
+        precision=precision.value,
+        on_bad=on_bad_clip.value,
+        overwrite=overwrite,
+        reporter=reporter,
+    )
+    if not as_json:
+        skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
+        counts = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
+        print_line(f"{done.folder}: {counts}{skipped}")
+        return
+    print_json(
+        {
+            "path": str(done.folder),
+            "encoder": done.encoder,
+            "written": pack_ids(done.written),
+            "kept": pack_ids(done.kept),
+            "empty": pack_ids(done.empty),
+            "skipped": list(done.skipped),
+            "problems": texts(reporter.warnings),
+        }
+    )

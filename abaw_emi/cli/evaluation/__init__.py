@@ -1,0 +1,1 @@
+"""Commands that judge predictions: score, compare, report."""

@@ -1,0 +1,168 @@
+"""Commands that weigh predictions against labels, without torch: score, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_RUNS,
+    Data,
+    Debug,
+    FormatName,
+    Groups,
+    IntervalMethod,
+    Json,
+    Method,
+    Permutations,
+    Runs,
+    Seed,
+    SeveralValuesCommand,
+    TableFormat,
+)
+
+Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="The label CSV of the same clips.")]
+Bootstrap = Annotated[
+    int, typer.Option("--bootstrap", help="Resamples for the intervals; 0 for none.", min=0)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to `app`."""
+    app.command(
+        cls=SeveralValuesCommand,
+        epilog="Example: abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv",
+    )(score)
+    app.command(epilog="Example: abaw-emi compare a.csv b.csv c.csv data/valid_split.csv --format markdown")(
+        compare
+    )
+
+
+def score(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="A prediction CSV, of any origin.")],
+    labels: Labels,
+    against: Annotated[
+        list[Path] | None, typer.Option("--against", help="Rivals' CSVs: paired intervals and tests.")
+    ] = None,
+    groups: Groups = None,
+    bootstrap: Bootstrap = 1_000,
+    interval: Method = IntervalMethod.percentile,
+    permutations: Permutations = 10_000,
+    seed: Seed = 1,
+    runs: Runs = DEFAULT_RUNS,
+    data: Data = DEFAULT_DATA,
+    allow_constant: Annotated[
+        bool, typer.Option("--allow-constant", help="Exit 0 although an emotion's r is undefined.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
+    from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
+    from abaw_emi.cli.reading import examine, read_systems
+    from abaw_emi.cli.submission.standing import find_fold_score
+    from abaw_emi.core.errors import Problem
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.evaluation.score import score as score_tables
+    from abaw_emi.evaluation.text_tables import format_interval
+
+    rivals = list(against or [])
+    systems = read_systems(labels, [predictions, *rivals], groups)
+    tables, warnings = systems.tables, systems.warnings
+    record = systems.records[str(predictions)]
+    result = score_tables(
+        systems.truth,
+        tables[str(predictions)],
+        resamples=bootstrap,
+        seed=seed,
+        method=interval.value,
+        groups=systems.groups,
+        against={str(path): tables[str(path)] for path in rivals},
+        permutations=permutations,
+        trained_on=record.trained_on if record else (),
+        precisions=record.precisions() if record else (),
+        names=(str(labels), str(predictions)),
+    )
+    for path in rivals:
+        rival = systems.records[str(path)]
+        seen = rival.trained_on.intersection(tables[str(path)]["Filename"]) if rival else ()
+        if seen:
+            found = f"SEEN IN TRAINING: it was trained on {len(seen):,} of these {result.n:,} clips"
+            warnings.append(Problem(str(path), f"{found}; differences from it say nothing"))
+    smells = examine(systems.truth, tables)
+    folds = None
+    if result.seen:
+        folds, found_folds = find_fold_score(record, runs, data)
+        warnings += found_folds
+    if as_json:
+        kfold = None if folds is None else folds.to_json()
+        print_json({**score_to_json(result, warnings, smells), "kfold": kfold})
+    else:
+        if result.seen:
+            print_line("SEEN IN TRAINING: not a validation score")
+        if folds is not None:
+            bounds = format_interval(folds.interval.get("mean_pearson"))
+            print_line(f"in its place, {folds.mean_pearson:.4f} {bounds}: {folds.describe}")
+        print_score(result, interval.value)
+        print_line(result.signature)
+    reporter = Reporter()
+    reporter.warn([*warnings, *(smell.problem for smell in smells), *result.problems])
+    if result.undefined and not allow_constant:
+        found = f"no r of {', '.join(result.undefined)}"
+        step = "--allow-constant to exit 0 all the same"
+        reporter.fail([Problem(str(predictions), found, "columns that vary", step)])
+        raise typer.Exit(1)
+
+
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="PREDS... LABELS", help="Two or more prediction CSVs, then labels."),
+    ],
+    groups: Groups = None,
+    bootstrap: Bootstrap = 1_000,
+    interval: Method = IntervalMethod.percentile,
+    permutations: Permutations = 10_000,
+    seed: Seed = 1,
+    form: TableFormat = FormatName.table,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
+    from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts
+    from abaw_emi.cli.reading import examine, read_systems
+    from abaw_emi.core.errors import Problem, UsageError
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.evaluation.compare import compare as compare_tables
+
+    *paths, labels = files
+    if len(paths) < 2:
+        raise UsageError(
+            Problem("compare", f"{len(paths)} prediction files", "two at least, then the labels")
+        )
+    systems = read_systems(labels, paths, groups)
+    result = compare_tables(
+        systems.truth,
+        systems.tables,
+        resamples=bootstrap,
+        permutations=permutations,
+        seed=seed,
+        method=interval.value,
+        groups=systems.groups,
+        trained_on={name: record.trained_on for name, record in systems.records.items() if record},
+        name=str(labels),
+    )
+    smells = examine(systems.truth, systems.tables)
+    warnings = [*systems.warnings, *(smell.problem for smell in smells), *result.problems]
+    if as_json or form is FormatName.json:
+        print_json({**result.to_json(), "problems": texts(warnings)})
+    else:
+        print_line(result.render(form.value))
+        if form is FormatName.table:
+            print_line()
+            print_line(describe_intervals(result.n, next(iter(result.scores.values())).groups))
+            print_line(result.signature)
+    Reporter().warn(warnings)

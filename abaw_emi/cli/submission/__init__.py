@@ -1,0 +1,1 @@
+"""Commands on submissions: submit, check, ledger."""

@@ -1,0 +1,138 @@
+"""Commands of the submissions' ledger, without torch: ledger, ledger set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abaw_emi.cli.options import Debug, FormatName, Json
+
+if TYPE_CHECKING:
+    from abaw_emi.submission.format import Profile
+    from abaw_emi.submission.ledger import Entry
+
+DEFAULT_OUT = Path("submissions")
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the submissions.")]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option("--profile", help="A TOML file with the organisers' format.", show_default="assumed"),
+]
+TableFormat = Annotated[FormatName, typer.Option("--format", help="How the list is printed.")]
+
+ledger_app = typer.Typer(
+    help="List what was submitted, and enter what became known of it.",
+    invoke_without_command=True,
+    epilog="Example: abaw-emi ledger set submission-1 --test-score .554",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to `app`."""
+    ledger_app.callback()(ledger)
+    ledger_app.command("set")(set_entry)
+    app.add_typer(ledger_app, name="ledger")
+
+
+def ledger(
+    context: typer.Context,
+    out: Out = DEFAULT_OUT,
+    profile: ProfileFile = None,
+    form: TableFormat = FormatName.table,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List what was submitted: when, its validation score with interval, the test score once it is known."""
+    if context.invoked_subcommand is not None:
+        return
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.evaluation.text_tables import Sheet, format_r, render
+    from abaw_emi.submission.ledger import read_ledger
+
+    organisers = read_form(profile)
+    found = read_ledger(out)
+    if as_json or form is FormatName.json:
+        print_json(
+            {
+                "submissions": [entry.to_json() for entry in found.entries],
+                "tries": {
+                    "used": found.used,
+                    "of": organisers.tries,
+                    "assumed": "tries" in organisers.assumed,
+                },
+                "problems": texts(found.problems),
+            }
+        )
+    else:
+        rows = [
+            [
+                entry.name,
+                entry.created,
+                describe_val(entry.val),
+                "" if entry.test_score is None else format_r(entry.test_score),
+                "yes" if entry.sent else "no",
+                str(entry.val["kind"]) if entry.val else "",
+            ]
+            for entry in found.entries
+        ]
+        header = ["Submission", "Created (UTC)", "Validation", "Test", "Sent", "The validation score is that"]
+        print_line(render(Sheet(header, rows), form.value))
+        if form is FormatName.table:
+            mark = organisers.mark("tries")
+            print_line(f"tries: {found.used} of {organisers.tries}{mark} used")
+    Reporter().warn(found.problems)
+
+
+def set_entry(
+    name: Annotated[str, typer.Argument(help="Of the submission.")],
+    test_score: Annotated[
+        float | None, typer.Option("--test-score", help="The organisers' mean Pearson.", min=-1, max=1)
+    ] = None,
+    sent: Annotated[
+        bool | None,
+        typer.Option("--sent/--not-sent", help="Whether it counts as a try."),
+    ] = None,
+    out: Out = DEFAULT_OUT,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Enter what became known of a submission: its test score, or that it was never sent."""
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.core.errors import Problem, UsageError
+    from abaw_emi.submission.ledger import amend
+
+    given = {"test_score": test_score, "sent": sent}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if not changes:
+        raise UsageError(Problem("ledger set", "nothing to enter", "--test-score, --sent or --not-sent"))
+    entry = amend(out, name, **changes)
+    if as_json:
+        print_json({**entry.to_json(), "problems": []})
+        return
+    print_line(_describe_entry(entry))
+
+
+def _describe_entry(entry: Entry) -> str:
+    test = "not known" if entry.test_score is None else f"{entry.test_score:.4f}"
+    sent = "" if entry.sent else ", not sent"
+    return f"{entry.name}: validation {describe_val(entry.val)}, test {test}{sent}"
+
+
+def describe_val(val: Any) -> str:
+    """What is known of a validation score, with its interval."""
+    from abaw_emi.evaluation.text_tables import format_interval, format_r
+
+    if not val:
+        return "not known"
+    bounds = (val.get("interval") or {}).get("mean_pearson")
+    return f"{format_r(val['mean_pearson'])} {format_interval(tuple(bounds) if bounds else None)}".rstrip()
+
+
+def read_form(path: Path | None) -> Profile:
+    """The organisers' format: that of a file, or the assumed one."""
+    from abaw_emi.submission.format import DEFAULT_PROFILE, read_profile
+
+    return DEFAULT_PROFILE if path is None else read_profile(path)

@@ -1,0 +1,208 @@
+"""Commands that pack and check submissions, without torch: submit, check."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Debug, Json, Runs
+from abaw_emi.cli.submission.ledger import DEFAULT_OUT, Out, ProfileFile, describe_val, read_form
+
+if TYPE_CHECKING:
+    from abaw_emi.submission.format import Profile
+    from abaw_emi.submission.write import Submission
+
+DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
+
+
+class KindName(StrEnum):
+    """What a checked file is."""
+
+    submission = "submission"
+    predictions = "predictions"
+
+
+class Fill(StrEnum):
+    """What stands in for a missing prediction."""
+
+    train_mean = "train-mean"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to `app`."""
+    app.command(epilog="Example: abaw-emi submit --out submissions/ --name first-try")(submit)
+    app.command(epilog="Example: abaw-emi check submissions/first-try/first-try.zip")(check)
+
+
+def submit(
+    preds: Annotated[Path, typer.Option("--preds", help="The prediction CSV to submit.")] = DEFAULT_PREDS,
+    out: Out = DEFAULT_OUT,
+    name: Annotated[
+        str, typer.Option("--name", help="Of the submission.", show_default="submission-<k>")
+    ] = "",
+    no_clip: Annotated[
+        bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead of clipping them.")
+    ] = False,
+    fill: Annotated[
+        Fill | None, typer.Option("--fill", help="What stands in for clips without a prediction.")
+    ] = None,
+    valid_preds: Annotated[
+        Path | None, typer.Option("--valid-preds", help="The system's predictions of valid, for the ledger.")
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+    profile: ProfileFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Submit although no try is left, the file was sent before, or it looks like labels.",
+        ),
+    ] = False,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write, pack, re-read and check a submission, and enter it into the ledger."""
+    from abaw_emi.cli.output import print_json, texts
+    from abaw_emi.cli.reading import recall_audit
+    from abaw_emi.cli.submission.standing import find_val
+    from abaw_emi.core.errors import Problem, SubmissionError, gather
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.core.signals import deferred_signals
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.data.provenance import read_provenance, sha256
+    from abaw_emi.data.tables import read_predictions
+    from abaw_emi.submission.ledger import read_ledger
+    from abaw_emi.submission.write import write_submission
+
+    if preds == DEFAULT_PREDS and not preds.exists():
+        step = "make it with abaw-emi ensemble --ckpts RUN..., or name another with --preds"
+        raise SubmissionError(Problem(str(preds), "no such file", next_step=step))
+    folder = DataFolder(data)
+    reporter = Reporter()
+    problems: list[Problem] = []
+    test_ids: list[str] = []
+    val: dict[str, Any] | None = None
+    with gather(problems):
+        test_ids = folder.ids("test")
+    with gather(problems):
+        form = read_form(profile)
+    with gather(problems):
+        table = read_predictions(preds)
+        record, found = read_provenance(preds)
+        problems += found
+        val, warnings = find_val(record, valid_preds, runs, data)
+    if problems:
+        raise SubmissionError(problems)
+    reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test"), *warnings])
+    if record is None:
+        found_none = "no provenance record: whether its runs have seen test clips is not known"
+        reporter.warn([Problem(str(preds), found_none)])
+    with ExitStack() as until_told:
+        submission = write_submission(
+            table,
+            test_ids,
+            out,
+            name=name,
+            clip=not no_clip,
+            fill=folder.read_labels("train") if fill else None,
+            source={"file": preds.name, "sha256": sha256(preds.read_bytes())},
+            provenance=record,
+            where=str(preds),
+            profile=form,
+            val=val,
+            force=force,
+            dry_run=dry_run,
+            before_commit=lambda: until_told.enter_context(deferred_signals()),
+        )
+        reporter.warn(submission.warnings)
+        used = read_ledger(out).used
+        if not as_json:
+            _print_submission(submission, form, used, dry_run=dry_run)
+            return
+        print_json(
+            {
+                "folder": str(submission.folder),
+                "archive": str(submission.archive),
+                "sha256": submission.manifest["sha256"],
+                "clipped": submission.clipped,
+                "filled": list(submission.filled),
+                "val": val,
+                "dry_run": dry_run,
+                "tries": {"used": used, "of": form.tries, "assumed": "tries" in form.assumed},
+                "assumed": list(form.assumed),
+                "problems": texts(reporter.warnings),
+            }
+        )
+
+
+def _print_submission(submission: Submission, form: Profile, used: int, *, dry_run: bool) -> None:
+    from abaw_emi.cli.output import print_line
+
+    low, high = form.range
+    clipped = {emotion: count for emotion, count in submission.clipped.items() if count}
+    if clipped:
+        told = ", ".join(f"{emotion} {count:,}" for emotion, count in clipped.items())
+        print_line(f"clipped to [{low:g}, {high:g}]: {told}")
+    if submission.filled:
+        filled = submission.filled
+        more = ", ..." if len(filled) > 10 else ""
+        print_line(f"filled with the train mean: {len(filled):,} clips: {', '.join(filled[:10])}{more}")
+    val = submission.manifest["val"]
+    print_line(f"validation score: {describe_val(val)}{'; ' + val['kind'] if val else ''}")
+    done = "nothing is written (dry run)" if dry_run else "written, read back and checked"
+    print_line(f"{submission.archive}: {submission.manifest['rows']:,} clips; {done}")
+    print_line(f"tries: {used} of {form.tries}{form.mark('tries')} used")
+    print_line(form.describe)
+
+
+def check(
+    path: Annotated[Path, typer.Argument(help="A CSV, a submission folder or a zip.")],
+    kind: Annotated[
+        KindName, typer.Option("--kind", help="Raw predictions may lie outside [0, 1].")
+    ] = KindName.submission,
+    profile: ProfileFile = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a CSV, folder or zip, of any origin, against the test ids, and point out what smells."""
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.data.provenance import read_provenance
+    from abaw_emi.submission.check import check_path
+    from abaw_emi.submission.prepare import check_origin
+
+    folder = DataFolder(data)
+    form = read_form(profile)
+    test_ids = folder.ids("test")
+    finding = check_path(path, test_ids, kind.value, form)
+    problems = list(finding.problems)
+    if path.is_file() and path.suffix == ".csv":
+        record, found = read_provenance(path)
+        problems += [*found, *check_origin(record, test_ids, str(path))]
+    reporter = Reporter()
+    reporter.warn([*folder.check_counts("test"), *finding.warnings])
+    if as_json:
+        print_json(
+            {
+                "ok": not problems,
+                "rows": finding.rows,
+                "problems": texts(problems),
+                "warnings": texts(reporter.warnings),
+            }
+        )
+    if problems:
+        reporter.fail(problems)
+        raise typer.Exit(1)
+    if not as_json:
+        verdict = "fit to be sent" if kind == "submission" else "sound"
+        print_line(f"{path}: {verdict}, {finding.rows:,} clips")
+        if kind == "submission":
+            print_line(form.describe)

@@ -1,0 +1,266 @@
+"""The command tables."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_FEATURES,
+    Bad,
+    Data,
+    Debug,
+    Device,
+    Features,
+    FormatName,
+    Json,
+    OnBadClip,
+    Precision,
+    PrecisionName,
+    Quiet,
+    SeveralValuesCommand,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from abaw_emi.core.errors import Problem
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.reproduction.rows import RowPlan
+    from abaw_emi.reproduction.table import Outcome
+    from abaw_emi.reproduction.train import Failure
+
+_BAD = ("lacks inputs", "failed", "refused")
+"""States of a row without numbers that make the command exit with 1."""
+
+_EXAMPLES = """Examples:
+
+  abaw-emi tables --list                           every row, its preset, and what is missing for it
+
+  abaw-emi tables --table 2                        trains what is not there yet, then prints the table
+
+  abaw-emi tables --table 1 --only paper frozen --seeds 1 2 3
+
+  abaw-emi tables --table 1 --no-run --format latex
+
+  abaw-emi tables --table 2 --set training.epochs=2 --backbone audeering=models/small --out trial/
+"""
+
+
+class TableChoice(StrEnum):
+    """A table of published numbers."""
+
+    one = "1"
+    two = "2"
+    text = "text"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's command to `app`."""
+    app.command(cls=SeveralValuesCommand, epilog=_EXAMPLES)(tables)
+
+
+def tables(
+    table: Annotated[
+        TableChoice | None,
+        typer.Option("--table", help="Of the paper, or what its text tells besides.", show_default=False),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="These rows; --list names them.")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seeds", help="One run for each.", show_default="1", min=0)
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, for every row that has the key.")
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backbone", help="NAME=ID_OR_DIR in the place of audeering, w2v2-large or xlsr, as published."
+        ),
+    ] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Show the rows, their presets and what they need; run nothing.")
+    ] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Train nothing: show what is there.")] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
+    submissions: Annotated[
+        Path, typer.Option("--submissions", help="Folder of the submissions, for scores on test.")
+    ] = Path("submissions"),
+    data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
+    on_bad_clip: Bad = OnBadClip.error,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    form: Annotated[
+        FormatName, typer.Option("--format", help="latex is for booktabs; csv and json are unrounded.")
+    ] = FormatName.table,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run the systems of the paper's tables, and print their scores beside the published ones.
+
+    A run that is there is used, and one that is not finished is gone on with. A row that cannot be run says
+    what it lacks, does not stop the others, and makes the exit code 1.
+    """
+    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.core.errors import Problem, UsageError
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.reproduction.measure import read_outcome
+    from abaw_emi.reproduction.published import TABLES, find_rows
+    from abaw_emi.reproduction.rows import parse_backbones, plan_rows
+    from abaw_emi.reproduction.table import render_table, table_to_json
+
+    if table is None and (only or not listed):
+        raise UsageError(Problem("tables", "no --table", f"one of {', '.join(TABLES)}, or --list"))
+    chosen = TABLES if table is None else (table.value,)
+    plans = plan_rows(
+        [row for name in chosen for row in find_rows(name, only or ())],
+        out,
+        seeds=seeds or (),
+        changes=changes or (),
+        backbones=parse_backbones(backbone or ()),
+    )
+    folder = DataFolder(data, features)
+    form = FormatName.json if as_json else form
+    if listed:
+        _print_list(plans, folder, form)
+        return
+    assert table is not None, "refused above"
+    reporter = Reporter(quiet=quiet)
+    failures = {} if no_run else _train(plans, folder, reporter, on_bad_clip, device, precision)
+    outcomes = [read_outcome(plan, folder, submissions, failures.get(plan.row.name)) for plan in plans]
+    problems = _tell(plans, outcomes, failures, reporter)
+    if form is FormatName.json:
+        print_json(
+            {**table_to_json(table.value, outcomes), "problems": [*texts(reporter.warnings), *problems]}
+        )
+    else:
+        print_line(render_table(table.value, outcomes, form.value))
+    if any(outcome.state in _BAD for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _train(
+    plans: Sequence[RowPlan],
+    folder: DataFolder,
+    reporter: Reporter,
+    on_bad_clip: OnBadClip,
+    device: str,
+    precision: PrecisionName,
+) -> dict[str, Failure]:
+    from abaw_emi.core.errors import Problem, UsageError
+    from abaw_emi.core.installation import check_installation
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        found = "under torchrun"
+        raise UsageError(
+            Problem("tables", found, "one process", "train the rows' presets with torchrun first")
+        )
+    check_installation()
+
+    from abaw_emi.reproduction.train import train_rows
+
+    return train_rows(
+        plans, folder, reporter, on_bad_clip=on_bad_clip.value, device=device, precision=precision.value
+    )
+
+
+def _tell(
+    plans: Sequence[RowPlan], outcomes: Sequence[Outcome], failures: Mapping[str, Failure], reporter: Reporter
+) -> list[str]:
+    """Tells what was not told yet; returns the problems of rows without numbers, for JSON."""
+    from abaw_emi.cli.output import texts
+    from abaw_emi.core.errors import Problem
+    from abaw_emi.reproduction.rows import name_problems
+
+    problems: list[Problem] = []
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        named = name_problems(plan, outcome.problems)
+        if outcome.state not in _BAD:
+            reporter.warn(named)
+            continue
+        problems += named
+        if plan.row.name not in failures:
+            reporter.fail(named)
+    bad = [outcome.row.name for outcome in outcomes if outcome.state in _BAD]
+    if bad:
+        found = f"{len(bad)} of {len(outcomes)} rows have no number: {', '.join(bad)}"
+        reporter.fail([Problem("tables", found, next_step="why is told above, a line a problem")])
+    return texts(problems)
+
+
+def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) -> None:
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.config.presets import PRESETS
+    from abaw_emi.evaluation.text_tables import Sheet, render
+    from abaw_emi.reproduction.published import ROWS, TITLES
+    from abaw_emi.reproduction.rows import BACKBONES
+
+    short = {hub_id: name for name, hub_id in BACKBONES.items()}
+    listed = [_list(plan, folder) for plan in plans]
+    beside = [name for name in PRESETS if name not in {row.preset for row in ROWS}]
+    told: dict[str, list[str]] = {}
+    for row in listed:
+        for text in row["problems"]:
+            told.setdefault(text, []).append(row["name"])
+    if form is FormatName.json:
+        print_json({"rows": listed, "presets_of_no_row": beside, "problems": list(told)})
+        return
+    for table in dict.fromkeys(row["table"] for row in listed):
+        cells = [
+            [
+                row["name"],
+                f"{row['preset'] or '-'}{' --train-plus-val' if row['train_plus_val'] else ''}",
+                ", ".join(short.get(name, name) for name in row["reads"]) or "-",
+                ", ".join(short.get(name, name) for name in row["missing"]) or "-",
+                row["state"],
+            ]
+            for row in listed
+            if row["table"] == table
+        ]
+        header = ["Row", "Preset", "Reads", "Missing", "Runs"]
+        print_line(render(Sheet(header, cells, TITLES[table]), form.value))
+        if form is not FormatName.csv:
+            print_line()
+    if form is FormatName.table:
+        for text, names in told.items():
+            print_line(f"{text} ({', '.join(dict.fromkeys(names))})")
+        print_line(f"presets of no row: {', '.join(beside)}")
+
+
+def _list(plan: RowPlan, folder: DataFolder) -> dict[str, Any]:
+    """A row, what it reads and what is missing, as JSON values."""
+    from abaw_emi.cli.output import texts
+    from abaw_emi.core.errors import gather
+    from abaw_emi.reproduction.requirements import find_backbone_lack, find_lacks
+    from abaw_emi.reproduction.rows import inspect_runs
+
+    row = plan.row
+    state, problems = inspect_runs(plan)
+    lacks: dict[str, Problem] = {}
+    with gather(problems):
+        lacks |= find_lacks(plan, folder)
+    if plan.backbone and (lack := find_backbone_lack(plan)):
+        lacks[plan.backbone] = lack
+    return {
+        "table": row.table,
+        "name": row.name,
+        "system": row.system,
+        "preset": row.preset,
+        "train_plus_val": row.train_plus_val,
+        "published": {"valid": row.valid, "test": row.test, "words": row.words or None},
+        "reads": [*plan.modalities, *filter(None, [plan.backbone])],
+        "missing": list(lacks),
+        "runs": [str(run.folder) for run in plan.runs.values()],
+        "state": state,
+        "remarks": list(row.remarks),
+        "problems": texts([*problems, *lacks.values()]),
+    }

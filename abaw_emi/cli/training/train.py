@@ -1,0 +1,271 @@
+"""The command train."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from abaw_emi.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_FEATURES,
+    Bad,
+    Data,
+    Debug,
+    Device,
+    Features,
+    Json,
+    OnBadClip,
+    Precision,
+    PrecisionName,
+    Quiet,
+    SeveralValuesCommand,
+)
+
+if TYPE_CHECKING:
+    from abaw_emi.config.run import RunConfig
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.runs.run import Run
+    from abaw_emi.training.verify_resume import Verification
+
+_EXAMPLES = """Presets, of which the README and abaw-emi tables --list tell more:
+
+  paper, paper-dropout, paper-longer, released, frozen, w2v2-gv, xlsr-gv, gv, gv-head, head-lstm,
+  gv-head-lstm, head-lstm-vad, paper-ccc, paper-pearson, zero-padding, vision, vision-audio,
+  vision-within-train, baseline-audio, baseline-audio-lstm, baseline-vision, baseline-av, savchenko,
+  savchenko-mlp, yu, zhang, text-vision-audio, tiny
+
+Examples:
+
+  abaw-emi train                                   the paper's recipe, seed 1
+
+  abaw-emi train --train-plus-val --seeds 1 2 3    what a submission is made of
+
+  abaw-emi train --limit 64                        how long would it take here?
+
+  abaw-emi train --preset paper-dropout --set training.epochs=10 training.patience=3
+
+  abaw-emi train --fold 1/5                        validates on a fifth of the training clips
+
+  abaw-emi train --verify-resume                   does a killed run, resumed, end the same here?
+
+  torchrun --nproc-per-node 4 -m abaw_emi train    one run on four GPUs
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's command to `app`."""
+    app.command(cls=SeveralValuesCommand, epilog=_EXAMPLES)(train)
+
+
+def train(
+    train_plus_val: Annotated[
+        bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="A system by name, see below.", show_default="paper"),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="A TOML file as a run's run.toml, instead of a preset.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as training.epochs=10.")
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seeds", help="One run for each.", show_default="1", min=0)
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="wav2vec 2.0 to start from: a hub id or a folder.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Of the backbone on the hub.", show_default="main")
+    ] = None,
+    epochs_from: Annotated[
+        Path | None,
+        typer.Option("--epochs-from", help="With --train-plus-val: train for this run's best epoch."),
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", help="Start from the weights of this finished run.")
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option("--fold", help="k/K: hold the k-th of K parts of the training clips out."),
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="On a GPU: the same bits every time, slower.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of each run.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is there.")] = False,
+    save_minutes: Annotated[
+        float, typer.Option("--save-minutes", help="Between two saves inside an epoch.", min=0)
+    ] = 5.0,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", help="A smoke run on N clips; prints the time of a full run.", min=2),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify-resume", help="Only try out whether a killed run, resumed, ends the same."),
+    ] = False,
+    data: Data = DEFAULT_DATA,
+    features: Features = DEFAULT_FEATURES,
+    on_bad_clip: Bad = OnBadClip.error,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
+    from abaw_emi.core.errors import Problem, UsageError
+    from abaw_emi.core.installation import check_installation
+
+    if resume and overwrite:
+        raise UsageError(Problem("train", "both --resume and --overwrite", "one of them"))
+    if preset and config_file:
+        raise UsageError(Problem("train", "both --preset and --config", "one of them"))
+    if epochs_from and not train_plus_val:
+        raise UsageError(Problem("--epochs-from", "without --train-plus-val", "both"))
+    if (verify or limit is not None) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(Problem("train", "a trial under torchrun", "one process"))
+    changes = list(changes or [])
+    changes += [f"data.fold={fold}"] if fold else []
+    changes += [f'training.init_from="{init_from}"'] if init_from else []
+    changes += ["training.deterministic=true"] if deterministic else []
+    name, config = _choose_config(preset, config_file, changes, backbone, revision, epochs_from)
+    check_installation()
+
+    from abaw_emi.cli.output import print_json, texts
+    from abaw_emi.cli.reading import recall_audit
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.training.distributed import join_world
+    from abaw_emi.training.plan import Plan
+    from abaw_emi.training.train import train as train_runs
+    from abaw_emi.training.train import try_out
+    from abaw_emi.training.verify_resume import verify_resume
+
+    reporter = Reporter(quiet=quiet)
+    folder = DataFolder(data, features)
+    reporter.warn(recall_audit(folder, "train", "valid"))
+    if epochs_from:
+        reporter.say(f"{config.training.epochs} epochs, the best epoch of {epochs_from}")
+    chosen = seeds or [config.training.seed]
+    plan = Plan(
+        config=config,
+        preset=name,
+        seeds=list(dict.fromkeys(chosen)),
+        out=out,
+        train_plus_val=train_plus_val,
+        epochs_from=str(epochs_from or ""),
+        if_there="resume" if resume else "overwrite" if overwrite else "refuse",
+        on_bad_clip=on_bad_clip.value,
+        limit=limit,
+        save_minutes=save_minutes,
+        device=device,
+        precision=precision.value,
+    )
+    if verify:
+        _print_verification(verify_resume(plan, folder, reporter), as_json=as_json)
+        return
+    if limit is not None:
+        seconds = try_out(plan, folder, reporter)
+        if as_json:
+            print_json({"seconds": seconds, "problems": texts(reporter.warnings)})
+        else:
+            _print_duration(seconds)
+        return
+    with join_world() as world:
+        reporter.console.quiet = not world.leads
+        runs = train_runs(plan, folder, reporter, world)
+    if world.leads:
+        _print_runs(runs, reporter, as_json=as_json)
+
+
+def _choose_config(
+    preset: str | None,
+    config_file: Path | None,
+    changes: list[str],
+    backbone: str | None,
+    revision: str | None,
+    epochs_from: Path | None,
+) -> tuple[str, RunConfig]:
+    from dataclasses import replace
+
+    from abaw_emi.config.presets import find_preset
+    from abaw_emi.config.run import change_config, read_config
+    from abaw_emi.core.errors import Problem, RunError
+    from abaw_emi.runs.run import find_run
+
+    if config_file:
+        name, config = config_file.stem, read_config(config_file)
+    else:
+        name = preset or "paper"
+        config = find_preset(name)
+    config = change_config(config, changes)
+    model = replace(
+        config.model,
+        backbone=backbone or config.model.backbone,
+        revision=revision or config.model.revision,
+    )
+    training = config.training
+    if epochs_from:
+        best = find_run(epochs_from).read_provenance().get("best_epoch")
+        if not best:
+            raise RunError(Problem(str(epochs_from), "its record holds no best epoch"))
+        training = replace(training, epochs=best)
+    return name, replace(config, model=model, training=training)
+
+
+def _print_runs(runs: list[Run], reporter: Reporter, *, as_json: bool) -> None:
+    from abaw_emi.cli.output import print_json, print_line, texts
+
+    records = [(run, run.read_provenance()) for run in runs]
+    if as_json:
+        keys = ("seed", "best_epoch", "valid", "train_plus_val", "weights_sha256")
+        values = [
+            {"run": str(run.folder), **{key: record.get(key) for key in keys}} for run, record in records
+        ]
+        print_json({"runs": values, "problems": texts(reporter.warnings)})
+        return
+    for run, record in records:
+        valid = record.get("valid")
+        scored = (
+            f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)" if valid else "no validation"
+        )
+        print_line(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
+    print_line(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
+
+
+def _print_verification(verification: Verification, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.core.errors import Problem, RunError
+
+    if as_json:
+        print_json({**asdict(verification), "identical": verification.identical, "problems": []})
+    elif verification.identical:
+        print_line(f"identical: killed {verification.kills} times and resumed, the weights are the same bits")
+        print_line(f"SHA-256 {verification.straight}")
+    if not verification.identical:
+        found = f"SHA-256 {verification.resumed} after {verification.kills} kills"
+        advice = "resume on the same machine, versions and device; this one does not repeat itself exactly"
+        raise RunError(
+            Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
+        )
+
+
+def _print_duration(seconds: dict[str, float]) -> None:
+    from datetime import timedelta
+
+    from abaw_emi.cli.output import print_line
+
+    for name, value in seconds.items():
+        print_line(f"{name:10} {timedelta(seconds=round(value))}")

@@ -1,0 +1,1 @@
+"""What every package uses: constants, errors, ids, files, hashes, progress, signals."""

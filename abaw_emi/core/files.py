@@ -1,0 +1,43 @@
+"""Files read and written whole, with errors that name them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from boltons.fileutils import atomic_save
+
+from abaw_emi.core.errors import Problem, TableError
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of `path`; TableError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise TableError(Problem(str(path), "no such file")) from None
+    except OSError as error:
+        raise TableError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+
+
+def check_writable(path: Path) -> None:
+    """Says before hours of work, rather than after, that a file cannot be written.
+
+    Raises:
+        TableError: `path` is a folder, or the folder that it is to lie in cannot be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise TableError(Problem(str(path), "is a folder", "the name of a file"))
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise TableError(Problem(str(path), f"cannot be written: {folder} is not a folder to write to"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path`, whole or not at all, making its folder; TableError where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
+            file.write(content)
+    except OSError as error:
+        raise TableError(Problem(str(path), f"cannot be written: {error.strerror}")) from error

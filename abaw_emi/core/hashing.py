@@ -1,0 +1,88 @@
+"""SHA-256 of files, computed again only for those that changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from boltons.fileutils import atomic_save
+from pydantic import TypeAdapter
+
+from abaw_emi.data.provenance import hash_file
+
+_SETTLED_NS = 2_000_000_000
+"""Age at which a file's time stamps tell whether it changes again: 2 s is the coarsest resolution, FAT's."""
+
+
+class Look(NamedTuple):
+    """What changes when a file does, without reading it; ctime (POSIX) cannot be set back."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+def look_at(path: Path) -> Look | None:
+    """None where there is no regular file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return Look(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+_KNOWN = TypeAdapter(dict[str, tuple[Look, str]])
+
+
+class FileHashes:
+    """SHA-256 of files, computed again only for those that changed: a corpus is a gigabyte."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = self._load()
+        self._learnt: dict[str, tuple[Look, str]] = {}
+
+    def _load(self) -> dict[str, tuple[Look, str]]:
+        try:
+            return _KNOWN.validate_json(self._path.read_bytes())
+        except (OSError, ValueError):  # it is a memory, no more: without it, all files are hashed
+            return {}
+
+    def get(self, path: Path) -> str | None:
+        """The hash of a file; None where it cannot be read."""
+        look = look_at(path)
+        if look is None:
+            return None
+        known = self._known.get(str(path.absolute()))
+        if known is not None and known[0] == look:
+            return known[1]
+        try:
+            source_hash = hash_file(path)
+        except OSError:
+            return None
+        self.learn(path, look, source_hash)
+        return source_hash
+
+    def learn(self, path: Path, look: Look, source_hash: str) -> None:
+        """Remembers a hash; not of a file so young that a change may leave its time as it is."""
+        if time.time_ns() - max(look.mtime_ns, look.ctime_ns) > _SETTLED_NS:
+            self._known[str(path.absolute())] = self._learnt[str(path.absolute())] = (look, source_hash)
+
+    def save(self) -> None:
+        """Writes what was learnt, beside what others learnt, without files that are gone."""
+        if not self._learnt:
+            return
+        known = {path: entry for path, entry in self._load().items() if Path(path).exists()}
+        content = json.dumps(known | self._learnt, separators=(",", ":")).encode()
+        part = f"{self._path.name}.{os.getpid()}.part"
+        with suppress(OSError), atomic_save(str(self._path), text_mode=False, part_file=part) as file:
+            file.write(content)
+        self._learnt.clear()

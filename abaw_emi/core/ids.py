@@ -1,0 +1,58 @@
+"""Ids of clips: five digits as text, however a file spells them, and many of them in few words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from abaw_emi.core.constants import ID_WIDTH
+
+_ID = re.compile(rf"0*(\d{{1,{ID_WIDTH}}})(?:\.0*)?", re.ASCII)
+_ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
+
+
+def parse_id(text: str) -> str | None:
+    """The five-digit id that `text` spells, or None where it spells none.
+
+    >>> parse_id("12"), parse_id("00012"), parse_id("12.0"), parse_id("00012.mp3")
+    ('00012', '00012', '00012', None)
+    """
+    match = _ID.fullmatch(text.strip(" \t"))  # not all that Python takes for space: control characters, too
+    return match[1].zfill(ID_WIDTH) if match else None
+
+
+def pack_ids(ids: Iterable[str]) -> list[str]:
+    """Ids as sorted ranges, short enough to travel with a prediction file.
+
+    >>> pack_ids(["00002", "00000", "00001", "00007"])
+    ['00000-00002', '00007']
+    """
+    ranges: list[list[int]] = []
+    for number in sorted({int(filename) for filename in ids}):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return [
+        f"{low:0{ID_WIDTH}}" if low == high else f"{low:0{ID_WIDTH}}-{high:0{ID_WIDTH}}"
+        for low, high in ranges
+    ]
+
+
+def unpack_ids(ranges: Iterable[str]) -> set[str]:
+    """The ids that `pack_ids` packed.
+
+    Raises:
+        ValueError: a text that `pack_ids` does not write.
+
+    >>> sorted(unpack_ids(["00000-00002", "00007"]))
+    ['00000', '00001', '00002', '00007']
+    """
+    ids: set[str] = set()
+    for text in ranges:
+        match = _ID_RANGE.fullmatch(text)
+        if not match:
+            raise ValueError(f"{text!r} is not a range of ids")
+        low, high = match[1], match[2] or match[1]
+        ids.update(f"{number:0{ID_WIDTH}}" for number in range(int(low), int(high) + 1))
+    return ids

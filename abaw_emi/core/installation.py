@@ -1,0 +1,65 @@
+"""Whether what an extra brings can be loaded here, said before a traceback says it worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from abaw_emi.core.errors import InstallationError, Problem
+
+_REPORT = ("matplotlib", "jinja2")
+_SOUND = ("av", "soxr", "platformdirs")
+_REQUIRED = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr")
+
+
+def check_installation() -> None:
+    """Loads torch and torchaudio, the pair that breaks.
+
+    Raises:
+        InstallationError: a package of the extra `train` is missing, or the two do not fit each other.
+    """
+    _require(_REQUIRED, "train")
+    try:
+        import torch  # noqa: F401
+        import torchaudio  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InstallationError(
+            Problem(
+                "installation",
+                f"torch {version('torch')} and torchaudio {version('torchaudio')} do not load together "
+                f"({reason})",
+                "torch 2.11 to 2.14 with torchaudio 2.11, built for the same CUDA version",
+                "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'",
+            )
+        ) from error
+
+
+def check_report_installation() -> None:
+    """Looks for the packages of the extra `report`.
+
+    Raises:
+        InstallationError: one is missing.
+    """
+    _require(_REPORT, "report")
+
+
+def check_sound_installation() -> None:
+    """Looks for the packages that decode sound; none of them needs torch.
+
+    Raises:
+        InstallationError: one is missing.
+    """
+    _require(_SOUND, "train")
+
+
+def _require(names: Iterable[str], extra: str) -> None:
+    missing = []
+    for name in names:
+        try:
+            version(name)
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        found, step = f"not installed: {', '.join(missing)}", f"pip install 'abaw-emi[{extra}]'"
+        raise InstallationError(Problem("installation", found, next_step=step))

@@ -1,0 +1,111 @@
+"""Progress bars and messages for people, on stderr; stdout belongs to results.
+
+A bar is shown on a terminal only; messages always, unless the reporter is quiet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from abaw_emi.core.errors import Problem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One running bar, with free text beside it (`note`)."""
+
+    _progress: Progress
+    _task: TaskID
+
+    def advance(self, steps: float = 1, **fields: Any) -> None:
+        """Moves the bar on, and shows `note=...` beside it."""
+        self._progress.update(self._task, advance=steps, **fields)
+
+    def set(self, done: float, total: float) -> None:
+        """Moves the bar to `done` of `total`."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+class Reporter:
+    """Tells a person how far things are.
+
+    Args:
+        quiet: whether bars and messages are kept back; warnings are not.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.warnings: list[Problem] = []
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, message: str) -> None:
+        """Prints a line, unless quiet."""
+        if not self.quiet:
+            self.console.print(message, markup=False)
+
+    def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
+        """Prints the problems as warnings, quiet or not; at most `shown` of them and how many more.
+
+        All of them are kept in `warnings`, for `--json`.
+        """
+        self.warnings += problems
+        for problem in problems[:shown]:
+            self.console.print(f"warning: {problem}", markup=False)
+        if shown is not None and len(problems) > shown:
+            more = len(problems) - shown
+            self.console.print(f"warning: and {more:,} more like these; --json has all of them")
+
+    def fail(self, problems: Sequence[Problem]) -> None:
+        """Prints the problems, a line each, quiet or not."""
+        for problem in problems:
+            self.console.print(str(problem), markup=False)
+
+    def track(self, items: Iterable[T], description: str, total: int, unit: str = "clips") -> Iterator[T]:
+        """`items`, with a bar over them."""
+        with self.bar(description, total, unit) as bar:
+            for item in items:
+                yield item
+                bar.advance()
+
+    @contextmanager
+    def bar(self, description: str, total: float, unit: str = "clips", done: int = 0) -> Iterator[Bar]:
+        """A bar with rate and time left."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{speed:,.1f} {unit}/s" if speed else "", style="progress.data.speed")
+
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=self.quiet or not self.console.is_terminal,
+            transient=True,
+        )
+        with progress:
+            yield Bar(progress, progress.add_task(description, total=total, completed=done, note=""))

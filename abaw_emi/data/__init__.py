@@ -1,0 +1,1 @@
+"""Tables and the data folder: read, checked, matched by Filename."""

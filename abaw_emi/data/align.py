@@ -1,0 +1,59 @@
+"""Tables of the same clips, brought into the same order: by Filename, never by row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import polars as pl
+
+from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.errors import Problem, ScoreError
+from abaw_emi.evaluation.pearson import Array
+
+
+def align(
+    truth: pl.DataFrame, prediction: pl.DataFrame, names: tuple[str, str] = ("labels", "predictions")
+) -> tuple[Array, Array]:
+    """The two tables as (N, 6) arrays whose rows are the same clips, in the order of `truth`.
+
+    Raises:
+        ScoreError: an id is missing, extra or appears twice; all problems at once.
+    """
+    problems = [
+        *compare_ids(truth[FILENAME].to_list(), prediction[FILENAME].to_list(), names[1], names[0]),
+        *_duplicates(truth[FILENAME], names[0]),
+    ]
+    if problems:
+        raise ScoreError(problems)
+    rows = truth.select(FILENAME).join(prediction, on=FILENAME, how="left", maintain_order="left")
+    return truth.select(EMOTIONS).to_numpy(), rows.select(EMOTIONS).to_numpy()
+
+
+def compare_ids(
+    expected: Collection[str], found: Collection[str], name: str, against: str, *, if_missing: str = ""
+) -> list[Problem]:
+    """A problem for the ids that `found` lacks (with the next step `if_missing`), has too many, or twice."""
+    missing = sorted(set(expected) - set(found))
+    extra = sorted(set(found) - set(expected))
+    problems = []
+    if missing:
+        found_missing = list_ids(missing, f"missing, against {against}")
+        problems.append(Problem(name, found_missing, next_step=if_missing))
+    if extra:
+        problems.append(Problem(name, list_ids(extra, f"too many, against {against}")))
+    return problems + _duplicates(pl.Series(FILENAME, list(found), dtype=pl.String), name)
+
+
+def list_ids(ids: Collection[str], what: str, shown: int = 10) -> str:
+    """How many ids there are, what of them, and the first ones.
+
+    >>> list_ids(["00001", "00002", "00003"], "missing", shown=2)
+    '3 ids missing: 00001, 00002 and 1 more'
+    """
+    more = f" and {len(ids) - shown:,} more" if len(ids) > shown else ""
+    return f"{len(ids):,} {'id' if len(ids) == 1 else 'ids'} {what}: {', '.join(list(ids)[:shown])}{more}"
+
+
+def _duplicates(ids: pl.Series, name: str) -> list[Problem]:
+    twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
+    return [Problem(name, list_ids(twice, "more than once"), "each id once")] if twice else []

@@ -1,0 +1,119 @@
+"""CSV bytes to rows of text, with the line of every row.
+
+The standard library's reader gives exact line numbers, rows of the wrong width and blank lines, which
+a data-frame reader hides; nothing is converted here, so `00001` stays `00001`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+
+from abaw_emi.core.errors import Problem
+
+SEPARATOR = ","
+
+SHOWN = 15
+"""Problems of one file that are told one by one; what spoils more lines than that spoils them all alike."""
+
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvText:
+    """A CSV file as text: `rows[i]` (as wide as `header`) stands on line `lines[i]` of `name`."""
+
+    name: str
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def where(self, row: int, column: str = "") -> str:
+        """Where row `row` (counted from 0) stands, for a message."""
+        return f"{self.name}, line {self.lines[row]}" + (f", {column}" if column else "")
+
+
+def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvText, list[Problem]]:
+    """Rows of text and every problem of form: encoding, separator, width of rows, blank lines.
+
+    Args:
+        content: the file's bytes.
+        name: what messages call the file.
+        strict: whether a byte-order mark and lines that end in a carriage return alone are problems.
+
+    Rows of the wrong width are named and left out of what is returned.
+    """
+    text, problems = _decode(content, name, strict=strict)
+    if not text.strip():
+        problems.append(Problem(name, "the file is empty", "a header line and one row a clip"))
+        return CsvText(name=name, header=(), rows=[], lines=[]), problems
+    if strict and _LONE_RETURN.search(text):
+        problems.append(Problem(name, "lines end in a carriage return alone", "line feeds"))
+    separator = _find_separator(text)
+    if separator != SEPARATOR:
+        problems.append(Problem(f"{name}, line 1", f"columns are separated by {separator!r}", "commas"))
+    header: tuple[str, ...] = ()
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            if not header and row:
+                header = tuple(row)
+            elif not row:
+                problems.append(Problem(f"{name}, line {reader.line_num}", "a blank line"))
+            elif len(row) != len(header):
+                found = f"{len(row)} values"
+                if len(row) == 2 * len(header) - 1:
+                    found += " (decimal commas?)"
+                problems.append(
+                    Problem(f"{name}, line {reader.line_num}", found, f"{len(header)}, as in the header")
+                )
+            else:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        problems.append(Problem(f"{name}, line {reader.line_num}", f"not readable as CSV: {error}"))
+    return CsvText(name=name, header=header, rows=rows, lines=lines), problems
+
+
+def shorten(problems: list[Problem], name: str, step: str = "") -> list[Problem]:
+    """The first problems of a file; how many more there are, and what may be the cause, if there are many."""
+    if len(problems) <= SHOWN:
+        return problems
+    more = Problem(name, f"{len(problems) - SHOWN:,} more problems of its lines", next_step=step)
+    return [*problems[:SHOWN], more]
+
+
+def _decode(content: bytes, name: str, *, strict: bool) -> tuple[str, list[Problem]]:
+    problems = []
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        problems.append(Problem(name, "the encoding is UTF-16", "UTF-8"))
+        return content.decode("utf-16", errors="replace"), problems
+    if content.startswith(b"\xef\xbb\xbf"):
+        if strict:
+            problems.append(Problem(f"{name}, line 1", "a byte-order mark (BOM)", "plain UTF-8"))
+        content = content[3:]
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problems.append(
+            Problem(f"{name}, line {line}", f"byte 0x{content[error.start]:02x} is not UTF-8", "UTF-8")
+        )
+        text = content.decode("latin-1")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        problems.append(Problem(f"{name}, line {line}", "a NUL byte", "text"))
+        text = text.replace("\0", "")
+    return text, problems
+
+
+def _find_separator(text: str) -> str:
+    """The separator of the first line: a comma unless another one splits it and a comma does not."""
+    first = text.lstrip("\r\n").splitlines()[0]
+    if SEPARATOR in first:
+        return SEPARATOR
+    return next((other for other in (";", "\t", "|") if other in first), SEPARATOR)

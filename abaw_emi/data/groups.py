@@ -1,0 +1,81 @@
+"""Groups of clips that are not independent of each other, such as the clips of one speaker.
+
+The challenge delivers no speaker ids; who knows them writes a CSV of two columns, `Filename` and any
+other name, one row a clip. It may hold more clips than are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from abaw_emi.core.constants import FILENAME
+from abaw_emi.core.errors import Problem, ScoreError, TableError
+from abaw_emi.core.files import read_bytes
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.align import list_ids
+from abaw_emi.data.csv import parse_csv, shorten
+
+GROUP = "Group"
+"""Name of the group column in a group table."""
+
+_FEWEST = 2
+
+
+def read_groups(path: Path) -> pl.DataFrame:
+    """The group table of a CSV: `Filename` (five digits) and `Group` (text).
+
+    Raises:
+        TableError: the file is missing, has other columns, or a bad or repeated id; all problems at once.
+    """
+    text, problems = parse_csv(read_bytes(path), str(path))
+    if len(text.header) != 2 or text.header[0] != FILENAME:
+        found = f"columns {', '.join(text.header) or '(none)'}"
+        wanted = Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")
+        raise TableError(shorten([wanted, *problems], str(path)))
+    lines: dict[str, int] = {}
+    groups: list[str] = []
+    for row, (cell, group) in enumerate(text.rows):
+        filename = parse_id(cell)
+        if filename is None:
+            problems.append(Problem(text.where(row, FILENAME), f"{cell!r} is not a clip id"))
+        elif filename in lines:
+            found = f"{filename} appears again; it is already on line {lines[filename]}"
+            problems.append(Problem(text.where(row, FILENAME), found, "each id once"))
+        elif not group.strip():
+            problems.append(Problem(text.where(row, text.header[1]), "no group", "the group of the clip"))
+        else:
+            lines[filename] = text.lines[row]
+            groups.append(group.strip())
+    if problems:
+        raise TableError(shorten(problems, str(path), "is this a group file?"))
+    return pl.DataFrame(
+        {FILENAME: list(lines), GROUP: groups}, schema={FILENAME: pl.String, GROUP: pl.String}
+    )
+
+
+def number_groups(
+    groups: pl.DataFrame, clips: Sequence[str], names: tuple[str, str] = ("labels", "groups")
+) -> npt.NDArray[np.intp]:
+    """(N,) the number of each clip's group, from 0 on, in the order of their first clips.
+
+    Raises:
+        ScoreError: a clip has no group, or there are fewer than two groups.
+
+    >>> table = pl.DataFrame({"Filename": ["00001", "00002", "00003"], "Group": ["b", "a", "b"]})
+    >>> number_groups(table, ["00001", "00002", "00003"]).tolist()
+    [0, 1, 0]
+    """
+    group_of = dict(groups.select(FILENAME, GROUP).iter_rows())
+    missing = sorted(clip for clip in clips if clip not in group_of)
+    if missing:
+        raise ScoreError(Problem(names[1], list_ids(missing, f"without a group, against {names[0]}")))
+    numbers: dict[str, int] = {}
+    units = np.array([numbers.setdefault(group_of[clip], len(numbers)) for clip in clips], dtype=np.intp)
+    if len(numbers) < _FEWEST:
+        raise ScoreError(Problem(names[1], f"{len(numbers)} group", "at least two groups to resample"))
+    return units

@@ -1,0 +1,150 @@
+"""Where a prediction file comes from: the record that lies beside it as `X.provenance.json`.
+
+The record names the file's hash, so that it cannot speak for another file, and the ids that the
+predictor was trained on, so that a score on those ids is never taken for a validation score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from abaw_emi.core.errors import Problem
+from abaw_emi.core.files import write_bytes
+from abaw_emi.core.ids import pack_ids, unpack_ids
+from abaw_emi.core.version import VERSION
+from abaw_emi.data.tables import write_predictions
+
+SUFFIX = ".provenance.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The record of one prediction file.
+
+    Attributes:
+        command: what made the file, such as "abaw-emi predict".
+        split: the split predicted, "" where unknown.
+        members: one entry for each run or file that the predictions come from.
+        trained_on: ids that any member is known to have been trained on.
+        trained_on_complete: whether every member tells what it was trained on.
+        skipped: ids left out because their clips cannot be read.
+        read_from_video: ranges of ids whose sound came from the video, by what was wrong with the sound
+            file ("missing", "broken").
+        sha256: hash of the CSV that this record belongs to.
+        version: of this package.
+        scheme: how members were combined, where it was not their plain mean: the scheme, its weights, its
+            score out of fold, clips that members lacked.
+    """
+
+    command: str
+    split: str = ""
+    members: Sequence[dict[str, Any]] = field(default=())
+    trained_on: frozenset[str] = frozenset()
+    trained_on_complete: bool = False
+    skipped: Sequence[str] = field(default=())
+    read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sha256: str = ""
+    version: str = VERSION
+    scheme: Mapping[str, Any] = field(default_factory=dict)
+
+    def splits_of_members(self) -> set[str]:
+        """The splits that the members' own records name, and those of their members."""
+        return {record.get("split", "") for record in _walk(self.members) if "split" in record}
+
+    def runs(self) -> list[Mapping[str, Any]]:
+        """What is recorded of every run that the predictions come from, however deep."""
+        return [record for record in _walk(self.members) if "run" in record]
+
+    def precisions(self) -> tuple[str, ...]:
+        """The arithmetic of the runs that the predictions come from, where it was not float32 ("bf16")."""
+        return tuple(sorted({run.get("precision") or "fp32" for run in self.runs()} - {"fp32"}))
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; ids as ranges."""
+        return {
+            "sha256": self.sha256,
+            "command": self.command,
+            "version": self.version,
+            "split": self.split,
+            "trained_on": pack_ids(self.trained_on),
+            "trained_on_complete": self.trained_on_complete,
+            "skipped": list(self.skipped),
+            "read_from_video": dict(self.read_from_video),
+            "members": list(self.members),
+            **({"scheme": dict(self.scheme)} if self.scheme else {}),
+        }
+
+
+def _walk(members: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Every member, and the records and members that a member which is a file brings along."""
+    for member in members:
+        if isinstance(member, dict):
+            yield member
+            record = member.get("provenance")
+            if isinstance(record, dict):
+                yield record
+                yield from _walk(record.get("members", []))
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of `content`, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def provenance_path(path: Path) -> Path:
+    """Where the record of the prediction file `path` lies.
+
+    >>> provenance_path(Path("predictions/ensemble-test.csv")).name
+    'ensemble-test.provenance.json'
+    """
+    return path.with_name(path.stem + SUFFIX)
+
+
+def write_with_provenance(table: pl.DataFrame, path: Path, record: Provenance) -> None:
+    """Writes the prediction file and, beside it, the record that names its hash."""
+    content = write_predictions(table, path)
+    text = json.dumps(replace(record, sha256=sha256(content)).to_json(), indent=2)
+    write_bytes(provenance_path(path), (text + "\n").encode())
+
+
+def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
+    """The record of the prediction file `path`, None where there is none that belongs to it.
+
+    A record that is damaged, or that was written for other bytes, is a problem and not believed.
+    """
+    beside = provenance_path(path)
+    if not beside.is_file():
+        return None, []
+    try:
+        values = json.loads(beside.read_text(encoding="utf-8"))
+        record = Provenance(
+            command=values["command"],
+            split=values["split"],
+            members=values["members"],
+            trained_on=frozenset(unpack_ids(values["trained_on"])),
+            trained_on_complete=bool(values["trained_on_complete"]),
+            skipped=values["skipped"],
+            read_from_video=values["read_from_video"],
+            sha256=values["sha256"],
+            version=values["version"],
+            scheme=dict(values.get("scheme", {})),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, [Problem(str(beside), f"not a provenance record ({type(error).__name__}: {error})")]
+    if record.sha256 != sha256(path.read_bytes()):
+        found = f"it was written for other bytes than {path.name} holds now"
+        return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
+    return record, []

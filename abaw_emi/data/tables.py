@@ -1,0 +1,241 @@
+"""Label, id and prediction tables: their schemas, read and written.
+
+Conventions: a table is a collected polars DataFrame with the columns `facts.COLUMNS`; `Filename` is
+text of five digits ("00042") however the file spells it (`42`, `00042`, `42.0`); intensities are
+float64. Every reader names all problems of a file at once, by line and column.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTENSITY_RANGE
+from abaw_emi.core.errors import Problem, TableError
+from abaw_emi.core.files import read_bytes, write_bytes
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.csv import CsvText, parse_csv, shorten
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+
+Kind = Literal["labels", "predictions", "submission"]
+"""What a table is: labels and submissions lie in [0, 1], raw predictions may lie outside."""
+
+_ASKED: dict[Kind, str] = {
+    "labels": "is this a label file?",
+    "predictions": "is this a prediction file?",
+    "submission": "is this a submission, and not raw predictions?",
+}
+"""What to ask of a file with many problems."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*", re.ASCII)
+
+
+def read_labels(path: Path) -> pl.DataFrame:
+    """The label table of a split, in the file's row order.
+
+    Raises:
+        TableError: the file is missing, or breaks the schema; all problems at once.
+    """
+    return _read(path, "labels")
+
+
+def read_predictions(path: Path) -> pl.DataFrame:
+    """A prediction table, in the file's row order; values may lie outside [0, 1].
+
+    Raises:
+        TableError: the file is missing, or breaks the schema; all problems at once.
+    """
+    return _read(path, "predictions")
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a split file that need not hold labels, in the file's order.
+
+    Raises:
+        TableError: no column `Filename`, a bad id or a duplicate; all problems at once.
+    """
+    text, problems = parse_csv(read_bytes(path), str(path))
+    if FILENAME not in text.header:
+        missing = Problem(f"{path}, line 1", f"column {FILENAME} is missing")
+        raise TableError(shorten([missing, *problems], str(path)))
+    column = text.header.index(FILENAME)
+    ids: list[str] = []
+    first_line: dict[str, int] = {}
+    for row, line in zip(text.rows, text.lines, strict=True):
+        where = f"{path}, line {line}, {FILENAME}"
+        filename = parse_id(row[column])
+        if filename is None:
+            problems.append(_bad_id(where, row[column]))
+        elif filename in first_line:
+            problems.append(_duplicate(where, filename, first_line[filename]))
+        else:
+            first_line[filename] = line
+            ids.append(filename)
+    if not text.rows and not problems:
+        problems.append(_no_rows(str(path)))
+    if problems:
+        raise TableError(shorten(problems, str(path)))
+    return ids
+
+
+def inspect_table(
+    content: bytes, name: str, kind: Kind, bounds: tuple[float, float] = INTENSITY_RANGE
+) -> tuple[pl.DataFrame | None, list[Problem]]:
+    """The table that `content` spells, None where its header is unusable, and every problem of it.
+
+    Labels and submissions lie within `bounds`; raw predictions may lie outside.
+
+    The table holds the rows that could be read at all; with problems it is fit for further checks,
+    not for use.
+    """
+    text, problems = parse_csv(content, name, strict=kind == "submission")
+    problems = [*_check_header(text), *problems]
+    if any(column not in text.header for column in COLUMNS):
+        return None, shorten(problems, name, _ASKED[kind])
+    if not text.rows and not problems:
+        problems.append(_no_rows(name))
+    cells = {column: [row[text.header.index(column)] for row in text.rows] for column in COLUMNS}
+    frame = pl.DataFrame(
+        {
+            FILENAME: [parse_id(cell) or cell for cell in cells[FILENAME]],
+            **{emotion: cells[emotion] for emotion in EMOTIONS},
+        },
+        schema=dict.fromkeys(COLUMNS, pl.String),
+    ).with_columns(pl.col(EMOTIONS).str.strip_chars().cast(pl.Float64, strict=False))
+    limits = None if kind == "predictions" else bounds
+    problems += _check_values(frame, text, cells, limits)
+    return frame, shorten(problems, name, _ASKED[kind])
+
+
+def write_predictions(table: pl.DataFrame, path: Path) -> bytes:
+    """Writes a prediction table, sorted by id, whole or not at all; returns the bytes written.
+
+    Values are rounded to float32, and written with the digits that read back to just that number in
+    float64 too: a score of the file equals the score of the predictions in memory.
+    """
+    content = format_predictions(table)
+    write_bytes(path, content)
+    return content
+
+
+def format_predictions(table: pl.DataFrame) -> bytes:
+    """The bytes of the prediction CSV: UTF-8, comma, `facts.COLUMNS`, one row a clip, sorted by id."""
+    rows = (
+        table.select(COLUMNS).sort(FILENAME).with_columns(pl.col(EMOTIONS).cast(pl.Float32).cast(pl.Float64))
+    )
+    return rows.write_csv().encode()
+
+
+def _read(path: Path, kind: Kind) -> pl.DataFrame:
+    frame, problems = inspect_table(read_bytes(path), str(path), kind)
+    if frame is None or problems:
+        raise TableError(problems)
+    return frame
+
+
+def _check_header(text: CsvText) -> list[Problem]:
+    where = f"{text.name}, line 1"
+    if not text.header or text.header == COLUMNS:
+        return []
+    missing = [column for column in COLUMNS if column not in text.header]
+    extra = [column for column in text.header if column not in COLUMNS]
+    repeated = sorted({column for column in text.header if text.header.count(column) > 1})
+    problems = [Problem(where, f"column {column} is missing") for column in missing]
+    for column in extra:
+        found = f"column {column!r} is not one of the official ones"
+        if not column.strip() or column.startswith("Unnamed") or column.lower() == "index":
+            found = f"column {column!r} looks like a row index"
+        problems.append(Problem(where, found, "no further columns", "write the file without it"))
+    problems += [Problem(where, f"column {column!r} appears more than once") for column in repeated]
+    if not problems:
+        problems.append(
+            Problem(
+                where, f"columns in the order {', '.join(text.header)}", f"the order {', '.join(COLUMNS)}"
+            )
+        )
+    return problems
+
+
+def _check_values(
+    frame: pl.DataFrame, text: CsvText, cells: dict[str, list[str]], bounds: tuple[float, float] | None
+) -> list[Problem]:
+    import pandera.errors
+
+    try:
+        _schema(*(bounds or (-_LARGEST, _LARGEST))).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        failures = error.failure_cases.drop_nulls("index").select("index", "column").unique().sort("index")
+    else:
+        return []
+    problems = []
+    first_line: dict[str, int] = {}
+    for filename, line in zip(frame[FILENAME], text.lines, strict=True):
+        first_line.setdefault(filename, line)
+    order = {column: rank for rank, column in enumerate(COLUMNS)}
+    # A cell that fails several checks (NaN is "null" and "out of range") is named once.
+    for row, column in sorted(failures.iter_rows(), key=lambda failure: (failure[0], order[failure[1]])):
+        cell = cells[column][row]
+        where = text.where(row, column)
+        if column != FILENAME:
+            problems.append(_bad_value(where, cell, bounds))
+        elif parse_id(cell) is None:
+            problems.append(_bad_id(where, cell))
+        elif first_line[frame[FILENAME][row]] != text.lines[row]:
+            problems.append(_duplicate(where, frame[FILENAME][row], first_line[frame[FILENAME][row]]))
+    return problems
+
+
+@cache
+def _schema(low: float, high: float) -> pa.DataFrameSchema:
+    import pandera.polars as pa
+
+    intensity = pa.Column(pl.Float64, pa.Check.in_range(low, high), nullable=False)
+    filename = pa.Column(pl.String, pa.Check.str_matches(rf"^[0-9]{{{ID_WIDTH}}}$"), unique=True)
+    return pa.DataFrameSchema(
+        {FILENAME: filename, **dict.fromkeys(EMOTIONS, intensity)}, strict=True, ordered=True
+    )
+
+
+def _bad_value(where: str, cell: str, bounds: tuple[float, float] | None) -> Problem:
+    low, high = bounds or (-_LARGEST, _LARGEST)
+    expected = "a finite number" if bounds is None else f"a number in [{low:g}, {high:g}]"
+    text = cell.strip()
+    if not text:
+        return Problem(where, "no value", expected)
+    if _DECIMAL_COMMA.fullmatch(text):
+        return Problem(where, f"{text!r} has a decimal comma", "a decimal point")
+    try:
+        number = float(text.replace("_", "x"))  # Python would read 1_0 as 10
+    except ValueError:
+        return Problem(where, f"{text!r} is not a number", expected)
+    if number != number or number in (float("inf"), float("-inf")):
+        return Problem(where, f"{text} is not finite", expected)
+    if bounds is not None and not low <= number <= high:
+        return Problem(where, f"{text} is outside [{low:g}, {high:g}]")
+    if abs(number) > _LARGEST:
+        return Problem(where, f"{text} is too large for float32", f"at most {_LARGEST:.4g}")
+    return Problem(where, f"{text!r} is not a plain number", expected)
+
+
+def _no_rows(name: str) -> Problem:
+    return Problem(name, "no rows", "one row a clip")
+
+
+def _bad_id(where: str, cell: str) -> Problem:
+    expected = f"an id of up to {ID_WIDTH} digits, such as 00042"
+    stem, dot, suffix = cell.strip().rpartition(".")
+    if dot and parse_id(stem) and not suffix.isdigit():
+        return Problem(where, f"{cell!r} has an extension", expected)
+    return Problem(where, f"{cell!r} is not a clip id" if cell.strip() else "no id", expected)
+
+
+def _duplicate(where: str, filename: str, first_line: int) -> Problem:
+    return Problem(where, f"{filename} appears again; it is already on line {first_line}", "each id once")

@@ -1,0 +1,1 @@
+"""Pearson's correlation, intervals, significance tests, comparisons, diagnostics. Needs no torch."""

@@ -1,0 +1,195 @@
+"""What smells in a prediction file: signs of mistakes that a schema cannot see.
+
+A smell is a guess with its evidence, never a verdict, and nothing is mended. Some need labels (`diagnose`),
+the others only the values (`inspect_values`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
+from abaw_emi.core.errors import Problem
+from abaw_emi.evaluation.misalignment import find_columns, find_order, find_signs
+from abaw_emi.evaluation.pearson import Array, mean_pearson, pearson
+from abaw_emi.evaluation.smells import Smell
+
+__all__ = ["Smell", "diagnose", "find_duplicates", "inspect_values"]
+
+_FEW = 20
+"""Fewer clips than this say nothing about the spread of values."""
+
+_SAME = 0.9999
+"""Two files whose every column correlates so much are all but identical."""
+
+_MOVES = 0.0005
+"""A change of mean r that shows in the third decimal."""
+
+_CLIPPING_MOVES = 0.002
+"""A change of mean r by clipping that is worth a word: a fifth of what leading systems lie apart."""
+
+_PILE = 0.02
+"""Share of exactly equal values at an end that looks like clipping."""
+
+
+def diagnose(
+    truth: pl.DataFrame,
+    prediction: pl.DataFrame,
+    *,
+    name: str = "predictions",
+    others: Mapping[str, pl.DataFrame] | None = None,
+) -> list[Smell]:
+    """Every smell of predictions whose labels are known.
+
+    Args:
+        truth: the labels.
+        prediction: predictions of exactly these clips.
+        name: what messages call the predictions.
+        others: further files, by name, that this one should differ from.
+    """
+    by_id = truth.select(FILENAME).join(prediction, on=FILENAME, how="left", maintain_order="left")
+    order = np.argsort(np.array(truth[FILENAME].to_list()))
+    y = truth.select(EMOTIONS).to_numpy()[order]
+    p = by_id.select(EMOTIONS).to_numpy()[order]
+    if len(y) < 2:
+        return []
+    if labels := _labels(y, p, name) or _label_like(p, name):
+        return labels
+    smells = find_order(y, p, truth, prediction, name) + find_columns(y, p, name)
+    smells = smells or find_signs(y, p, name) or _chance(y, p, name)
+    smells += _outside(y, p, name)
+    return [*smells, *_values(p, name, y), *find_duplicates(prediction, name, others or {})]
+
+
+def inspect_values(
+    prediction: pl.DataFrame, *, name: str = "predictions", others: Mapping[str, pl.DataFrame] | None = None
+) -> list[Smell]:
+    """Every smell of predictions whose labels are not known."""
+    p = prediction.select(EMOTIONS).to_numpy()
+    if len(p) < 2 or not np.isfinite(p).all():
+        return []
+    if labels := _label_like(p, name):
+        return labels
+    return [*_values(p, name, None), *find_duplicates(prediction, name, others or {})]
+
+
+def find_duplicates(prediction: pl.DataFrame, name: str, others: Mapping[str, pl.DataFrame]) -> list[Smell]:
+    """The other files that are this one over again, or all but."""
+    found = []
+    for other, table in others.items():
+        both = prediction.join(table, on=FILENAME, how="inner", suffix=" of the other")
+        if len(both) < 2 or len(both) < 0.9 * len(prediction):
+            continue
+        a = both.select(EMOTIONS).to_numpy()
+        b = both.select(f"{emotion} of the other" for emotion in EMOTIONS).to_numpy()
+        same = (a.astype(np.float32) == b.astype(np.float32)).all()  # what files hold
+        if same or _are_alike(a, b):
+            what = "the same values as" if same else f"all but identical to (every r > {_SAME:g})"
+            found.append(Smell("duplicate", Problem(name, f"{what} {other}", "another system")))
+    return found
+
+
+def _are_alike(a: Array, b: Array) -> bool:
+    """Whether every column correlates all but perfectly, or is constant in both; one at least is not."""
+    r = pearson(a, b)
+    constant = (np.ptp(a, axis=0) == 0) & (np.ptp(b, axis=0) == 0)
+    return bool((constant | (r > _SAME)).all() and not constant.all())
+
+
+def _labels(y: Array, p: Array, name: str) -> list[Smell]:
+    r = mean_pearson(y, p)
+    if r < 0.999:
+        return []
+    return [Smell("labels", Problem(name, f"these are the labels (mean r {r:.4f})", "predictions"))]
+
+
+def _chance(y: Array, p: Array, name: str) -> list[Smell]:
+    error, r = 1 / np.sqrt(y.size), mean_pearson(y, p)
+    if len(y) < 5 * _FEW or abs(r) > 3 * error:
+        return []
+    found = f"mean r is {r:.4f}, what chance gives (within {3 * error:.4f})"
+    return [Smell("chance", Problem(name, found, next_step="perhaps rows and ids do not belong together"))]
+
+
+def _outside(y: Array, p: Array, name: str) -> list[Smell]:
+    low, high = INTENSITY_RANGE
+    outside = int(((p < low) | (p > high)).sum())
+    raw, clipped = mean_pearson(y, p), mean_pearson(y, p.clip(low, high))
+    if abs(clipped - raw) < _CLIPPING_MOVES:
+        return []
+    found = f"{outside:,} values lie outside [{low:g}, {high:g}] and were scored raw"
+    step = f"submit clips them, which moves the mean r from {raw:.4f} to {clipped:.4f}"
+    return [Smell("outside", Problem(name, found, next_step=step))]
+
+
+def _values(p: Array, name: str, y: Array | None) -> list[Smell]:
+    """Rounded, clipped, saturated."""
+    decimals = _count_decimals(p)
+    smells = _rounded(p, decimals, name, y)
+    if len(p) < _FEW:
+        return smells
+    for emotion, column in zip(EMOTIONS, p.T, strict=True):
+        where = f"{name}, {emotion}"
+        values, counts = np.unique(column, return_counts=True)
+        near_ends = float(((np.abs(column) < 1e-3) | (np.abs(column - 1) < 1e-3)).mean())
+        if len(values) == 1:
+            continue  # constant: told elsewhere
+        if counts.max() > len(column) / 2:
+            found = f"{counts.max() / len(column):.0%} of the values are {values[counts.argmax()]:g}"
+            smells.append(Smell("saturated", Problem(where, found, "values that differ")))
+        elif near_ends > 0.5:
+            found = f"saturated: {near_ends:.0%} of the values lie within .001 of 0 or 1"
+            smells.append(Smell("saturated", Problem(where, found)))
+        elif decimals is None:
+            piles = {float(values[end]): int(counts[end]) for end in (0, -1)}
+            told = [
+                f"{count / len(column):.1%} are exactly {end:g}"
+                for end, count in piles.items()
+                if count >= max(_PILE * len(column), 3)
+            ]
+            if told:
+                found = f"{' and '.join(told)}: the values look clipped, which moves r"
+                smells.append(Smell("clipped", Problem(where, found, next_step="score the raw output too")))
+    return smells
+
+
+def _rounded(p: Array, decimals: int | None, name: str, y: Array | None) -> list[Smell]:
+    """Rounded values, and by how much that moves r: measured by rounding noise added once more."""
+    if decimals is None:
+        return []
+    step = 10.0**-decimals
+    if y is None:
+        spread = p.std(axis=0)
+        noise = step / np.sqrt(12) / np.where(spread > 0, spread, np.inf)  # beside the column's own spread
+        moves = float(np.sqrt((noise**2).mean() / p.size))
+    else:
+        rng = np.random.default_rng(1)
+        again = [mean_pearson(y, p + rng.uniform(-step / 2, step / 2, p.shape)) for _ in range(20)]
+        moves = float(np.sqrt(np.mean((np.array(again) - mean_pearson(y, p)) ** 2)))
+    if decimals > 2 and moves < _MOVES:
+        return []
+    places = f"{decimals} decimal{'' if decimals == 1 else 's'}"
+    found = f"values are rounded to {places}, which moves the mean r by about {moves:.5f}"
+    return [Smell("rounded", Problem(name, found, "6 decimals or more"))]
+
+
+def _count_decimals(p: Array) -> int | None:
+    """The decimals that all values keep to, None for more than four."""
+    for decimals in range(5):
+        if np.allclose(p, p.round(decimals), rtol=0, atol=1e-7):  # float32 digits, too
+            return decimals
+    return None
+
+
+def _label_like(p: Array, name: str) -> list[Smell]:
+    low, high = INTENSITY_RANGE
+    fractions = any(np.allclose(p * n, (p * n).round(), atol=1e-3) for n in (60, 420, 2520))
+    sums_to_one = (p.sum(axis=1) <= 1 + 1e-6).all()
+    alike = len(p) >= _FEW and p.min() >= low and p.max() <= high and (p == 0).mean() > 0.3
+    if not (alike and fractions and sums_to_one):
+        return []
+    found = "values look like labels: simple fractions, many zeros, rows that sum to at most 1"
+    return [Smell("labels", Problem(name, found, "predictions"))]

@@ -1,0 +1,71 @@
+"""Pearson's correlation per column, and the plain mean of it: the challenge's score of arrays.
+
+Source: PAPER (see `facts`), equations 1 and 2. The order of arguments is truth, prediction. Everything is
+float64. A constant column has no correlation: nan, counted as 0 in the mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from abaw_emi.core.errors import Problem, ScoreError
+
+Array = npt.NDArray[np.float64]
+
+
+def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
+    """Pearson's r of each column, in [-1, 1]; nan for a constant column of either side.
+
+    Args:
+        truth: (N,) or (N, K).
+        prediction: the same shape.
+
+    Returns:
+        (K,), or a 0-d array for (N,).
+
+    Raises:
+        ScoreError: the shapes differ, there are fewer than 2 rows, or a value is not finite.
+
+    >>> round(pearson([0.0, 0.5, 1.0], [2.0, 3.0, 4.0]).item(), 12)
+    1.0
+    >>> pearson([0.0, 0.5, 1.0], [7.0, 7.0, 7.0]).item()
+    nan
+    """
+    y = np.asarray(truth, dtype=np.float64)
+    p = np.asarray(prediction, dtype=np.float64)
+    if y.shape != p.shape or y.ndim not in (1, 2) or len(y) < 2:
+        raise ScoreError(
+            Problem("pearson", f"shapes {y.shape} and {p.shape}", "two equal shapes of at least 2 rows")
+        )
+    if not (np.isfinite(y).all() and np.isfinite(p).all()):
+        raise ScoreError(Problem("pearson", "a value that is not finite", "finite numbers"))
+    r: Array = np.einsum("n...,n...->...", _unit_norm(y), _unit_norm(p))
+    return r.clip(-1.0, 1.0)
+
+
+def mean_pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
+    """The challenge score: the mean over the columns of `pearson`, an undefined one counted as 0."""
+    r = pearson(truth, prediction)
+    return float(np.where(np.isnan(r), 0.0, r).mean())
+
+
+def standardise(values: Array) -> Array:
+    """(N, ...) with mean 0 and variance 1 (divided by N) over the rows; zeros for a constant column.
+
+    >>> standardise(np.array([[1.0, 5.0], [3.0, 5.0]])).round(12).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    return np.asarray(np.nan_to_num(_unit_norm(values)) * np.sqrt(len(values)))
+
+
+def _unit_norm(values: Array) -> Array:
+    """Columns of mean 0 and Euclidean norm 1; nan for a constant column."""
+    # A constant column of, say, 0.1 does not centre to exact zeros: it is found by its range.
+    constant = np.ptp(values, axis=0) == 0
+    centred = values - values.mean(axis=0)
+    centred = centred - centred.mean(axis=0)  # again: what rounding left of a large offset
+    # Scaled before squaring, so that tiny or huge columns neither under- nor overflow.
+    largest = np.where(constant, np.nan, np.abs(centred).max(axis=0))
+    scaled = centred / largest
+    return np.asarray(scaled / np.linalg.norm(scaled, axis=0))

@@ -1,0 +1,214 @@
+"""The challenge's score of a prediction table, with intervals, and against rivals.
+
+Source: PAPER (see `facts`), equations 1 and 2. The order of arguments is truth, prediction. Tables are
+matched by Filename, never by row. A constant column has no correlation: it is reported as undefined and
+counted as 0 in the mean. Intervals take the clips as independent unless groups are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.errors import Problem, ScoreError, gather
+from abaw_emi.core.version import VERSION
+from abaw_emi.data.align import align
+from abaw_emi.data.groups import number_groups
+from abaw_emi.evaluation.bootstrap import (
+    CONFIDENCE,
+    DEFAULT_PERMUTATIONS,
+    DEFAULT_RESAMPLES,
+    DEFAULT_SEED,
+    Method,
+    Resampling,
+    bootstrap,
+    interval,
+    jackknife,
+    mean_first,
+)
+from abaw_emi.evaluation.pearson import Array, mean_pearson, pearson
+from abaw_emi.evaluation.significance import MEAN, STATISTICS, Difference, compare_pairs
+
+__all__ = ["Score", "mean_pearson", "pearson", "score", "score_arrays"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What `score` found.
+
+    Attributes:
+        pearson: Pearson's r per emotion, in [-1, 1]; None where it is undefined.
+        mean_pearson: their mean, an undefined one counted as 0: the challenge score.
+        interval: bootstrap intervals (low, high) under "mean_pearson" and each emotion, None where r is
+            undefined; empty without resamples.
+        n: clips compared.
+        signature: the settings that made these numbers, on one line.
+        groups: how many groups were resampled; None where clips were taken as independent.
+        against: the difference to each rival, by its name.
+        seen: how many of the clips the predictor was trained on.
+        problems: what a reader of the score must know.
+    """
+
+    pearson: dict[str, float | None]
+    mean_pearson: float
+    interval: dict[str, tuple[float, float] | None]
+    n: int
+    signature: str
+    groups: int | None = None
+    against: dict[str, Difference] = field(default_factory=dict)
+    seen: int = 0
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """The emotions whose correlation is undefined."""
+        return tuple(emotion for emotion, value in self.pearson.items() if value is None)
+
+
+def score(
+    truth: pl.DataFrame,
+    prediction: pl.DataFrame,
+    *,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = DEFAULT_SEED,
+    method: Method = "percentile",
+    groups: pl.DataFrame | None = None,
+    against: Mapping[str, pl.DataFrame] | None = None,
+    permutations: int = DEFAULT_PERMUTATIONS,
+    trained_on: Collection[str] = (),
+    precisions: Sequence[str] = (),
+    names: tuple[str, str] = ("labels", "predictions"),
+) -> Score:
+    """Scores a prediction table against the label table of the same clips.
+
+    Args:
+        truth: the labels (`tables.read_labels`).
+        prediction: the predictions (`tables.read_predictions`), rows in any order.
+        resamples: bootstrap resamples; 0 for no interval.
+        seed: seed of all resampling.
+        method: "percentile" or "bca".
+        groups: the clips' groups (`grouping.read_groups`), resampled whole; None takes the clips as
+            independent.
+        against: rivals' predictions of the same clips, by name: paired intervals and tests.
+        permutations: of each paired test.
+        trained_on: ids that the predictor was trained on.
+        precisions: its arithmetic where that was not float32, for the signature.
+        names: what messages call the two tables.
+
+    Raises:
+        ScoreError: ids are missing, extra or duplicate, or lack a group; all of them named.
+        UsageError: no such method.
+
+    >>> from abaw_emi.core.constants import EMOTIONS
+    >>> columns = {"Filename": ["00001", "00002", "00003"], **dict.fromkeys(EMOTIONS, [0.0, 0.5, 1.0])}
+    >>> labels = pl.DataFrame(columns)
+    >>> result = score(labels, labels.with_columns(Joy=1 - pl.col("Joy")), resamples=0)
+    >>> round(result.mean_pearson, 12), round(result.pearson["Joy"], 12)
+    (0.666666666667, -1.0)
+    """
+    problems: list[Problem] = []
+    clips = truth[FILENAME].to_list()
+    arrays: list[tuple[Array, Array]] = []
+    for name, table in {names[1]: prediction, **(against or {})}.items():
+        with gather(problems):
+            arrays.append(align(truth, table, (names[0], name)))
+    how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
+    with gather(problems):
+        units = None if groups is None else number_groups(groups, clips, (names[0], "groups"))
+        how = Resampling(
+            resamples=resamples, permutations=permutations, seed=seed, method=method, units=units
+        )
+    if problems:
+        raise ScoreError(problems)
+    y, p = arrays[0]
+    found = score_arrays(
+        y,
+        p,
+        how,
+        rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
+        seen=len(set(trained_on).intersection(clips)),
+        precisions=precisions,
+        names=names,
+    )
+    return replace(found, problems=(*found.problems, *how.doubts))
+
+
+def score_arrays(
+    truth: Array,
+    prediction: Array,
+    how: Resampling,
+    *,
+    rivals: Mapping[str, Array] | None = None,
+    seen: int = 0,
+    precisions: Sequence[str] = (),
+    names: tuple[str, str] = ("labels", "predictions"),
+) -> Score:
+    """The score of arrays (N, 6) whose rows are the same clips; see `score`."""
+    r = pearson(truth, prediction)
+    per_emotion = {e: None if np.isnan(v) else float(v) for e, v in zip(EMOTIONS, r, strict=True)}
+    problems = _find_constant(truth, {names[1]: prediction, **(rivals or {})}, names[0])
+    if seen:
+        found = f"SEEN IN TRAINING: the predictor was trained on {seen:,} of these {len(truth):,} clips"
+        problems.append(Problem(names[1], f"{found}; this is not a validation score"))
+    bounds: dict[str, tuple[float, float] | None] = {}
+    if how.resamples:
+        draws = mean_first(bootstrap(truth, [prediction], how)[:, 0])
+        without = mean_first(jackknife(truth, [prediction], how)[:, 0]) if how.method == "bca" else None
+        estimate = mean_first(np.nan_to_num(r))
+        for statistic, (low, high) in zip(STATISTICS, interval(draws, estimate, how, without), strict=True):
+            defined = per_emotion.get(statistic, estimate[0]) is not None
+            if defined and np.isnan(low):
+                found = "no BCa interval: the resamples do not spread around it"
+                problems.append(Problem(f"{names[1]}, {statistic}", found))
+            bounds[statistic] = (float(low), float(high)) if defined and not np.isnan(low) else None
+    against: dict[str, Difference] = {}
+    if rivals:
+        pairs = [(0, place) for place in range(1, len(rivals) + 1)]
+        systems, called = [prediction, *rivals.values()], [names[1], *rivals]
+        against = {d.second: d for d in compare_pairs(truth, systems, called, pairs, how)}
+    return Score(
+        pearson=per_emotion,
+        mean_pearson=mean_pearson(truth, prediction),
+        interval=bounds,
+        n=len(truth),
+        signature=sign(len(truth), how, tests=len(against), precisions=precisions),
+        groups=how.groups,
+        against=against,
+        seen=seen,
+        problems=tuple(problems),
+    )
+
+
+def sign(n: int, how: Resampling, *, tests: int = 0, precisions: Sequence[str] = ()) -> str:
+    """The signature: the settings that make the same numbers again, on one line.
+
+    Args:
+        n: clips.
+        how: the resampling.
+        tests: paired tests that were corrected together.
+        precisions: the predictor's arithmetic where that was not float32.
+    """
+    seed = f"seed:{how.seed}"
+    ci = (
+        f"{how.method},{CONFIDENCE:g},{how.resamples},{how.describe_units},{seed}"
+        if how.resamples
+        else "none"
+    )
+    test = f"|test:swap,{how.permutations},{how.describe_units},{seed},holm:{tests}" if tests else ""
+    precision = f"|precision:{','.join(precisions)}" if precisions else ""
+    return f"{MEAN}|n:{n}|undefined:as0|ci:{ci}{test}{precision}|abaw_emi:{VERSION}"
+
+
+def _find_constant(truth: Array, systems: Mapping[str, Array], name: str) -> list[Problem]:
+    """A problem for every constant column: of the labels, called `name`, or of a system."""
+    found = "are constant, so Pearson's r is undefined; counted as 0"
+    return [
+        Problem(f"{table}, {emotion}", f"the {'labels' if values is truth else 'predictions'} {found}")
+        for table, values in ((name, truth), *systems.items())
+        for emotion, column in zip(EMOTIONS, values.T, strict=True)
+        if np.ptp(column) == 0
+    ]

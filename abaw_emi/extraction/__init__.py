@@ -1,0 +1,1 @@
+"""Feature folders and transcripts, made with any encoder."""

@@ -1,0 +1,155 @@
+"""Frames of sound from any encoder of transformers that reads a waveform, and from Whisper's.
+
+A clip's frames do not depend on the clips beside it. Encoders that normalise each frame ("layer") run as a
+padded batch with an attention mask, which equals running each clip alone. All others (those that normalise
+over time, and data2vec, whose later positional convolutions see what padding has become) are given only clips
+of equal length at a time. Whisper reads 30 s of everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor, AutoModel
+
+from abaw_emi.audio.clips import Clip, OnBadClip
+from abaw_emi.audio.sounds import read_split_clips
+from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.errors import Problem, UsageError, WeightsError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.extraction.sources import Float32, Source, Sources, cut
+from abaw_emi.models.device import autocast
+from abaw_emi.models.pretrained import Pretrained, load_model, load_part
+
+_MASKED = frozenset({"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"})
+"""Types of model that read a mask everywhere; each is tested."""
+
+_WAVEFORM, _WHISPER = "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"
+
+_WHISPER_STRIDE = 2
+"""Of the convolutions of Whisper's encoder: a frame of it is two of its spectrogram."""
+
+SoundSource: TypeAlias = Source[Clip]
+
+
+@dataclass(frozen=True, slots=True)
+class Sounds:
+    """Clips as the encoder reads them, (B, T) or (B, mels, frames), and their lengths in samples."""
+
+    values: Tensor
+    lengths: list[int]
+
+
+def read_sounds(
+    data: DataFolder, ids: Sequence[str], max_seconds: float, on_bad: OnBadClip, reporter: Reporter
+) -> Sources[Clip]:
+    """The sound of the clips, from the cache, cut to `max_seconds`.
+
+    Raises:
+        ClipError: with `on_bad="error"`, every problem of every clip.
+    """
+    clips = read_split_clips(data, ids, max_seconds, on_bad, reporter)
+    found = [Source(clip.filename, clip.content_hash, clip.samples, clip) for clip in clips.clips]
+    return Sources(found, [], clips.skipped)
+
+
+class AudioEncoder:
+    """Turns sounds into frames.
+
+    Args:
+        pretrained: where the encoder lies.
+        layer: whose hidden states are asked for; None for the last, as the model returns them.
+        batch: clips that run side by side.
+        device: where it runs.
+        precision: of its arithmetic.
+
+    Raises:
+        WeightsError: it cannot be loaded, or reads no sound in a way that is known here.
+        UsageError: it cannot read that much sound.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained,
+        *,
+        layer: int | None,
+        batch: int,
+        device: torch.device,
+        precision: Precision,
+        max_seconds: float,
+    ) -> None:
+        self._extractor = load_part(AutoFeatureExtractor, pretrained)
+        self._form = type(self._extractor).__name__
+        if self._form not in (_WAVEFORM, _WHISPER):
+            found = f"its pre-processor is a {self._form}"
+            raise WeightsError(Problem(pretrained.name, found, f"{_WAVEFORM} or {_WHISPER}"))
+        if self._extractor.sampling_rate != SAMPLE_RATE:
+            found = f"reads sound at {self._extractor.sampling_rate} Hz"
+            raise WeightsError(Problem(pretrained.name, found, f"{SAMPLE_RATE} Hz"))
+        if self._form == _WHISPER and max_seconds > self._extractor.chunk_length:
+            expected = f"at most {self._extractor.chunk_length}, which is what Whisper reads"
+            raise UsageError(Problem("--max-seconds", f"{max_seconds:g}", expected))
+        model: Any = load_model(AutoModel, pretrained)
+        config = model.config
+        self._model = (model.get_encoder() if config.is_encoder_decoder else model).to(device)
+        self._layer = layer
+        self._batch = batch
+        self._device = device
+        self._precision = precision
+        self._masked = (
+            config.model_type in _MASKED
+            and config.feat_extract_norm == "layer"
+            and not getattr(config, "add_adapter", False)
+            and not getattr(config, "conv_pos_batch_norm", False)  # HuBERT's: turns zeros into something else
+        )
+
+    def group(self, sources: Sequence[SoundSource]) -> list[list[SoundSource]]:
+        """Clips of similar lengths, or where padding would matter of equal ones, the longest first."""
+        if self._masked or self._form == _WHISPER:
+            return cut(sources, self._batch)
+        ordered = [source for group in cut(sources, 1) for source in group]
+        alike = [list(same) for _, same in groupby(ordered, key=lambda source: source.size)]
+        return [group for same in alike for group in cut(same, self._batch)]
+
+    def prepare(self, sources: Sequence[SoundSource]) -> Sounds:
+        """The waveforms as the encoder's own pre-processor leaves each of them alone, padded with zeros."""
+        waveforms = [source.content.waveform for source in sources]
+        lengths = [len(waveform) for waveform in waveforms]
+        if self._form == _WHISPER:
+            inputs = self._extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            return Sounds(inputs["input_features"], lengths)
+        values = torch.zeros(len(waveforms), max(lengths))
+        for row, waveform in zip(values, waveforms, strict=True):
+            inputs = self._extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="np")
+            row[: len(waveform)] = torch.from_numpy(np.asarray(inputs["input_values"][0], np.float32))
+        return Sounds(values, lengths)
+
+    def encode(self, prepared: Sounds) -> list[Float32]:
+        """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and its kin, and for Whisper."""
+        inputs = {
+            "input_features" if self._form == _WHISPER else "input_values": prepared.values.to(self._device)
+        }
+        lengths = torch.tensor(prepared.lengths)
+        padded = self._form == _WAVEFORM and min(prepared.lengths) < prepared.values.shape[1]
+        if padded:
+            places = torch.arange(prepared.values.shape[1])
+            inputs["attention_mask"] = (places < lengths[:, None]).long().to(self._device)
+        with torch.inference_mode(), autocast(self._precision, self._device):
+            output = self._model(**inputs, output_hidden_states=self._layer is not None)
+        states = output.last_hidden_state if self._layer is None else output.hidden_states[self._layer]
+        frames: list[Float32] = list(states.float().cpu().numpy())
+        if self._form == _WHISPER:
+            hop = self._extractor.hop_length * _WHISPER_STRIDE
+            return [row[: -(-length // hop)] for row, length in zip(frames, prepared.lengths, strict=True)]
+        if padded:
+            counts = self._model._get_feat_extract_output_lengths(lengths).tolist()
+            return [row[:count] for row, count in zip(frames, counts, strict=True)]
+        return frames

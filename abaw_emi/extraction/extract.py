@@ -1,0 +1,293 @@
+"""Frame features of clips from published encoders, into `features/<name>/NNNNN.npy`: float32 (T, D).
+
+    find and identify the encoder -> read the sources of all clips -> encode those that are not done
+
+Every problem of every source is told before the encoder runs. Each file is whole or not there, and belongs to
+the bytes that it was made of: a run that was stopped goes on, and a clip whose source changed is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from abaw_emi.audio.clips import OnBadClip
+from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import MAX_SECONDS, SPLITS, Split
+from abaw_emi.core.errors import (
+    CorpusError,
+    InstallationError,
+    Problem,
+    UsageError,
+)
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.align import list_ids
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.layout import PACKAGES, find_files
+from abaw_emi.extraction.audio import AudioEncoder, read_sounds
+from abaw_emi.extraction.encode import check_frames, encode_all, pack_frames
+from abaw_emi.extraction.output import ClipFolder, check_place
+from abaw_emi.extraction.sources import FrameEncoder, Sources
+from abaw_emi.extraction.text import TextEncoder, read_texts
+from abaw_emi.extraction.vision import VisionEncoder, find_pooling, read_faces
+from abaw_emi.features.faces import find_faces
+from abaw_emi.features.files import SUFFIXES
+from abaw_emi.features.transcripts import TEXT_FOLDER, find_transcripts
+from abaw_emi.models.device import (
+    choose_device,
+    choose_precision,
+    describe_hardware,
+    validate_prediction,
+)
+from abaw_emi.models.pretrained import (
+    Kind,
+    Pretrained,
+    check_layer,
+    detect_kind,
+    find_pretrained,
+)
+
+RECORD = "extraction.json"
+
+AnySplit = Literal["train", "valid", "test", "all"]
+
+_BATCH: dict[Kind, dict[str, int]] = {
+    # On a CPU a large encoder gains nothing from company, and padding costs its share.
+    "audio": {"cpu": 1, "other": 16},
+    "vision": {"cpu": 16, "other": 128},
+    "text": {"cpu": 8, "other": 64},
+}
+"""Clips, faces or transcripts side by side, by where the encoder runs."""
+
+_SHOWN = 20
+"""Clips without anything to encode that a warning names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """What was done.
+
+    Attributes:
+        folder: of the features.
+        encoder: their record of the encoder.
+        kind: what it reads.
+        rows: what a row of a clip's array is.
+        width: numbers a row; None where nothing was written.
+        written: ids of the clips that were encoded.
+        kept: ids of those that were there already.
+        missing: ids of those that have nothing of the kind.
+        skipped: ids of those that were left out because their sources cannot be read.
+    """
+
+    folder: Path
+    encoder: dict[str, Any]
+    kind: Kind
+    rows: str
+    width: int | None
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    missing: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def extract(
+    encoder: str,
+    data: DataFolder,
+    split: AnySplit = "all",
+    *,
+    kind: Kind | Literal["auto"] = "auto",
+    out: Path = Path("features"),
+    name: str | None = None,
+    layer: int | None = None,
+    revision: str = "main",
+    max_seconds: float = MAX_SECONDS,
+    batch: int | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    on_bad: OnBadClip = "error",
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> Extraction:
+    """Writes the features of the clips of `split` that are not there yet.
+
+    Args:
+        encoder: a hub id, or a folder.
+        data: the data folder; transcripts are also looked for in its feature folders.
+        split: which clips.
+        kind: what the encoder reads; "auto" asks its config.
+        out: the folder of feature folders.
+        name: of the feature folder; the last part of `encoder` if not given.
+        layer: whose hidden states are kept, 0 being what goes into the first; None for the last ones.
+        revision: of the encoder on the hub.
+        max_seconds: to which sound is cut.
+        batch: clips, faces or transcripts side by side.
+        device: where the encoder runs.
+        precision: of its arithmetic; what is written is float32.
+        on_bad: "skip" leaves clips out whose sources cannot be read, and lists them.
+        overwrite: whether a folder of other features goes first.
+        reporter: shows how far things are.
+
+    Raises:
+        EmiError: the encoder, the folder or a clip is not what it should be; nothing was encoded then.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    folder = out / _choose_name(encoder, name)
+    check_place(out, data.root)
+    chosen = choose_device(device)
+    arithmetic = choose_precision(precision, "auto", chosen)
+    validate_prediction(arithmetic, chosen)
+    pretrained = find_pretrained(encoder, revision)
+    reads = detect_kind(pretrained) if kind == "auto" else kind
+    check_layer(pretrained, reads, layer)
+    rows = _name_rows(pretrained, reads, layer)
+    settings = {
+        "encoder": pretrained.to_json(),
+        "kind": reads,
+        "layer": layer,
+        "rows": rows,
+        "precision": arithmetic,
+        **({"max_seconds": max_seconds} if reads == "audio" else {}),
+    }
+    about = _describe_machine(reads, chosen)
+    made = ClipFolder(folder, RECORD, ".npy", settings=settings, about=about, overwrite=overwrite)
+    sources = _read_sources(reads, data, split, max_seconds, on_bad, reporter, made)
+    _check_supplied(data, folder, [source.filename for source in sources.found])
+    todo = [source for source in sources.found if not made.has(source.filename, source.sha256)]
+    kept = tuple(source.filename for source in sources.found if made.has(source.filename, source.sha256))
+    if kept:
+        reporter.say(f"{len(kept):,} of {len(sources.found):,} clips are in {folder} already")
+    size = batch or _BATCH[reads]["cpu" if chosen.type == "cpu" else "other"]
+    model = _load(pretrained, reads, layer, size, chosen, arithmetic, max_seconds) if todo else None
+    width = None
+    with made.writing():
+        for filename in sources.missing:
+            made.drop(filename)
+        with reporter.bar(folder.name, len(todo)) as bar:
+            for source, frames in encode_all(model, pretrained, todo) if model else ():
+                check_frames(source, frames, arithmetic)
+                made.write(source.filename, source.sha256, pack_frames(frames))
+                width = frames.shape[1]
+                bar.advance()
+    if isinstance(model, TextEncoder) and model.cut:
+        found = list_ids(sorted(set(model.cut)), f"say more than the {model.longest} tokens that it reads")
+        reporter.warn([Problem(encoder, found, next_step="the beginning was encoded")])
+    return Extraction(
+        folder=folder,
+        encoder=pretrained.to_json(),
+        kind=reads,
+        rows=rows,
+        width=width,
+        written=tuple(sorted(source.filename for source in todo)),
+        kept=kept,
+        missing=tuple(sources.missing),
+        skipped=tuple(sorted(sources.skipped)),
+    )
+
+
+def list_clips(data: DataFolder, split: AnySplit, others: Iterable[str] = ()) -> list[str]:
+    """The ids of a split; of "all", every clip that stands in a table, has a file, or is among `others`.
+
+    Raises:
+        EmiError: a table cannot be read.
+    """
+    if split != "all":
+        return data.ids(split)
+    tables: list[Split] = [each for each in SPLITS if data.label_file(each).is_file()]
+    return sorted({*data.files, *others, *(filename for each in tables for filename in data.ids(each))})
+
+
+def _choose_name(encoder: str, name: str | None) -> str:
+    if name is None:
+        name = Path(encoder).resolve().name  # of a hub id, its last part
+    if not name or name in (".", "..", TEXT_FOLDER) or Path(name).name != name:
+        raise UsageError(Problem("--name", repr(name), f"the name of a folder, other than {TEXT_FOLDER}"))
+    return name
+
+
+def _name_rows(pretrained: Pretrained, kind: Kind, layer: int | None) -> str:
+    """What a row of the arrays is: a frame of sound, a token, or how a picture was pooled."""
+    if kind == "vision":
+        return find_pooling(pretrained, layer)
+    return "frames" if kind == "audio" else "tokens"
+
+
+def _describe_machine(kind: Kind, device: torch.device) -> dict[str, Any]:
+    hardware = describe_hardware(device)
+    packages = {"vision": ("pillow",), "text": ("tokenizers",), "audio": ()}[kind]
+    try:
+        hardware["versions"] |= {name: version(name) for name in packages}
+    except PackageNotFoundError as error:
+        found = f"not installed: {error.name}"
+        raise InstallationError(
+            Problem("installation", found, next_step="pip install 'abaw-emi[train]'")
+        ) from error
+    return hardware
+
+
+def _read_sources(
+    kind: Kind,
+    data: DataFolder,
+    split: AnySplit,
+    max_seconds: float,
+    on_bad: OnBadClip,
+    reporter: Reporter,
+    made: ClipFolder,
+) -> Sources[Any]:
+    """What is to be encoded; says what is missing.
+
+    Raises:
+        EmiError: every problem of every source, or that there is none.
+    """
+    sources: Sources[Any]
+    if kind == "audio":
+        sources = read_sounds(data, list_clips(data, split), max_seconds, on_bad, reporter)
+        what = "sound"
+    elif kind == "vision":
+        faces = find_faces(data.root)
+        sources = read_faces(list_clips(data, split, faces), faces, on_bad, reporter, made.has)
+        what = "face"
+    else:
+        transcripts = find_transcripts(data.root, data.features)
+        sources = read_texts(list_clips(data, split, transcripts), transcripts, on_bad)
+        what = "word"
+    if kind != "audio":  # there it was told already
+        reporter.warn([problem for problems in sources.skipped.values() for problem in problems])
+    if not sources.found:
+        step = "abaw-emi transcribe writes them" if kind == "text" else ""
+        raise CorpusError(Problem(f"{data.root}, {split}", f"no clip has a {what} to encode", next_step=step))
+    if sources.missing:
+        found = list_ids(list(sources.missing), f"have no {what}, and so no features", _SHOWN)
+        reporter.warn([Problem(str(data.root), found)])
+    return sources
+
+
+def _check_supplied(data: DataFolder, folder: Path, ids: Sequence[str]) -> None:
+    """Refuses to write a second feature file beside the one that a clip has in the data folder."""
+    folders = [data.root / package / folder.name for package in PACKAGES]
+    supplied = {filename for each in folders for filename in find_files(each, SUFFIXES)}
+    both = [filename for filename in ids if filename in supplied]
+    if both:
+        found = list_ids(both, f"have {folder.name} features in the data folder")
+        raise UsageError(Problem(f"--name {folder.name}", found, "another name"))
+
+
+def _load(
+    pretrained: Pretrained,
+    kind: Kind,
+    layer: int | None,
+    batch: int,
+    device: torch.device,
+    precision: Precision,
+    max_seconds: float,
+) -> FrameEncoder[Any, Any]:
+    if kind == "audio":
+        return AudioEncoder(
+            pretrained, layer=layer, batch=batch, device=device, precision=precision, max_seconds=max_seconds
+        )
+    make = VisionEncoder if kind == "vision" else TextEncoder
+    return make(pretrained, layer=layer, batch=batch, device=device, precision=precision)

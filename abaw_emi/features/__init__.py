@@ -1,0 +1,1 @@
+"""Feature folders, faces and transcripts: found by id, read and checked."""

@@ -1,0 +1,207 @@
+"""Feature folders: one array (T, D) a clip, in whatever form it was saved.
+
+The organisers deliver `vit/NNNNN.pkl` and `wav2vec2/NNNNN.pkl`; others save `.npy`, `.npz` or `.safetensors`.
+No file is believed: pickles are not run (`unpickling`), and whatever is no array of finite numbers is an
+error that names the file. Nothing is repaired.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from abaw_emi.core.datafile import Float32
+from abaw_emi.core.errors import FeatureError, Problem
+from abaw_emi.data.layout import PACKAGES, find_files
+from abaw_emi.features.pickle_machine import RefusedError, shorten
+from abaw_emi.features.pickled_arrays import Numbers, widen_bfloat16
+from abaw_emi.features.unpickling import parse_pickle
+
+MAX_UNPACKED = 2**29
+"""Bytes that a compressed file may become; the longest official clip's wav2vec2 features have 192 MB."""
+
+_EXPECTED = "one array of numbers, frames x features"
+
+_SAFETENSORS_TYPES = {
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "BF16": "<u2",
+    "I8": "<i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+    "U8": "<u1",
+    "U16": "<u2",
+    "U32": "<u4",
+    "U64": "<u8",
+}
+
+
+def find_features(data: Path, features: Path, name: str) -> dict[str, Path]:
+    """The feature file of each clip that has one in a folder `name`, by id, in the order of the ids.
+
+    Folders are `data/name`, the same in the test package, and `features/name`; none of them need exist. None
+    is preferred: a clip with two files that differ is an error, since either may be the old one.
+
+    Args:
+        data: the data folder.
+        features: the folder that `abaw-emi extract` writes to.
+        name: such as "vit".
+
+    Raises:
+        CorpusError: a folder cannot be listed.
+        FeatureError: names the files of each clip that has several which differ.
+    """
+    found: dict[str, list[Path]] = {}
+    for folder in (*(data / package / name for package in PACKAGES), features / name):
+        for filename, paths in find_files(folder, SUFFIXES).items():
+            found.setdefault(filename, []).extend(paths)
+    problems = [
+        Problem(
+            f"clip {filename}",
+            f"has several {name} features that differ: {' and '.join(map(str, paths))}",
+            "one file",
+            "remove the others",
+        )
+        for filename, paths in sorted(found.items())
+        if len(paths) > 1 and not _are_equal(paths)
+    ]
+    if problems:
+        raise FeatureError(problems)
+    return {filename: paths[0] for filename, paths in sorted(found.items())}
+
+
+def _are_equal(paths: list[Path]) -> bool:
+    try:
+        if len({path.stat().st_size for path in paths}) > 1:
+            return False
+        return len({path.read_bytes() for path in paths}) == 1
+    except OSError:  # who knows
+        return False
+
+
+def read_array(path: Path) -> Float32:
+    """The features of a clip: float32 (T, D), T and D at least 1, all finite.
+
+    An array (D,) is one frame; of (1, T, D) the first axis is left out.
+
+    Raises:
+        FeatureError: the file cannot be read, is damaged, or holds something else.
+    """
+    return parse_array(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a feature file.
+
+    Raises:
+        FeatureError: it cannot be read.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FeatureError(Problem(str(path), "is no file" if path.exists() else "does not exist"))
+        return path.read_bytes()
+    except OSError as error:
+        raise FeatureError(Problem(str(path), f"cannot be read ({error.strerror})")) from error
+
+
+def parse_array(path: Path, content: bytes) -> Float32:
+    """The array in the bytes of the file `path`, as `read_array`."""
+    try:
+        return _to_frames(_PARSERS[path.suffix.lower()](content))
+    except RefusedError as error:
+        raise FeatureError(Problem(str(path), str(error), _EXPECTED)) from error
+
+
+def _to_frames(array: Numbers) -> Float32:
+    if array.dtype.kind not in "fiu":
+        raise RefusedError(f"holds {array.dtype}, no numbers")
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    elif array.ndim == 1:
+        array = array[np.newaxis]
+    shape = " x ".join(map(str, array.shape)) or "a single number"
+    if array.ndim != 2:
+        raise RefusedError(f"holds an array of {array.ndim} dimensions ({shape})")
+    if not array.size:
+        raise RefusedError(f"is empty ({shape})")
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, with the frame
+        frames = np.array(array, np.float32, order="C")  # (T, D)
+    if not np.isfinite(frames).all():
+        bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
+        raise RefusedError(
+            f"{bad.size:,} of {len(frames):,} frames hold numbers that are NaN or infinite, the first is"
+            f" frame {bad[0]}"
+        )
+    return frames
+
+
+def _parse_npy(content: bytes) -> Numbers:
+    if not content.startswith(np.lib.format.MAGIC_PREFIX):
+        raise RefusedError("is no .npy file" if content else "is empty")
+    stream = BytesIO(content)
+    try:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # whatever numpy's parsers raise of damaged bytes
+        raise RefusedError(f"is damaged, or holds no numbers ({shorten(str(error))})") from error
+    if stream.tell() < len(content):
+        raise RefusedError(f"goes on after its end, for {len(content) - stream.tell():,} bytes")
+    return np.asarray(array)
+
+
+def _parse_npz(content: bytes) -> Numbers:
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            members = archive.infolist()
+            if len(members) != 1:
+                raise RefusedError(_count_arrays([member.filename for member in members]))
+            if members[0].file_size > MAX_UNPACKED:
+                raise RefusedError(f"would unpack to {members[0].file_size / 2**30:.1f} GiB")
+            content = archive.read(members[0])
+    except RefusedError:
+        raise
+    except Exception as error:  # whatever zipfile and its decompressors raise of damaged bytes
+        raise RefusedError(f"is no whole .npz file ({shorten(str(error))})") from error
+    return _parse_npy(content)
+
+
+def _parse_safetensors(content: bytes) -> Numbers:
+    import safetensors  # of the extra: folders are listed without it
+
+    try:
+        tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+    except Exception as error:  # safetensors' own error is no more than an Exception
+        raise RefusedError(f"is no whole .safetensors file ({shorten(str(error))})") from error
+    if len(tensors) != 1:
+        raise RefusedError(_count_arrays([name for name, _ in tensors]))
+    tensor = tensors[0][1]
+    dtype = _SAFETENSORS_TYPES.get(tensor["dtype"])
+    if dtype is None:
+        raise RefusedError(f"holds {tensor['dtype']}, which is read nowhere here")
+    flat = np.frombuffer(tensor["data"], dtype)
+    if tensor["dtype"] == "BF16":
+        flat = widen_bfloat16(flat)
+    return flat.reshape(tensor["shape"])
+
+
+def _count_arrays(names: list[str]) -> str:
+    more = ", ..." if len(names) > 3 else ""
+    listed = f" ({', '.join(map(shorten, sorted(names)[:3]))}{more})" if names else ""
+    return f"holds {len(names)} arrays{listed}"
+
+
+_PARSERS: dict[str, Callable[[bytes], Numbers]] = {
+    ".pkl": parse_pickle,
+    ".npy": _parse_npy,
+    ".npz": _parse_npz,
+    ".safetensors": _parse_safetensors,
+}
+
+SUFFIXES = tuple(_PARSERS)
+"""Of feature files."""

@@ -1,0 +1,247 @@
+"""The features of clips, read from their folders through the cache: each file once, whatever it is called.
+
+As in the cache of sound, an entry belongs to a file's bytes and to the number of frames that it was cut to.
+A modality is a feature folder; a clip has those that it has. One that has none, or of which a file is bad, is
+a bad clip: an error, or left out by name.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from abaw_emi.audio.cache import Track, cache_folder
+from abaw_emi.audio.clips import OnBadClip
+from abaw_emi.core import constants
+from abaw_emi.core.datafile import StoredArray
+from abaw_emi.core.errors import FeatureError, Problem, gather
+from abaw_emi.core.hashing import FileHashes, look_at
+from abaw_emi.core.keeping import Keeper
+from abaw_emi.core.store import ArrayStore
+from abaw_emi.data.provenance import sha256
+from abaw_emi.features.files import parse_array, read_bytes
+
+READER = 1
+"""Raised whenever `feature_files.read_array` returns something else for the same file."""
+
+_FAR_OFF = 2.0
+"""A clip with so many times the frames that its length lets expect, or so many times fewer, is told."""
+
+_SPARE_FRAMES = 5
+"""Frames more or fewer that are nothing, however short the clip: faces are not found in each picture."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureClip:
+    """The features of one clip."""
+
+    filename: str
+    """Id as the label files hold it: "00042"."""
+    arrays: Mapping[str, StoredArray]
+    """float32 (T, D) of each modality that it has, by name; at least one. T differs between them."""
+    source_hash: str
+    """SHA-256 of its files' hashes, in hexadecimal digits."""
+
+    @property
+    def samples(self) -> int:
+        """The longest T, by which clips are grouped."""
+        return max(array.shape[0] for array in self.arrays.values())
+
+    def has(self, name: str) -> bool:
+        """Whether it has the modality."""
+        return name in self.arrays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """The clips that could be read, and what is to be said about them and the others."""
+
+    clips: Sequence[FeatureClip]
+    """In the order asked for."""
+    skipped: Mapping[str, tuple[Problem, ...]]
+    """Why each clip that was left out was left out, by id."""
+    widths: Mapping[str, int]
+    """D of each modality that any clip has."""
+    missing: Mapping[str, Sequence[str]]
+    """Ids of the clips that lack a modality, by its name; modalities that all have are left out."""
+    warnings: Sequence[Problem] = ()
+
+
+class FeatureCache:
+    """Reads features, each file at most once.
+
+    Args:
+        folder: Where caches lie; `cache_folder()` if not given.
+        say: Told, in a line, what a person waits for.
+
+    Attributes:
+        parsed: how many files were read, and not found.
+    """
+
+    def __init__(self, folder: Path | None = None, say: Callable[[str], object] = lambda line: None) -> None:
+        self.store = ArrayStore(folder or cache_folder(), f"features-{READER}")
+        self.parsed = 0
+        self._hashes = FileHashes(self.store.folder / "files.json")
+        self._keeper = Keeper(self.store, say, "reads features")
+
+    def read(
+        self,
+        filenames: Sequence[str],
+        files: Mapping[str, Mapping[str, Path]],
+        *,
+        max_frames: int | None = None,
+        seconds: Mapping[str, float] | None = None,
+        on_bad: OnBadClip = "error",
+        track: Track = lambda items, description, total: items,
+    ) -> Features:
+        """The features of the clips `filenames`, in this order.
+
+        A cache that cannot be written is no error: the arrays are then held in memory.
+
+        Args:
+            filenames: Ids.
+            files: Where each clip's file lies, by modality and id (`feature_files.find_features`).
+            max_frames: To which arrays are cut; the frames after it are looked at all the same.
+            seconds: How long clips last, where that is known: features that do not fit are warned of.
+            on_bad: "error" raises when all clips were tried; "skip" leaves bad clips out and lists them.
+            track: Shows how far things are.
+
+        Raises:
+            FeatureError: with `on_bad="error"`, every problem of every clip.
+        """
+        found: dict[str, dict[str, _Read]] = {}
+        bad: dict[str, list[Problem]] = {}
+        try:
+            for filename in track(filenames, "reading features", len(filenames)):
+                problems: list[Problem] = []
+                read = {}
+                for modality, paths in files.items():
+                    if filename in paths:
+                        with gather(problems):
+                            read[modality] = self._read(paths[filename], max_frames)
+                if not read and not problems:
+                    expected = " or ".join(files) or "a feature folder"
+                    problems.append(Problem(f"clip {filename}", "has no features", expected))
+                if problems:
+                    bad[filename] = problems
+                else:
+                    found[filename] = read
+        finally:
+            self._keeper.stop()
+            self._hashes.save()
+        widths: dict[str, int] = {}
+        for modality in files:
+            for filename, problem in _check_width(modality, found, widths).items():
+                bad.setdefault(filename, []).append(problem)
+        for filename in bad:
+            found.pop(filename, None)
+        if bad and on_bad == "error":
+            raise FeatureError(problem for problems in bad.values() for problem in problems)
+        warnings = [*self._keeper.warnings, *_compare_with_official(widths)]
+        for modality in files:
+            warnings += _compare_lengths(modality, found, seconds or {})
+        missing = {
+            modality: [filename for filename, read in found.items() if modality not in read]
+            for modality in files
+        }
+        return Features(
+            [_join(filename, found[filename]) for filename in filenames if filename in found],
+            {filename: tuple(bad[filename]) for filename in filenames if filename in bad},
+            widths,
+            {modality: names for modality, names in missing.items() if names},
+            warnings,
+        )
+
+    def _read(self, path: Path, max_frames: int | None) -> _Read:
+        """A file's array, from the cache if it is there, and kept there if it is not."""
+        known = self._hashes.get(path) if len(self.store) else None
+        if known is not None and (stored := self.store.get(_make_key(path, known, max_frames))):
+            return _Read(path, known, stored)
+        before = look_at(path)
+        content = read_bytes(path)
+        source_hash = sha256(content)
+        if before is not None and before == look_at(path):
+            self._hashes.learn(path, before, source_hash)
+        frames = parse_array(path, content)
+        self.parsed += 1
+        key = _make_key(path, source_hash, max_frames)
+        record = {"frames": len(frames)}
+        stored = self._keeper.keep(key, frames[:max_frames], record)
+        return _Read(path, source_hash, stored or StoredArray.in_memory(frames[:max_frames].copy(), record))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """What was read of one file; the record of the array holds how many frames it has uncut."""
+
+    path: Path
+    source_hash: str
+    array: StoredArray
+
+
+_Found = Mapping[str, Mapping[str, _Read]]
+"""What was read, by id and modality."""
+
+
+def _make_key(path: Path, source_hash: str, max_frames: int | None) -> str:
+    return f"{source_hash}{path.suffix.lower()}:{max_frames}"
+
+
+def _join(filename: str, read: Mapping[str, _Read]) -> FeatureClip:
+    hashes = [f"{modality}:{read[modality].source_hash}" for modality in sorted(read)]
+    arrays = {modality: one.array for modality, one in read.items()}
+    return FeatureClip(filename, arrays, sha256(" ".join(hashes).encode()))
+
+
+def _check_width(modality: str, found: _Found, widths: dict[str, int]) -> dict[str, Problem]:
+    """A problem for each clip whose features are not as wide as most; adds that width to `widths`."""
+    counts = Counter(read[modality].array.shape[1] for read in found.values() if modality in read)
+    if not counts:
+        return {}
+    width, count = counts.most_common(1)[0]
+    widths[modality] = width
+    if len(counts) == 1:
+        return {}
+    expected = f"{width}, as {count:,} of {counts.total():,} files of {modality} hold"
+    return {
+        filename: Problem(str(one.path), f"holds {one.array.shape[1]} numbers a frame", expected)
+        for filename, read in found.items()
+        if (one := read.get(modality)) and one.array.shape[1] != width
+    }
+
+
+def _compare_with_official(widths: Mapping[str, int]) -> list[Problem]:
+    return [
+        Problem(
+            f"feature folder {modality}",
+            f"holds {width} numbers a frame",
+            f"{constants.FEATURE_WIDTHS[modality]}, as the organisers' {modality} features have",
+            "they are taken as they are",
+        )
+        for modality, width in widths.items()
+        if width != constants.FEATURE_WIDTHS.get(modality, width)
+    ]
+
+
+def _compare_lengths(modality: str, found: _Found, seconds: Mapping[str, float]) -> list[Problem]:
+    """A warning for each clip that has far more or far fewer frames a second than half of the clips have."""
+    frames = {
+        filename: read[modality].array.record["frames"]
+        for filename, read in found.items()
+        if modality in read and seconds.get(filename, 0) > 0
+    }
+    if len(set(frames.values())) < 2:  # one vector a clip, say: no matter of time
+        return []
+    rate = statistics.median(count / seconds[filename] for filename, count in frames.items())
+    warnings = []
+    for filename, count in frames.items():
+        due = rate * seconds[filename]
+        if not due / _FAR_OFF - _SPARE_FRAMES <= count <= due * _FAR_OFF + _SPARE_FRAMES:
+            found_ = f"has {count:,} frames for {seconds[filename]:.2f} s"
+            expected = f"about {due:,.0f}, at the {rate:.1f} a second of the other clips"
+            step = "they may be the features of another clip"
+            warnings.append(Problem(str(found[filename][modality].path), found_, expected, step))
+    return warnings

@@ -1,0 +1,43 @@
+"""What is said in clips: `text/NNNNN.txt`, as `abaw-emi transcribe` or anybody else wrote it.
+
+The organisers deliver none. An empty file is a clip in which nothing is said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from abaw_emi.core.errors import FeatureError, Problem
+from abaw_emi.data.layout import PACKAGES, find_files
+
+TEXT_FOLDER = "text"
+TEXT_SUFFIX = ".txt"
+
+
+def find_transcripts(data: Path, features: Path) -> dict[str, Path]:
+    """The transcript of each clip that has one, by id, in the order of the ids.
+
+    Folders are `data/text`, the same in the test package, and `features/text`, the first that has a clip's
+    preferred; none of them need exist.
+
+    Raises:
+        CorpusError: a folder cannot be listed.
+    """
+    found: dict[str, Path] = {}
+    for folder in (*(data / package / TEXT_FOLDER for package in PACKAGES), features / TEXT_FOLDER):
+        for filename, paths in find_files(folder, (TEXT_SUFFIX,)).items():
+            found.setdefault(filename, paths[0])
+    return dict(sorted(found.items()))
+
+
+def parse_transcript(path: Path, content: bytes) -> str:
+    """The words in the bytes of the file `path`, without the white space around them.
+
+    Raises:
+        FeatureError: it is no UTF-8 text.
+    """
+    try:
+        return content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        found = f"is no UTF-8 text (byte {error.start})"
+        raise FeatureError(Problem(str(path), found, "a transcript", "save it as UTF-8")) from error

@@ -1,0 +1,142 @@
+"""Clips through a frozen encoder, once: frames are kept in the cache, for all epochs, runs and predictions.
+
+An entry belongs to the encoder's weights and config, to the arithmetic, and to the very samples of a clip;
+each encoder has a folder of its own. A second of sound is 205 kB with the paper's encoder: 11 GiB for train.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+import torch
+
+from abaw_emi.audio.cache import cache_folder
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.config.run import Precision
+from abaw_emi.core.errors import Problem
+from abaw_emi.core.keeping import CACHE_VARIABLE
+from abaw_emi.core.progress import Reporter
+from abaw_emi.core.store import RESERVE_BYTES, ArrayStore
+from abaw_emi.data.provenance import sha256
+from abaw_emi.inference.engine import ARITHMETIC, plan_groups
+from abaw_emi.inference.workers import run_groups
+from abaw_emi.models.emi import EmiModel
+
+_UNUSED = "masked_spec_embed"
+"""SpecAugment's vector, drawn anew for some backbones: no part of an encoder that is not trained."""
+
+
+def identify_clip(clip: Clip) -> str:
+    """What tells one clip's samples from another's, without reading those that lie in the cache.
+
+    The file's hash says where they come from; their number and moments change with whatever decodes,
+    resamples or cuts them. A sound that was made in memory is hashed.
+    """
+    source = clip.sound.source_hash or sha256(clip.waveform.tobytes())
+    mean, variance = map(float, clip.moments)
+    return f"{source}:{clip.samples}:{mean!r}:{variance!r}"
+
+
+def encode_clips(
+    model: EmiModel,
+    clips: Sequence[Clip],
+    *,
+    device: torch.device,
+    precision: Precision,
+    reporter: Reporter,
+    processes: int = 1,
+) -> list[EncodedClip] | None:
+    """The clips with the frames that the model's encoder gives them, in their order.
+
+    None where the disk has no room for them, which is said: then they are to be encoded in each pass.
+
+    Args:
+        model: its encoder is frozen; it stays as it is.
+        clips: as they were read, not augmented.
+        device: where the model is.
+        precision: of its arithmetic.
+        reporter: shows how far things are.
+        processes: for those that are not there yet, see `processes.choose_processes`.
+    """
+    store = ArrayStore(cache_folder(), f"frames-{ARITHMETIC}-{hash_encoder(model)[:16]}")
+    arithmetic = f"{precision}:{device.type}:torch{torch.__version__}"
+    keys = [f"{arithmetic}:{identify_clip(clip)}" for clip in clips]
+    try:
+        arrays = [store.get(key) for key in reporter.track(keys, "verifying frames", len(keys))]
+        if None in arrays:
+            with store.writing(
+                lambda: reporter.say(f"waiting for another process that fills {store.folder}")
+            ):
+                missing = {key: clip for key, clip in zip(keys, clips, strict=True) if store.get(key) is None}
+                if missing:
+                    _fill(store, missing, model, device, precision, reporter, processes)
+            arrays = [store.get(key) for key in keys]
+    except OSError as error:
+        found = f"cannot keep the frames of a frozen encoder ({error.strerror or error})"
+        step = f"it runs in every pass instead; set ${CACHE_VARIABLE} to a folder with room"
+        reporter.warn([Problem(str(store.folder), found, next_step=step)])
+        return None
+    finally:
+        reporter.warn(store.problems)
+    return [
+        EncodedClip(clip.filename, clip.samples, array, clip.features, clip.has_sound)
+        for clip, array in zip(clips, arrays, strict=True)
+        if array is not None  # none is: they were just added
+    ]
+
+
+def hash_encoder(model: EmiModel) -> str:
+    """SHA-256 of all that shapes a clip's frames: the encoder, its config, and the VAD head."""
+    config = model.config
+    described = json.dumps([config.encoder, config.encoder_config, config.vad_head], sort_keys=True)
+    found = hashlib.sha256(described.encode())
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("encoder.", "vad_head.")) and not name.endswith(_UNUSED):
+            found.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _fill(
+    store: ArrayStore,
+    missing: Mapping[str, Clip],
+    model: EmiModel,
+    device: torch.device,
+    precision: Precision,
+    reporter: Reporter,
+    processes: int,
+) -> None:
+    """Encodes what is missing, and adds it to the store.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    keys, clips = list(missing), list(missing.values())
+    assert model.encoder is not None, "a model without an encoder has nothing to encode"
+    width = model.encoder.hidden_size
+    frames = sum(int(model.encoder.frame_lengths(torch.tensor(clip.samples))) for clip in clips)
+    size = frames * width * 4  # bytes of float32; the VAD's few beside it do not count
+    if shutil.disk_usage(store.folder).free < size + RESERVE_BYTES:
+        raise OSError(errno.ENOSPC, f"{size / 2**30:.1f} GiB and some spare room are needed")
+    reporter.say(f"frames of {len(clips):,} clips, {size / 2**30:.2f} GiB, are kept in {store.folder}")
+    groups = plan_groups(clips, device)
+    with reporter.bar("encoding", len(clips)) as bar:
+        results = run_groups(
+            model,
+            "frames",
+            [[clips[place] for place in group] for group in groups],
+            device=device,
+            precision=precision,
+            processes=processes,
+            advance=bar.advance,
+        )
+        with closing(results):
+            for number, values in results:
+                for place, array in zip(groups[number], values, strict=True):
+                    store.add(keys[place], array)

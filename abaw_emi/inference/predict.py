@@ -1,0 +1,167 @@
+"""A model and clips to a prediction table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
+
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE
+from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.provenance import hash_file
+from abaw_emi.inference.engine import plan_groups
+from abaw_emi.inference.workers import run_groups
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoder import Wav2Vec2Encoder
+from abaw_emi.runs.run import Run
+
+_BF16_ERROR = 0.1
+"""Of frames, relative: rounding makes 1 to 3 % of it, a wrong kernel 30 % and more."""
+
+
+def predict(
+    model: EmiModel,
+    clips: Sequence[Clip | EncodedClip],
+    *,
+    device: torch.device,
+    precision: Precision = "fp32",
+    reporter: Reporter | None = None,
+    description: str = "predicting",
+    processes: int = 1,
+) -> pl.DataFrame:
+    """The model's intensities for each clip, sorted by id; raw, so they may lie outside [0, 1].
+
+    The model stays as it is. What is held of the clips at any time is some minutes of sound.
+
+    Args:
+        model: on `device`.
+        clips: in any order; all of them encoded (`frame_store.encode_clips`), or none.
+        device: where the model is.
+        precision: bf16 and fp16 are autocast, unless the encoder's weights are of half precision already.
+        reporter: shows a bar.
+        description: beside the bar.
+        processes: at most so many on a CPU, see `processes.choose_processes`.
+
+    Raises:
+        TrainingError: a prediction is not finite; every such clip is named.
+    """
+    groups = plan_groups(clips, device)
+    intensities = np.empty((len(clips), len(EMOTIONS)), np.float32)  # in the order of `clips`
+    context = nullcontext() if reporter is None else reporter.bar(description, len(clips))
+    with context as bar:
+        results = run_groups(
+            model,
+            "intensities",
+            [[clips[place] for place in group] for group in groups],
+            device=device,
+            precision=precision,
+            processes=processes,
+            advance=lambda count: None if bar is None else bar.advance(count),
+        )
+        with closing(results):
+            for number, values in results:
+                intensities[groups[number]] = values
+    broken = sorted(
+        clips[place].filename for place in np.flatnonzero(~np.isfinite(intensities).all(axis=1)).tolist()
+    )
+    if broken:
+        raise TrainingError(
+            Problem("predictions", f"not finite for {len(broken)} clips: {', '.join(broken[:10])}")
+        )
+    return make_table([clip.filename for clip in clips], intensities).sort(FILENAME)
+
+
+def make_table(filenames: Sequence[str], intensities: npt.NDArray[np.float32]) -> pl.DataFrame:
+    """The prediction table of clips and their intensities (N, 6), in their order."""
+    ids = pl.Series(FILENAME, filenames, pl.String)  # text where there are none, too
+    columns = {
+        emotion: pl.Series(column, dtype=pl.Float32)
+        for emotion, column in zip(EMOTIONS, intensities.T, strict=True)
+    }
+    return pl.DataFrame({FILENAME: ids, **columns})
+
+
+def verify_weights(run: Run) -> str:
+    """The SHA-256 of a run's weights.
+
+    Raises:
+        RunError: they are not those of the run's record.
+    """
+    found = hash_file(run.weights_file)
+    expected = run.read_provenance().get("weights_sha256")
+    if expected != found:
+        raise RunError(Problem(str(run.weights_file), f"SHA-256 {found}", f"{expected}, as the run recorded"))
+    return found
+
+
+def load_model(run: Run, device: torch.device, precision: Precision = "fp32") -> EmiModel:
+    """The model of a run whose record names its weights, on `device`, in evaluation mode.
+
+    Args:
+        run: a finished one.
+        device: where the model is to run.
+        precision: with bf16 on a CPU, the encoder and the VAD head get weights in bfloat16, which is four
+            times as fast where the processor knows it; not for a model that is to be trained.
+
+    Raises:
+        RunError: its weights are not those of its record, or do not fit.
+        UsageError: bf16 on this CPU gives other frames than float32 does.
+    """
+    verify_weights(run)
+    transformers_logging.disable_progress_bar()
+    try:
+        loaded: Any = EmiModel.from_pretrained(run.folder, output_loading_info=True, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(Problem(str(run.folder), f"the model cannot be loaded: {error}")) from error
+    model, info = loaded
+    strays = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
+    if strays:
+        raise RunError(Problem(str(run.folder), f"weights and config do not fit: {strays}"))
+    ready: EmiModel = model.to(device).eval()
+    if precision == "bf16" and device.type == "cpu" and isinstance(ready.encoder, Wav2Vec2Encoder):
+        _narrow_encoder(ready)
+    return ready
+
+
+def _narrow_encoder(model: EmiModel) -> None:
+    """Gives the encoder and the VAD head weights in bfloat16, and looks at what comes of it.
+
+    oneDNN has grouped convolutions that are silently wrong in bfloat16 on some processors: seen with torch
+    2.14 and AMX for groups of 8 channels, not for the 48 and more of published backbones.
+    """
+    assert model.encoder is not None, "there is an encoder to narrow"
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, SAMPLE_RATE), np.float32))
+    lengths = torch.tensor([SAMPLE_RATE])
+    with torch.inference_mode():
+        expected, _ = model.encode(noise, lengths)
+        model.encoder.to(torch.bfloat16)
+        if model.config.vad_head:
+            model.vad_head.to(torch.bfloat16)
+        found, _ = model.encode(noise, lengths)
+    error = float((found.float() - expected).norm() / expected.norm())
+    if not error <= _BF16_ERROR:
+        what = f"bf16 on this CPU gives frames that are off by {error:.0%}"
+        raise UsageError(Problem("--precision", what, f"at most {_BF16_ERROR:.0%}", "use fp32"))
+
+
+def describe_run(run: Run, precision: Precision, device: torch.device) -> dict[str, Any]:
+    """A run as a member of a prediction file's provenance."""
+    record = run.read_provenance()
+    keys = ("preset", "seed", "weights_sha256", "best_epoch", "valid", "data", "backbone")
+    return {
+        "run": run.name,
+        **{key: record.get(key) for key in keys},
+        "precision": precision,
+        "device": device.type,
+    }

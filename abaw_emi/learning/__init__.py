@@ -1,1 +1,0 @@
-"""The heavy wing: batches, the model, training, runs and prediction (needs the extra `train`)."""

@@ -1,0 +1,164 @@
+"""A modality's frames (B, F, D) to one vector a clip (B, W), whatever else is in the batch.
+
+    frames -- standardise --> (B, F, D) -- each of `temporal` --> (B, F, H) -- pooling --> (B, W)
+
+The parts are those of the published systems: nothing (linear models on means or statistics), a recurrent
+network, temporal convolutions, a transformer. Frames beyond a clip's length are kept out of each of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from abaw_emi.config.modalities import FeatureConfig
+
+_LEAST_SCALE = 1e-6
+"""Features that vary less than this, all in all, are left as they are, and not blown up."""
+
+
+class Branch(nn.Module):
+    """One feature folder's way to a vector.
+
+    Args:
+        config: its parts.
+        width: D, of the features.
+
+    Attributes:
+        output_width: W.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: FeatureConfig, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        layers: list[nn.Module] = []
+        for kind in config.temporal:
+            hidden = config.hidden_size or width
+            if kind == "tcn":
+                layers.append(TemporalConvolutions(width, hidden, config))
+            elif kind == "transformer":
+                layers.append(Transformer(width, hidden, config))
+            else:
+                layers.append(Recurrent(kind, width, hidden, config))
+            width = hidden
+        self.temporal = nn.ModuleList(layers)
+        self.pooling = config.pooling
+        self.output_width = {"mean+last": 2, "statistics": 4}.get(config.pooling, 1) * width
+
+    def fit_scale(self, clips: Iterable[npt.NDArray[np.float32]]) -> None:
+        """Takes mean and standard deviation of each feature from the training clips' frames, (F, D) each."""
+        count, total, squares = 0, 0.0, 0.0
+        for frames in clips:
+            wide = frames.astype(np.float64)
+            count, total, squares = count + len(wide), total + wide.sum(0), squares + np.square(wide).sum(0)
+        if count:
+            mean = torch.from_numpy(np.asarray(total / count))
+            scale = (torch.from_numpy(np.asarray(squares / count)) - mean.square()).clamp(min=0).sqrt()
+            self.mean.copy_(mean)
+            self.scale.copy_(torch.where(scale < _LEAST_SCALE, 1.0, scale))
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """The vectors (B, W) of clips of `lengths` (B,) frames; of no meaning for a clip without any."""
+        lengths = lengths.clamp(min=1)
+        real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]  # (B, F)
+        frames = ((frames - self.mean) / self.scale).masked_fill(~real[..., None], 0)
+        for layer in self.temporal:
+            frames = layer(frames, real)
+        return _pool(self.pooling, frames, lengths, real)
+
+
+class Recurrent(nn.Module):
+    """A GRU or an LSTM, forwards in time, so that padding comes after all that counts."""
+
+    def __init__(self, kind: str, width: int, hidden: int, config: FeatureConfig) -> None:
+        super().__init__()
+        network = nn.GRU if kind == "gru" else nn.LSTM
+        dropout = config.dropout if config.layers > 1 else 0.0
+        self.network = network(width, hidden, config.layers, dropout=dropout, batch_first=True)
+
+    def forward(self, frames: Tensor, real: Tensor) -> Tensor:
+        """(B, F, D) to (B, F, H)."""
+        states: Tensor = self.network(frames)[0]
+        return states
+
+
+class TemporalConvolutions(nn.Module):
+    """Residual convolutions over time, each seeing twice as far as the one before.
+
+    After Bai et al., arXiv 1803.01271, but not causal, since a clip is known whole, and with layer
+    normalisation in place of weight normalisation.
+    """
+
+    def __init__(self, width: int, hidden: int, config: FeatureConfig) -> None:
+        super().__init__()
+        self.entry = nn.Conv1d(width, hidden, 1)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(hidden, hidden, config.kernel, dilation=2**layer, padding=config.kernel // 2 * 2**layer)
+            for layer in range(config.layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(config.layers))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, frames: Tensor, real: Tensor) -> Tensor:
+        """(B, F, D) to (B, F, H)."""
+        frames = self.entry(frames.mT).mT
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            heard = convolution(norm(frames).masked_fill(~real[..., None], 0).mT).mT
+            frames = frames + self.dropout(torch.relu(heard))
+        return frames
+
+
+class Transformer(nn.Module):
+    """Self-attention over a clip's frames (Vaswani et al., arXiv 1706.03762), with sines for their places."""
+
+    def __init__(self, width: int, hidden: int, config: FeatureConfig) -> None:
+        super().__init__()
+        self.entry = nn.Linear(width, hidden)
+        layer = nn.TransformerEncoderLayer(
+            hidden, config.heads, 4 * hidden, config.dropout, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, config.transformer_layers, norm=nn.LayerNorm(hidden), enable_nested_tensor=False
+        )
+
+    def forward(self, frames: Tensor, real: Tensor) -> Tensor:
+        """(B, F, D) to (B, F, H)."""
+        frames = self.entry(frames)
+        frames = frames + encode_places(frames.shape[1], frames.shape[2]).to(frames)
+        attended: Tensor = self.encoder(frames, src_key_padding_mask=~real)
+        return attended
+
+
+def encode_places(count: int, width: int) -> Tensor:
+    """Sines and cosines (F, H) of places, as Vaswani et al. have them; H may be odd."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(count)[:, None] * rates
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]
+
+
+def _pool(pooling: str, frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+    if pooling == "first":
+        return frames[:, 0]
+    last = frames[torch.arange(len(frames), device=frames.device), lengths - 1]
+    if pooling == "last":
+        return last
+    padding = ~real[..., None]
+    mean = frames.masked_fill(padding, 0).sum(dim=1) / lengths[:, None]
+    if pooling == "mean":
+        return mean
+    if pooling == "mean+last":
+        return torch.cat([mean, last], dim=-1)
+    spread = (frames - mean[:, None]).square().masked_fill(padding, 0).sum(dim=1) / lengths[:, None]
+    least = frames.masked_fill(padding, math.inf).amin(dim=1)
+    greatest = frames.masked_fill(padding, -math.inf).amax(dim=1)
+    # The root of 0 has no slope, and a clip of one frame has that spread.
+    return torch.cat([mean, (spread + 1e-12).sqrt(), least, greatest], dim=-1)

@@ -1,0 +1,124 @@
+"""Where the model runs and in which arithmetic, chosen once and recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+from typing import Any
+
+import torch
+
+from abaw_emi.config.run import Precision
+from abaw_emi.core.errors import Problem, UsageError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
+    """The device called `name`; "auto" is the GPU of this process, counted on its machine, else the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            Problem("--device", f"{name!r} cannot be used: {reason}", "auto, cpu or cuda")
+        ) from None
+    return device
+
+
+def choose_precision(asked: Precision, preset: Precision, device: torch.device) -> Precision:
+    """The arithmetic to use: what the command line asks for, else the preset, else the device's best.
+
+    "auto" is fp32 on a CPU and bf16 on a GPU that has it. A preset's fp16 gives way to fp32 on a CPU.
+
+    Raises:
+        UsageError: fp16 was asked for on a CPU.
+    """
+    if asked == "fp16" and device.type == "cpu":
+        raise UsageError(Problem("--precision", "fp16 on a CPU", "fp32 or bf16"))
+    wanted = asked if asked != "auto" else preset
+    if wanted == "fp16" and device.type == "cpu":
+        return "fp32"
+    if wanted != "auto":
+        return wanted
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp32"
+
+
+def validate_prediction(precision: Precision, device: torch.device) -> None:
+    """Passes where prediction in `precision` is what that promises: faster.
+
+    On a CPU, bf16 then means weights of the encoder in bfloat16 (`prediction.load_model`).
+
+    Raises:
+        UsageError: bf16 on a CPU that would have to imitate it, many times slower than float32.
+    """
+    if precision != "bf16" or device.type != "cpu":
+        return
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        found = "bf16 on a CPU that has neither AVX512_BF16 nor AMX"
+        raise UsageError(Problem("--precision", found, "fp32, or a processor with one of the two"))
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The context in which the model runs in `precision`; its weights stay float32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def keep_memory() -> None:
+    """Lets freed memory stay with this process, where its C library is glibc; for one that does nothing else.
+
+    glibc hands large buffers back at once, and the kernel clears them anew for each layer: 13 % of the CPU
+    time of the paper's convolutions, and far more on a busy virtual machine (benchmarks/prediction.py).
+    """
+    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # no glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**30)
+
+
+def make_deterministic() -> None:
+    """Lets a GPU use only operations that give the same bits every time; to be called before it is used.
+
+    cuBLAS, which cuDNN's recurrent layers use too, needs a workspace of fixed size for it (torch's
+    documentation, "Reproducibility").
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def describe_hardware(device: torch.device) -> dict[str, Any]:
+    """What ran: device, processor, threads, Python and library versions, for a provenance record."""
+    from importlib.metadata import version
+
+    packages = (
+        "abaw-emi",
+        "torch",
+        "torchaudio",
+        "transformers",
+        "numpy",
+        "polars",
+        "soundfile",
+        "av",
+        "soxr",
+    )
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }

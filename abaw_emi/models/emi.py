@@ -1,0 +1,227 @@
+"""The model of Hallmen et al. (PAPER, section 4 and Figure 3; see `core.constants`).
+
+    waveforms (B, T) -- encoder --> hidden states (B, F, H) --+--> frames (B, F, D), D = H + 3
+                                       '-- VAD head (B, F, 3)-'        |
+                           mean over frames (B, D) <-------------------+
+                           LSTM, last state (B, D) <-------------------'
+                           both, concatenated (B, 2D) --> dense, tanh, projection --> intensities (B, 6)
+
+The VAD head, the global vector, the LSTM and the regression head can each be switched off. The systems that
+read feature folders put a `branches.Branch` for each of them beside all that, or in its place, and fuse the
+vectors (`fusion`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from abaw_emi.config.modalities import FeatureConfig, FusionConfig
+from abaw_emi.config.run import LogMelConfig
+from abaw_emi.models.branches import Branch
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.encoder import Wav2Vec2Encoder
+from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, Sensed, collect_modalities
+from abaw_emi.models.logmel import LogMelEncoder
+from abaw_emi.models.spec_augment import Draws
+
+
+class VadHead(nn.Module):
+    """Valence, arousal and dominance of a hidden state, as the audeering checkpoint predicts them.
+
+    Linear output without squashing, in the checkpoint's order arousal, dominance, valence; applied to
+    each frame (CODE).
+    """
+
+    def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, outputs)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(..., H) to (..., 3), in the weights' dtype."""
+        hidden_states = hidden_states.to(self.dense.weight.dtype)
+        hidden_states = torch.tanh(self.dense(self.dropout(hidden_states)))
+        vad: Tensor = self.out_proj(self.dropout(hidden_states))
+        return vad
+
+
+class EmiModel(PreTrainedModel):
+    """Waveforms to six intensities; saved and loaded with `save_pretrained` and `from_pretrained`."""
+
+    config_class = EmiConfig
+    base_model_prefix = "emi"
+    main_input_name = "waveforms"
+
+    def __init__(self, config: EmiConfig) -> None:
+        super().__init__(config)
+        self.encoder: Wav2Vec2Encoder | LogMelEncoder | None = None
+        names = [feature["name"] for feature in config.features]
+        self.widths: dict[str, int] = dict(zip(names, config.widths, strict=True))
+        self.fusion_config = FusionConfig(**config.fusion)
+        widths = [] if config.encoder == "none" else [self._make_sound_parts(config)]
+        branches = [
+            Branch(FeatureConfig(**feature), width)
+            for feature, width in zip(config.features, config.widths, strict=True)
+        ]
+        self.branches = nn.ModuleList(branches)
+        widths += [branch.output_width for branch in branches]
+        dense, size = config.regression_head, self.fusion_config.head_size
+        if self.fusion_config.kind == "mean" and len(widths) > 1:
+            self.late_mean = LateMean(widths, dense=dense, size=size)
+        else:
+            if len(widths) > 1:
+                self.join = Join(widths)
+            self.head = Head(sum(widths), dense=dense, size=size)
+        self.post_init()  # type: ignore[no-untyped-call]
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def _make_sound_parts(self, config: EmiConfig) -> int:
+        """Makes what hears, and returns the width of what it makes of a clip."""
+        if config.encoder == "wav2vec2":
+            self.encoder = Wav2Vec2Encoder(config.encoder_config)
+        else:
+            self.encoder = LogMelEncoder(LogMelConfig(**config.encoder_config))
+        width = self.encoder.hidden_size
+        if config.vad_head:
+            assert isinstance(self.encoder, Wav2Vec2Encoder), "config.ModelConfig sees to it"
+            backbone: Any = self.encoder.wav2vec2.config
+            self.vad_head = VadHead(width, backbone.num_labels, backbone.final_dropout)
+            width += backbone.num_labels
+        if config.lstm:
+            self.lstm = nn.LSTM(
+                width,
+                width,
+                num_layers=config.lstm_layers,
+                dropout=config.lstm_dropout if config.lstm_layers > 1 else 0.0,
+                batch_first=True,
+            )
+        return width * (config.global_vector + config.lstm)
+
+    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> Draws | None:
+        """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
+
+        None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
+        `regularisation` for the order.
+        """
+        if self.config.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
+            return None
+        return self.encoder.draw(lengths, rng)
+
+    def collect(self, clips: Sequence[Sensed]) -> Modalities | None:
+        """What a batch of these clips brings beside its sound; None for a model that only hears."""
+        return collect_modalities(clips, self.widths, hears=self.encoder is not None)
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        draws: Draws | None = None,
+        modalities: Modalities | None = None,
+    ) -> Tensor:
+        """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
+        return self.regress(*self.encode(waveforms, lengths, draws), modalities)
+
+    def encode(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
+        """The frames of each clip; for models that have an encoder.
+
+        Args:
+            waveforms: (B, T) at 16 kHz, each clip normalised to zero mean and unit variance
+                (`batches.normalise`), zero-padded at its end.
+            lengths: (B,) samples of each clip, at least `facts.MIN_SAMPLES`.
+            draws: what `draw` drew for these clips, on the waveforms' device. Without it there is neither
+                LayerDrop nor SpecAugment, in training mode neither.
+
+        Returns:
+            Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,). Of the
+            encoder's dtype, or as autocast has it.
+        """
+        assert self.encoder is not None, "a model without an encoder starts at regress"
+        if self.config.pad_samples:  # to be compared with: from here on, nothing tells padding from sound
+            waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
+            lengths = lengths.clamp(min=self.config.pad_samples)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
+            frames, frame_lengths = self.encoder(waveforms, lengths, draws)  # (B, F, H)
+            if self.config.vad_head:
+                frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
+        return frames, frame_lengths
+
+    def regress(self, frames: Tensor, frame_lengths: Tensor, modalities: Modalities | None = None) -> Tensor:
+        """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
+
+        Computed in the dtype of the weights that are used here, whatever autocast says: rounding adds up
+        over the LSTM's hundreds of steps, cuDNN's recurrent layers know fp16 alone under autocast, and
+        intensities rounded to bf16 would leave a correlation as a loss nothing to go by.
+
+        Args:
+            frames: (B, F, D); without meaning for a model that has no encoder.
+            frame_lengths: (B,) frames of each clip.
+            modalities: what the model's feature folders hold of the clips.
+
+        Returns:
+            (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
+        """
+        with torch.autocast(frames.device.type, enabled=False):
+            dtype = next((self.late_mean if self._is_late else self.head).parameters()).dtype
+            vectors = [self._summarise(frames.to(dtype), frame_lengths)] if self.encoder is not None else []
+            if modalities is not None:
+                vectors += [
+                    branch(modalities.frames[name].to(dtype), modalities.lengths[name])
+                    for name, branch in zip(self.widths, self.branches, strict=True)
+                ]
+            intensities = self._fuse(vectors, modalities)
+            return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
+
+    def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
+        """What the clips sound like, (B, D or 2D): the mean of the frames, the LSTM's last state."""
+        parts = []
+        if self.config.global_vector:
+            real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
+            wide = torch.promote_types(frames.dtype, torch.float32)  # half precision would lose late frames
+            total = frames.masked_fill(~real[..., None], 0).sum(dim=1, dtype=wide)
+            parts.append((total / frame_lengths[:, None]).to(frames.dtype))
+        if self.config.lstm:
+            states, _ = self.lstm(frames)
+            # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
+            parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
+        return torch.cat(parts, dim=-1)
+
+    def _fuse(self, vectors: Sequence[Tensor], modalities: Modalities | None) -> Tensor:
+        if len(vectors) == 1:
+            intensities: Tensor = self.head(vectors[0])
+            return intensities
+        assert modalities is not None, "several vectors come from several modalities"
+        if self._is_late:
+            intensities = self.late_mean(vectors, modalities.present)
+        else:
+            intensities = self.head(self.join(vectors, modalities.present))
+        return intensities
+
+    @property
+    def _is_late(self) -> bool:
+        return hasattr(self, "late_mean")
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets training mode; what is frozen stays frozen, and in evaluation mode, without dropout."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval().requires_grad_(False)  # from_pretrained makes new, trainable parameters
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        if self.config.freeze_encoder and self.encoder is not None:
+            return [self.encoder, *([self.vad_head] if self.config.vad_head else [])]
+        if self.config.freeze_extractor and isinstance(self.encoder, Wav2Vec2Encoder):
+            return [self.encoder.wav2vec2.feature_extractor]
+        return []
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""

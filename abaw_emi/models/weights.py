@@ -1,0 +1,210 @@
+"""Published weights into an `EmiModel`, strictly: a weight that was to be loaded and is not is an error.
+
+Sources of names: transformers' Wav2Vec2Model; the audeering checkpoint's `classifier.*` (its model card);
+the released code's state dict (CODE, abaw/model.py; see `core.constants`).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.core.errors import Problem, WeightsError
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.hub import find_model
+
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+# The positional convolution's weight norm was renamed by torch; older files hold the left-hand names.
+_RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+
+# The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
+# it; it is no part of the forward pass outside training.
+_MASK_VECTOR = "wav2vec2.masked_spec_embed"
+
+# The audeering checkpoint to this package.
+_BACKBONE = {"wav2vec2.": "encoder.wav2vec2.", "classifier.": "vad_head."}
+
+# Released code to this package (CODE, abaw/model.py: class Model).
+_RELEASED = {
+    "audio_model.wav2vec2.": "encoder.wav2vec2.",
+    "audio_model.classifier.": "vad_head.",
+    "lstm_audio.": "lstm.",
+    "fusion_model.0.": "head.dense.",
+    "fusion_model.2.": "head.projection.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """A wav2vec 2.0 on disk: its folder, its config, and the hub's commit (None for a plain folder)."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    commit: str | None
+
+
+def find_backbone(name: str, revision: str = "main") -> Backbone:
+    """The backbone at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
+
+    Raises:
+        WeightsError: there is no such backbone, or it is not a wav2vec 2.0.
+    """
+    folder, commit = find_model(name, revision, ["config.json", *_WEIGHT_FILES], "--backbone")
+    config_file = folder / "config.json"
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(Problem(str(config_file), f"cannot be read: {error}")) from error
+    if not isinstance(config, dict) or config.get("model_type") != "wav2vec2":
+        found = config.get("model_type") if isinstance(config, dict) else config
+        raise WeightsError(Problem(str(config_file), f"model_type is {found!r}", "'wav2vec2'"))
+    return Backbone(name=name, folder=folder, config=config, commit=commit)
+
+
+def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
+    """Fills the encoder, and the VAD head if the model has one, with the backbone's weights.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        WeightsError: a weight is missing, has another shape, or the file cannot be read.
+    """
+    weights = read_weights(backbone.folder)
+    if not any(key.startswith("wav2vec2.") for key in weights):
+        weights = {f"wav2vec2.{key}": value for key, value in weights.items()}
+    if model.config.vad_head and "classifier.dense.weight" not in weights:
+        raise WeightsError(
+            Problem(
+                backbone.name,
+                "the checkpoint has no VAD head (classifier.dense, classifier.out_proj)",
+                next_step="use the audeering checkpoint, or --set model.vad_head=false",
+            )
+        )
+    targets = _name_as(_BACKBONE, model)
+    warnings = []
+    if _MASK_VECTOR in targets and _MASK_VECTOR not in weights:
+        weights[_MASK_VECTOR] = model.state_dict()[targets[_MASK_VECTOR]]
+        warnings.append(
+            Problem(backbone.name, f"no {_MASK_VECTOR}; SpecAugment starts from a new mask vector")
+        )
+    # What else a published checkpoint holds (a decoder, a quantiser) is no part of the encoder.
+    _fill(model, {key: weights[key] for key in weights if key in targets}, targets, backbone.name)
+    return warnings
+
+
+def import_released(path: Path, backbone: Backbone) -> EmiModel:
+    """The model that a checkpoint `.pth` of the released code holds.
+
+    Args:
+        path: a state dict that the released code saved.
+        backbone: the one it was trained from; only its config is used.
+
+    Raises:
+        WeightsError: the file cannot be read, or a weight is missing, unknown or of another shape.
+    """
+    weights = _load_torch(path)
+    if all(key.startswith("module.") for key in weights):  # saved from torch's DataParallel
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    model = EmiModel(EmiConfig.from_parts(ModelConfig(backbone=backbone.name), backbone.config))
+    _fill(model, weights, _name_as(_RELEASED, model), str(path))
+    return model
+
+
+def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:
+    """The model's weights that a file of these prefixes holds: the file's name to the model's."""
+    return {
+        theirs + key.removeprefix(ours): key
+        for key in model.state_dict()
+        for theirs, ours in prefixes.items()
+        if key.startswith(ours)
+    }
+
+
+def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, str], name: str) -> None:
+    """Loads `weights` into `model`: every one of `targets` must be there, and nothing else.
+
+    Raises:
+        WeightsError: all weights that are missing, unknown, of another shape or not finite, by the names
+            that the file uses.
+    """
+    weights = {_rename(key): value for key, value in weights.items()}
+    missing = sorted(set(targets) - set(weights))
+    unknown = sorted(set(weights) - set(targets))
+    problems = []
+    if missing:
+        problems.append(Problem(name, f"missing weights ({len(missing)}): {_list(missing)}"))
+    if unknown:
+        problems.append(Problem(name, f"unknown weights ({len(unknown)}): {_list(unknown)}"))
+    state = model.state_dict()
+    for key in sorted(set(targets) & set(weights)):
+        found, expected = tuple(weights[key].shape), tuple(state[targets[key]].shape)
+        if found != expected:
+            problems.append(Problem(f"{name}, {key}", f"shape {found}", str(expected)))
+        elif not torch.isfinite(weights[key]).all():
+            problems.append(Problem(f"{name}, {key}", "a value that is not finite"))
+    if problems:
+        raise WeightsError(problems)
+    # Strict above: here only the weights that are no targets stay as they are.
+    model.load_state_dict({targets[key]: value for key, value in weights.items()}, strict=False)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict that lies in a model folder, from safetensors if it is there; names as written."""
+    for name in _WEIGHT_FILES:
+        path = folder / name
+        if path.is_file():
+            break
+    else:
+        raise WeightsError(Problem(str(folder), "no weights", " or ".join(_WEIGHT_FILES)))
+    if path.suffix != ".safetensors":
+        weights = _load_torch(path)
+    else:
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(Problem(str(path), f"not readable as safetensors: {error}")) from error
+    return {_rename(key): value for key, value in weights.items()}
+
+
+def _load_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(Problem(str(path), "no such file")) from None
+    except pickle.UnpicklingError as error:
+        # torch's own words end in advice to load it unsafely.
+        found = "holds something other than plain weights, or is damaged; it is not loaded"
+        raise WeightsError(Problem(str(path), found, "a state dict of tensors")) from error
+    except Exception as error:  # torch's readers raise many kinds on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(Problem(str(path), f"not readable as plain torch weights: {reason}")) from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
+        raise WeightsError(Problem(str(path), "not a state dict", "names of weights with their tensors"))
+    return weights
+
+
+def _rename(key: str) -> str:
+    parent, _, name = key.rpartition(".")
+    return f"{parent}.{_RENAMED[name]}" if name in _RENAMED else key
+
+
+def _list(names: Iterable[str], shown: int = 5) -> str:
+    names = list(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

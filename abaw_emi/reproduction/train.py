@@ -1,0 +1,125 @@
+"""The runs that the rows of a table need: checked, all of them, before the first is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from abaw_emi.audio.clips import OnBadClip
+from abaw_emi.config.run import Precision
+from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, gather
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.models.device import choose_device
+from abaw_emi.reproduction.requirements import advise_backbone, find_lacks
+from abaw_emi.reproduction.rows import RowPlan, inspect_runs, name_problems
+from abaw_emi.reproduction.table import State
+from abaw_emi.training.plan import Plan, check_folders
+from abaw_emi.training.starts import find_start
+from abaw_emi.training.train import train
+
+Failure = tuple[State, list[Problem]]
+"""Why the runs of a row are not there."""
+
+
+def train_rows(
+    plans: Sequence[RowPlan],
+    data: DataFolder,
+    reporter: Reporter,
+    *,
+    on_bad_clip: OnBadClip = "error",
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> dict[str, Failure]:
+    """Trains the runs of the rows that are not finished, or goes on with them.
+
+    What a row lacks is told at once, and a row that fails does not keep the others from being run.
+
+    Returns:
+        By the row's name, why it has no finished runs; nothing for rows that have.
+
+    Raises:
+        EmiError: the label files cannot be read, or there is no such device.
+        Interrupted: a signal asked for a stop; what was trained is saved.
+    """
+    choose_device(device)
+    data.read_labels("train", "valid")
+    wanted = {
+        plan.row.name: Plan(
+            config=plan.config,
+            preset=plan.row.preset or "",
+            seeds=list(plan.runs),
+            out=next(iter(plan.runs.values())).folder.parent,
+            train_plus_val=plan.row.train_plus_val,
+            if_there="resume",
+            on_bad_clip=on_bad_clip,
+            device=device,
+            precision=precision,
+        )
+        for plan in plans
+        if plan.runs
+    }
+    failures: dict[str, Failure] = {}
+    ready = []
+    for plan in plans:
+        failure = _check(plan, wanted[plan.row.name], data) if plan.runs else None
+        if failure is not None:
+            failures[plan.row.name] = failure
+            reporter.fail(name_problems(plan, failure[1]))
+        elif plan.runs:
+            ready.append(plan)
+    inner = _RowReporter(reporter)
+    failed: dict[tuple[str, ...], Failure] = {}  # rows that share runs share their failure
+    for number, plan in enumerate(ready, start=1):
+        name = plan.row.name
+        state, _ = inspect_runs(plan)
+        doing = {"finished": "there already,", "unfinished": "going on with"}.get(state, "training")
+        reporter.say(f"row {number} of {len(ready)}, {name}: {doing} {', '.join(plan.run_names)}")
+        try:
+            if plan.run_names not in failed:
+                train(wanted[name], data, inner)
+        except EmiError as error:
+            failed[plan.run_names] = ("failed", list(error.problems))
+            reporter.fail(name_problems(plan, error.problems))
+        if plan.run_names in failed:
+            failures[name] = failed[plan.run_names]
+    return failures
+
+
+def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
+    """What stands in the way of a row's runs, as far as can be told before they start."""
+    state, problems = inspect_runs(plan)
+    if state == "finished":
+        return None
+    if not problems:
+        try:
+            check_folders(wanted)
+        except RunError as error:
+            problems = list(error.problems)
+    if problems:
+        return "refused", problems
+    with gather(problems):
+        problems += find_lacks(plan, data, skip_bad=wanted.on_bad_clip == "skip").values()
+    try:
+        find_start(plan.config)
+    except WeightsError as error:
+        problems += [replace(problem, next_step=advise_backbone(plan)) for problem in error.problems]
+    except EmiError as error:
+        problems += error.problems
+    return ("lacks inputs", problems) if problems else None
+
+
+class _RowReporter(Reporter):
+    """Shows the bars of a row's training and each warning once; its messages are in the metrics."""
+
+    def __init__(self, outer: Reporter) -> None:
+        super().__init__(quiet=outer.quiet)
+        self._outer = outer
+
+    def say(self, message: str) -> None:
+        """Nothing: a table says one line a row."""
+
+    def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
+        """Passes on what was not told of an earlier row."""
+        told = set(self._outer.warnings)
+        self._outer.warn([problem for problem in problems if problem not in told], shown)

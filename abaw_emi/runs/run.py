@@ -1,0 +1,178 @@
+"""Run folders: what lies in them, and whether a path is one. Imports no torch.
+
+runs/<preset>[-trainval]-seed<k>/
+config.json + model.safetensors   the model (the best on valid; for train+val the last)
+run.toml                          the resolved run
+metrics.jsonl                     a line an epoch, and a line every few steps
+tensorboard/                      the same, where TensorBoard is installed
+provenance.json                   versions, hardware, backbone, data; `finished` once it is
+valid_predictions.csv             of the clips held out: valid, or a fold; none for train+val
+state/                            what resuming needs; gone when the run is done
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abaw_emi.config.run import RunConfig, format_config, read_config
+from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.files import write_bytes
+from abaw_emi.core.ids import unpack_ids
+
+_DATA_FILE = "data.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, which may not exist yet."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved run."""
+        return self.folder / "run.toml"
+
+    @property
+    def weights_file(self) -> Path:
+        """The model's weights."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A JSON line an epoch, and one every few steps."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def valid_predictions(self) -> Path:
+        """The predictions for valid, where it was not trained on."""
+        return self.folder / "valid_predictions.csv"
+
+    @property
+    def provenance_file(self) -> Path:
+        """Where the run comes from."""
+        return self.folder / "provenance.json"
+
+    @property
+    def state_folder(self) -> Path:
+        """What resuming needs."""
+        return self.folder / "state"
+
+    def read_config(self) -> RunConfig:
+        """The resolved run; ConfigError where `run.toml` is missing or damaged."""
+        return read_config(self.config_file)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Writes `run.toml`."""
+        write_bytes(self.config_file, format_config(config).encode())
+
+    def read_provenance(self) -> dict[str, Any]:
+        """The run's record, empty where there is none yet.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        try:
+            record = json.loads(self.provenance_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunError(Problem(str(self.provenance_file), f"cannot be read: {error}")) from error
+        if not isinstance(record, dict):
+            raise RunError(Problem(str(self.provenance_file), "not a JSON object", "a run's record"))
+        return record
+
+    def write_data(self, record: dict[str, Any]) -> None:
+        """Writes what the run is trained on, id by id, for as long as it is not done."""
+        write_bytes(self.state_folder / _DATA_FILE, json.dumps(record).encode())
+
+    def read_data(self) -> dict[str, Any] | None:
+        """What `write_data` wrote; None where there is none, or it is damaged."""
+        try:
+            record: dict[str, Any] = json.loads((self.state_folder / _DATA_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record
+
+    def write_provenance(self, record: dict[str, Any]) -> None:
+        """Writes the run's record."""
+        write_bytes(self.provenance_file, (json.dumps(record, indent=2) + "\n").encode())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is done and its weights can be used."""
+        return bool(self.read_provenance().get("finished"))
+
+    @property
+    def trained_on(self) -> frozenset[str] | None:
+        """The ids that the run was trained on; None where its record does not tell.
+
+        Raises:
+            RunError: the record is damaged.
+        """
+        ranges = self.read_provenance().get("trained_on")
+        try:
+            return None if ranges is None else frozenset(unpack_ids(ranges))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunError(Problem(str(self.provenance_file), f"trained_on is damaged: {error}")) from error
+
+    @property
+    def trained_on_complete(self) -> bool:
+        """Whether `trained_on` is all that the run has seen."""
+        return self.trained_on is not None and bool(self.read_provenance().get("trained_on_complete", True))
+
+    def drop_state(self) -> None:
+        """Removes what only an unfinished run needs."""
+        shutil.rmtree(self.state_folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Removes the run folder, where it exists, with everything in it."""
+        if self.folder.exists():
+            # Out of sight in one step: a process killed on the way leaves no half of a run.
+            aside = self.folder.with_name(f".{self.folder.name}.removed")
+            shutil.rmtree(aside, ignore_errors=True)
+            self.folder.rename(aside)
+            shutil.rmtree(aside)
+
+
+def find_run(path: Path) -> Run:
+    """The finished run at `path`.
+
+    Raises:
+        RunError: `path` is missing, is no run folder, or the run is not finished.
+    """
+    run = Run(path)
+    if not path.exists():
+        raise RunError(Problem(str(path), "no such run", "a run folder, as abaw-emi train makes them"))
+    if not run.config_file.is_file():
+        raise RunError(
+            Problem(str(path), "not a run folder (no run.toml)", "a folder made by abaw-emi train")
+        )
+    if not run.finished:
+        step = "finish it with abaw-emi train --resume, or leave it out"
+        raise RunError(Problem(str(path), "the run is not finished", next_step=step))
+    if not run.weights_file.is_file():
+        raise RunError(Problem(str(run.weights_file), "no such file", "the run's weights"))
+    _ = run.trained_on  # a damaged record is told now, not after hours of predicting
+    return run
+
+
+def name_run(preset: str, *, train_plus_val: bool, fold: str, seed: int) -> str:
+    """The name of a run's folder.
+
+    >>> name_run("paper", train_plus_val=True, fold="", seed=3)
+    'paper-trainval-seed3'
+    >>> name_run("paper", train_plus_val=False, fold="1/5", seed=3)
+    'paper-fold1of5-seed3'
+    """
+    part = f"-fold{fold.replace('/', 'of')}" if fold else ""
+    return f"{preset}{'-trainval' if train_plus_val else ''}{part}-seed{seed}"

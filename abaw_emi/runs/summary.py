@@ -1,0 +1,100 @@
+"""What the run folders of a folder hold, at a glance. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abaw_emi.core.errors import Problem, RunError, gather
+from abaw_emi.runs.run import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A run, finished or not.
+
+    Attributes:
+        run: its folder.
+        preset: its preset, or the name of its config file.
+        seed: its seed; None for imported weights.
+        fold: "k/K" where it holds a fold out.
+        train_plus_val: whether it is trained on valid too.
+        epochs: how many are done, and `of` how many at most.
+        best_epoch: the one whose weights are kept; None before the first.
+        mean_pearson: of the best epoch, on what it holds out; selected on it.
+        pearson: the same, per emotion.
+        precision: its arithmetic.
+        finished: when, None while it is not.
+    """
+
+    run: Run
+    preset: str
+    seed: int | None
+    fold: str | None
+    train_plus_val: bool
+    epochs: int
+    of: int
+    best_epoch: int | None
+    mean_pearson: float | None
+    pearson: Mapping[str, float | None]
+    precision: str | None
+    finished: str | None
+
+
+def summarise_runs(folder: Path) -> list[Summary]:
+    """The runs in `folder`, by name; whatever else lies there is no run.
+
+    Raises:
+        RunError: there is no such folder, or records of runs are damaged.
+    """
+    if not folder.is_dir():
+        raise RunError(Problem(str(folder), "no such folder", "a folder of run folders, as train makes them"))
+    problems: list[Problem] = []
+    summaries = []
+    for path in sorted(folder.iterdir()):
+        run = Run(path)
+        if run.config_file.is_file():
+            with gather(problems):
+                summaries.append(_summarise(run))
+    if problems:
+        raise RunError(problems)
+    return summaries
+
+
+def _summarise(run: Run) -> Summary:
+    record = run.read_provenance()
+    epochs = list(_epochs(run))
+    done = record.get("epochs") or max((line["epoch"] for line in epochs), default=0)
+    scored = [line for line in epochs if "valid" in line]
+    best = max(scored, key=lambda line: line["valid"]["mean_pearson"], default=None)
+    valid = record.get("valid") or (best["valid"] if best else {})
+    return Summary(
+        run=run,
+        preset=record.get("preset", ""),
+        seed=record.get("seed"),
+        fold=record.get("fold"),
+        train_plus_val=bool(record.get("train_plus_val")),
+        epochs=done,
+        of=run.read_config().training.epochs,
+        best_epoch=record.get("best_epoch") or (best["epoch"] if best else None),
+        mean_pearson=valid.get("mean_pearson"),
+        pearson=valid.get("pearson", {}),
+        precision=record.get("precision"),
+        finished=record.get("finished"),
+    )
+
+
+def _epochs(run: Run) -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl that stand for whole epochs."""
+    if not run.metrics_file.is_file():
+        return
+    for text in run.metrics_file.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:  # being written at this moment
+            continue
+        if "step" not in line:
+            yield line

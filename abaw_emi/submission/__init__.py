@@ -1,0 +1,1 @@
+"""Submissions: written, checked, recorded in the ledger. Needs no torch."""

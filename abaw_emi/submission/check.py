@@ -1,0 +1,242 @@
+"""Checks a prediction file, a submission folder or a zip, of any origin, before anybody else does.
+
+The form of a submission is that of a profile (`profiles`), assumed where nobody gave it.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path, PureWindowsPath
+
+import polars as pl
+
+from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.errors import Problem
+from abaw_emi.core.files import read_bytes
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.align import compare_ids
+from abaw_emi.data.csv import CsvText, parse_csv, shorten
+from abaw_emi.data.provenance import sha256
+from abaw_emi.data.tables import Kind, inspect_table
+from abaw_emi.evaluation.diagnostics import inspect_values
+from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
+
+MANIFEST = "manifest.json"
+
+# An id that went through a float: read here, but perhaps not by the organisers.
+_ID_WITH_POINT = re.compile(rb"^\"?(\d+\.0*)\"?,", re.MULTILINE)
+
+# Whatever the zip reader and its decompressors raise on damaged bytes.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found: problems reject the file, warnings do not; `rows` is None if none were read."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
+    rows: int | None = None
+
+
+def check_path(
+    path: Path, test_ids: Sequence[str], kind: Kind = "submission", profile: Profile = DEFAULT_PROFILE
+) -> Finding:
+    """Checks a CSV, a zip or a submission folder against the ids of the test clips.
+
+    Args:
+        path: the CSV, zip or folder.
+        test_ids: the ids that must be there, each once.
+        kind: "submission" (in the profile's form, no constant column) or "predictions" (raw model output).
+        profile: the form of a submission.
+
+    Raises:
+        TableError: `path` does not exist or cannot be read.
+    """
+    if path.is_dir():
+        return _check_folder(path, test_ids, kind, profile)
+    content = read_bytes(path)
+    if path.suffix.lower() == ".zip" or content.startswith(b"PK\x03\x04"):
+        return check_zip(content, str(path), test_ids, kind, profile)
+    return check_csv(content, str(path), test_ids, kind, profile)
+
+
+def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = DEFAULT_PROFILE) -> Finding:
+    r"""Checks a submission (CSV, zip or folder), of any origin, and points out what smells.
+
+    Args:
+        path: the CSV, zip or folder.
+        test_ids: the ids that must be there, each once.
+        profile: the organisers' format, assumed where nobody gave it (`profiles.read_profile`).
+
+    Raises:
+        TableError: `path` does not exist or cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.csv"
+    ...     header = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy"
+    ...     _ = path.write_text(f"{header}\n1,0,.1,.2,.3,.4,.5\n2,1,.2,.3,.4,.5,1.6\n")
+    ...     finding = check_submission(path, ["00001", "00002"])
+    >>> [str(problem).partition("mine.csv")[2] for problem in finding.problems]
+    [', line 3, Joy: 1.6 is outside [0, 1]']
+    """
+    return check_path(path, test_ids, "submission", profile)
+
+
+def check_csv(
+    content: bytes,
+    name: str,
+    test_ids: Sequence[str],
+    kind: Kind = "submission",
+    profile: Profile = DEFAULT_PROFILE,
+) -> Finding:
+    """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values; smells are warnings."""
+    form: list[Problem] = []
+    if kind == "submission":
+        content, form = profile.to_official(content, name)
+    table, problems = inspect_table(content, name, kind, profile.range)
+    problems = [*form, *problems]
+    if table is None:
+        return Finding(problems=tuple(problems))
+    text, _ = parse_csv(content, name)
+    known = set(test_ids)
+    others = [
+        Problem(text.where(row, FILENAME), f"{filename} is not a test id")
+        for row, filename in enumerate(table[FILENAME])
+        if parse_id(filename) and filename not in known
+    ]
+    problems += shorten(others, name, "is this a file of another split, or a label file?")
+    missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], name, "the test ids")
+    problems += [*missing, *_check_order(table, text)]
+    constant = [problem for problem, _ in find_constant(table, name)]
+    if kind == "submission":
+        point = _ID_WITH_POINT.search(content)
+        odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
+        smells = [] if problems else inspect_values(table, name=name)
+        # A submission is clipped, and written with the decimals that the organisers want.
+        told = [
+            s.problem for s in smells if s.kind != "clipped" and (s.kind != "rounded" or not profile.decimals)
+        ]
+        return Finding(problems=(*problems, *constant), warnings=(*odd, *told), rows=len(table))
+    smells = [] if problems else inspect_values(table, name=name)
+    told = [smell.problem for smell in smells]
+    return Finding(problems=tuple(problems), warnings=(*constant, *told), rows=len(table))
+
+
+def check_zip(
+    content: bytes,
+    name: str,
+    test_ids: Sequence[str],
+    kind: Kind = "submission",
+    profile: Profile = DEFAULT_PROFILE,
+) -> Finding:
+    """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            damaged = archive.testzip()
+            members = archive.namelist()
+            csv_names = [member for member in members if member.lower().endswith(".csv")]
+            contents = {} if damaged else {member: archive.read(member) for member in csv_names}
+    except _ZIP_ERRORS as error:
+        return Finding(problems=(Problem(name, f"not a sound zip file: {error}"),))
+    if damaged:
+        return Finding(problems=(Problem(f"{name}, {damaged}", "damaged inside the zip"),))
+    problems = []
+    for member in members:
+        if len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
+            found = f"{member} lies in a folder inside the zip"
+            problems.append(Problem(name, found, "the CSV at the zip's root", "zip the file, not its folder"))
+        elif member not in csv_names:
+            problems.append(Problem(name, f"{member} is in the zip", "nothing but the CSV"))
+    if len(csv_names) != 1:
+        problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
+    elif "csv_name" in profile.given and csv_names != [profile.csv_name]:
+        problems.append(Problem(name, f"the CSV is named {csv_names[0]}", profile.csv_name))
+    rows = None
+    warnings: list[Problem] = []
+    for member in contents:
+        inner = check_csv(contents[member], f"{name}, {member}", test_ids, kind, profile)
+        problems += inner.problems
+        warnings += inner.warnings
+        rows = inner.rows
+    return Finding(problems=tuple(problems), warnings=tuple(warnings), rows=rows)
+
+
+def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Profile) -> Finding:
+    """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
+    archives = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")
+    problems: list[Problem] = []
+    if len(tables) != 1:
+        problems.append(Problem(str(folder), f"{len(tables)} CSV files", "exactly one"))
+    if len(archives) != 1:
+        problems.append(Problem(str(folder), f"{len(archives)} zip files", "exactly one"))
+    findings = [check_path(path, test_ids, kind, profile) for path in (*tables, *archives)]
+    for finding in findings:
+        problems += finding.problems
+    if not problems:
+        content = tables[0].read_bytes()
+        with zipfile.ZipFile(archives[0]) as archive:
+            if archive.read(archive.namelist()[0]) != content:
+                problems.append(
+                    Problem(str(archives[0]), f"its CSV is not {tables[0].name}", "the same bytes")
+                )
+        problems += _check_manifest(folder / MANIFEST, content)
+    return Finding(
+        problems=tuple(problems),
+        warnings=tuple(warning for finding in findings[:1] for warning in finding.warnings),
+        rows=findings[0].rows if findings else None,
+    )
+
+
+def _check_manifest(path: Path, content: bytes) -> list[Problem]:
+    if not path.is_file():
+        return [Problem(str(path), "no manifest", "the one that abaw-emi submit writes")]
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [Problem(str(path), f"not a manifest ({type(error).__name__}: {error})")]
+    if recorded != sha256(content):
+        return [Problem(str(path), "the CSV was changed after it was written", f"SHA-256 {recorded}")]
+    return []
+
+
+def find_constant(table: pl.DataFrame, name: str) -> list[tuple[Problem, str]]:
+    """A problem for every emotion that is the same for all clips, and that emotion."""
+    expected = "values that differ: r is undefined"
+    return [
+        (Problem(f"{name}, {emotion}", "every clip has the same value", expected), emotion)
+        for emotion in EMOTIONS
+        if len(table) > 1 and table[emotion].drop_nulls().n_unique() == 1
+    ]
+
+
+def _check_order(table: pl.DataFrame, text: CsvText) -> list[Problem]:
+    """The first row that stands before a smaller id, and how many there are: one move can shift many."""
+    ids = table[FILENAME].to_list()
+    late = [row for row, (before, after) in enumerate(pairwise(ids), start=1) if after < before]
+    if not late:
+        return []
+    more = f", and {len(late) - 1:,} more such rows" if len(late) > 1 else ""
+    found = f"{ids[late[0]]} stands after {ids[late[0] - 1]}{more}"
+    return [Problem(text.where(late[0], FILENAME), found, "rows sorted by id")]

@@ -1,0 +1,214 @@
+"""What is assumed of the organisers' submission format, in one place: a profile.
+
+No public text gives the format; the default is what the official label files look like and what past entrants
+sent (`submissions/README.md`). A TOML file with what the organisers do say replaces it, key by key:
+
+    header = ["Filename", "Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy"]
+    id_form = "plain"          # 42 in place of 00042
+    id_suffix = ".mp4"
+    decimals = 6
+    range = [0.0, 1.0]
+    csv_name = "predictions.csv"
+    zip_name = "{name}.zip"    # {name}: of the submission
+    tries = 5
+
+What a file does not give stays assumed, and whatever rests on it says so.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field
+
+from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
+from abaw_emi.core.errors import Problem, SubmissionError
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.csv import parse_csv, shorten
+from abaw_emi.data.tables import format_predictions
+
+IdForm = Literal["padded", "plain"]
+
+_PLAIN_NAME = re.compile(r"[\w{}][\w{} .-]*", re.ASCII)
+
+
+_Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A submission format.
+
+    Attributes:
+        header: names of the id column and of the six emotions, in the official order.
+        id_form: whether ids are padded to five digits.
+        id_suffix: what follows an id, such as ".mp4".
+        decimals: of every value; None for the digits that read back to the same float32.
+        range: the lowest and the highest value.
+        csv_name: name of the CSV in the zip.
+        zip_name: name of the zip; {name} stands for the submission's.
+        tries: how many submissions a team may send.
+        given: the attributes that a file gave; the others are assumed.
+        source: that file, "" for the default.
+    """
+
+    header: Annotated[tuple[str, ...], Field(min_length=len(COLUMNS), max_length=len(COLUMNS))] = COLUMNS
+    id_form: IdForm = "padded"
+    id_suffix: str = ""
+    decimals: Annotated[int, Field(ge=1, le=17, strict=True)] | None = None
+    range: tuple[_Bound, _Bound] = INTENSITY_RANGE
+    csv_name: str = "predictions.csv"
+    zip_name: str = "{name}.zip"
+    tries: Annotated[int, Field(ge=1, strict=True)] = 5
+    given: frozenset[str] = frozenset()
+    source: str = ""
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """The attributes that nobody gave."""
+        return tuple(dial for dial in DIALS if dial not in self.given)
+
+    @property
+    def describe(self) -> str:
+        """What the format rests on, in one line that says "assumed" where it is."""
+        if not self.assumed:
+            return f"the format is that of {self.source}"
+        what = ", ".join(dial.replace("_", " ") for dial in self.assumed)
+        rest = f"; the rest is that of {self.source}" if self.given else ": see submissions/README.md"
+        return f"the format is assumed ({what}){rest}"
+
+    def mark(self, dial: str) -> str:
+        """The mark of an attribute that nobody gave: " (assumed)", else nothing."""
+        return "" if dial in self.given else " (assumed)"
+
+    def name_zip(self, name: str) -> str:
+        """The file name of the zip of the submission `name`."""
+        return self.zip_name.replace("{name}", name)
+
+    def spell(self, filename: str) -> str:
+        """An id as this format writes it.
+
+        >>> Profile(id_form="plain", id_suffix=".mp4").spell("00042")
+        '42.mp4'
+        """
+        return (filename if self.id_form == "padded" else str(int(filename))) + self.id_suffix
+
+    def format(self, table: pl.DataFrame) -> bytes:
+        """The bytes of the CSV to send: one row a clip, sorted by id."""
+        if not self.given:
+            return format_predictions(table)
+        rows = (
+            table.select(COLUMNS)
+            .sort(FILENAME)
+            .with_columns(pl.col(EMOTIONS).cast(pl.Float32).cast(pl.Float64))
+        )
+        spelled = pl.Series(FILENAME, [self.spell(filename) for filename in rows[FILENAME]], dtype=pl.String)
+        named = rows.with_columns(spelled).rename(dict(zip(COLUMNS, self.header, strict=True)))
+        return named.write_csv(float_precision=self.decimals).encode()
+
+    def to_official(self, content: bytes, name: str) -> tuple[bytes, list[Problem]]:
+        """The CSV's bytes with header and ids as the official files have them, line by line, and problems.
+
+        Only what a file gave is insisted on; what is assumed is left to the check of the table.
+        """
+        text, found = parse_csv(content, name)
+        if not self.given or found or not text.header:
+            return content, []  # problems of form are told by whoever reads the table
+        problems: list[Problem] = []
+        if text.header != self.header:
+            expected = f"{','.join(self.header)}, as {self.source} says"
+            return content, [Problem(f"{name}, line 1", f"header {','.join(text.header)}", expected)]
+        lines = [",".join(COLUMNS)]
+        for row, cells in enumerate(text.rows):
+            spelled = cells[0].strip().removesuffix(self.id_suffix)
+            filename = parse_id(spelled)
+            if filename and cells[0] != self.spell(filename) and self.given & {"id_form", "id_suffix"}:
+                problems.append(Problem(text.where(row, self.header[0]), cells[0], self.spell(filename)))
+            if self.decimals is not None:
+                problems += self._check_decimals(cells, text.where(row))
+            lines.append(",".join(f'"{cell}"' if "," in cell else cell for cell in [spelled, *cells[1:]]))
+        step = f"is this file written as {self.source} says?"
+        return ("\n".join(lines) + "\n").encode(), shorten(problems, name, step)
+
+    def _check_decimals(self, cells: list[str], where: str) -> list[Problem]:
+        return [
+            Problem(f"{where}, {column}", cell, f"{self.decimals} decimals")
+            for column, cell in zip(self.header[1:], cells[1:], strict=True)
+            if len(cell.strip().partition(".")[2]) != self.decimals
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The profile as JSON values, with what of it is assumed."""
+        values = {dial: getattr(self, dial) for dial in DIALS}
+        return {
+            **values,
+            "header": list(self.header),
+            "range": list(self.range),
+            "assumed": list(self.assumed),
+        }
+
+
+DIALS = tuple(field.name for field in fields(Profile) if field.name not in ("given", "source"))
+DEFAULT_PROFILE = Profile()
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile that a TOML file gives; what it leaves out has its default, and stays assumed.
+
+    Raises:
+        SubmissionError: the file is missing, is not TOML, or holds unknown keys or impossible values; all
+            problems at once.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SubmissionError(Problem(str(path), "no such file", "a profile")) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SubmissionError(Problem(str(path), f"not readable as TOML: {error}")) from error
+    known = ", ".join(DIALS)
+    problems = [
+        Problem(f"{path}, {key}", "no such key", f"one of {known}") for key in values if key not in DIALS
+    ]
+    profile = DEFAULT_PROFILE
+    try:
+        profile = TypeAdapter(Profile).validate_python({key: values[key] for key in values if key in DIALS})
+    except ValidationError as error:
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"] if not str(part).startswith("constrained"))
+            problems.append(Problem(f"{path}, {key}", f"{item['input']!r}: {item['msg']}"))
+    problems += _check(profile, path)
+    if problems:
+        raise SubmissionError(problems)
+    return replace(profile, given=frozenset(values), source=str(path))
+
+
+def _check(profile: Profile, path: Path) -> list[Problem]:
+    problems = []
+    if len(set(profile.header)) < len(COLUMNS) or not all(profile.header):
+        problems.append(Problem(f"{path}, header", ", ".join(profile.header), "seven different names"))
+    moved = [
+        name
+        for name, official in zip(profile.header, COLUMNS, strict=True)
+        if name in COLUMNS and name != official
+    ]
+    if moved:  # the header renames columns in their official order, so it would name them wrongly
+        expected = f"the order {', '.join(COLUMNS)}, under whatever names"
+        problems.append(Problem(f"{path}, header", f"{', '.join(moved)} in another's place", expected))
+    if not profile.range[0] < profile.range[1]:
+        problems.append(Problem(f"{path}, range", f"{list(profile.range)}", "the lower value first"))
+    for dial, suffix in (("csv_name", ".csv"), ("zip_name", ".zip")):
+        value = getattr(profile, dial)
+        if not _PLAIN_NAME.fullmatch(value) or not value.endswith(suffix):
+            problems.append(
+                Problem(f"{path}, {dial}", repr(value), f"a plain file name that ends in {suffix}")
+            )
+    if re.sub(r"\{name\}", "", profile.zip_name + profile.csv_name).count("{"):
+        problems.append(Problem(f"{path}, zip_name", repr(profile.zip_name), "no braces but {name}"))
+    return problems

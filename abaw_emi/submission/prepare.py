@@ -1,0 +1,183 @@
+"""A prediction table made ready to be sent, and everything that stands against sending it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.errors import Problem
+from abaw_emi.core.version import VERSION
+from abaw_emi.data.align import compare_ids
+from abaw_emi.data.provenance import Provenance, sha256
+from abaw_emi.data.tables import inspect_table
+from abaw_emi.evaluation.diagnostics import inspect_values
+from abaw_emi.submission.check import check_csv, find_constant
+from abaw_emi.submission.format import Profile
+from abaw_emi.submission.ledger import LEDGER, Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What is to be written, and what stands against it."""
+
+    table: pl.DataFrame
+    content: bytes
+    clipped: dict[str, int]
+    filled: tuple[str, ...]
+    record: dict[str, Any]
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """SHA-256 of the CSV to be sent, and of the file that it is made from."""
+        return frozenset({sha256(self.content), self.record["source"].get("sha256", "")} - {""})
+
+
+def prepare(
+    table: pl.DataFrame,
+    test_ids: Sequence[str],
+    *,
+    clip: bool,
+    fill: pl.DataFrame | None,
+    source: dict[str, Any],
+    provenance: Provenance | None,
+    where: str,
+    profile: Profile,
+    val: dict[str, Any] | None,
+) -> Ready:
+    """The table in its final form, and every problem of it."""
+    problems = check_origin(provenance, test_ids, where, source.get("sha256", ""))
+    table, clipped, range_problems = _clip(table, where, profile.range, clip=clip)
+    problems += range_problems
+    for problem, emotion in find_constant(table, where):
+        count = clipped[emotion]
+        low, high = profile.range
+        step = f"{count:,} of its values were clipped to [{low:g}, {high:g}]" if count else ""
+        problems.append(replace(problem, next_step=step))
+    table, filled = _fill(table, test_ids, fill)
+    step = "predict them, or use --fill train-mean, which is recorded"
+    problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
+    content = profile.format(table)
+    warnings: tuple[Problem, ...] = ()
+    if not problems:
+        # What a table that was not read from a file may hold besides: no numbers, no ids.
+        finding = check_csv(content, profile.csv_name, test_ids, profile=profile)
+        problems, warnings = list(finding.problems), finding.warnings
+    record = {
+        "clipped": clipped,
+        "filled": list(filled),
+        "format": profile.describe,
+        "profile": profile.to_json(),
+        "signature": f"emi_submission|rows:{len(table)}|clip:{'yes' if clip else 'no'}"
+        f"|filled:{len(filled)}|abaw_emi:{VERSION}",
+        "source": source,
+        "val": val,
+        "provenance": provenance.to_json() if provenance else None,
+    }
+    return Ready(
+        table=table,
+        content=content,
+        clipped=clipped,
+        filled=filled,
+        record=record,
+        problems=tuple(problems),
+        warnings=warnings,
+    )
+
+
+def check_origin(
+    provenance: Provenance | None, test_ids: Sequence[str], where: str, sha256_of_file: str = ""
+) -> list[Problem]:
+    """What a prediction file's record says against sending it.
+
+    Args:
+        provenance: the record; None says nothing.
+        test_ids: ids of the test clips.
+        where: what messages call the predictions.
+        sha256_of_file: hash of the file that is sent, where it is known.
+    """
+    if provenance is None:
+        return []
+    problems = []
+    seen = provenance.trained_on.intersection(test_ids)
+    if seen:
+        problems.append(Problem(where, f"its runs were trained on {len(seen):,} of the test clips"))
+    if provenance.sha256 and sha256_of_file and provenance.sha256 != sha256_of_file:
+        problems.append(Problem(where, "its provenance record was written for other bytes", "its own record"))
+    if provenance.split not in ("", "test"):
+        problems.append(Problem(where, f"its record says split {provenance.split}", "split test"))
+    others = {split for split in provenance.splits_of_members() if split not in ("", "test")}
+    if others:
+        found = f"members of it predict split {', '.join(sorted(others))}"
+        problems.append(Problem(where, found, "members that all predict test"))
+    return problems
+
+
+def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str) -> list[Problem]:
+    """What only `force` overrides: no try left, labels, an earlier submission over again."""
+    doubts = _check_quota(out, ledger, profile)
+    step = "--force to send it all the same"
+    again, earlier = [], {}
+    for entry in ledger.entries:
+        if not entry.sent:
+            continue
+        if entry.hashes & ready.hashes:  # told also where its folder is gone
+            again.append(Problem(where, f"the same file as submission {entry.name}", "another system", step))
+            continue
+        for path in sorted((out / entry.name).glob("*.csv")):
+            content, _ = profile.to_official(path.read_bytes(), str(path))
+            other, found = inspect_table(content, str(path), "predictions")
+            if other is not None and not found:
+                earlier[f"submission {entry.name}"] = other
+    if ready.table.select(EMOTIONS).null_count().sum_horizontal().item() == 0:
+        doubts += [
+            replace(smell.problem, next_step=step)
+            for smell in inspect_values(ready.table, name=where, others=earlier)
+            if smell.kind in ("labels", "duplicate")
+        ]
+    return doubts + again
+
+
+def _check_quota(out: Path, ledger: Ledger, profile: Profile) -> list[Problem]:
+    if ledger.used < profile.tries:
+        return []
+    found = f"{ledger.used} of {profile.tries} tries{profile.mark('tries')} are used"
+    return [Problem(str(out / LEDGER), found, "one try left", "--force to go on all the same")]
+
+
+def _fill(
+    table: pl.DataFrame, test_ids: Sequence[str], labels: pl.DataFrame | None
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table with the labels' means for every test id that it lacks, and those ids."""
+    missing = tuple(sorted(set(test_ids) - set(table[FILENAME])))
+    if not missing or labels is None:
+        return table, ()
+    means = labels.select(pl.col(EMOTIONS).mean()).row(0)
+    rows = pl.DataFrame(
+        {FILENAME: missing, **{e: [mean] * len(missing) for e, mean in zip(EMOTIONS, means, strict=True)}}
+    )
+    return pl.concat([table, rows.cast(table.schema)]), missing
+
+
+def _clip(
+    table: pl.DataFrame, where: str, bounds: tuple[float, float], *, clip: bool
+) -> tuple[pl.DataFrame, dict[str, int], list[Problem]]:
+    low, high = bounds
+    outside = {
+        emotion: int(table.select(((pl.col(emotion) < low) | (pl.col(emotion) > high)).sum()).item())
+        for emotion in EMOTIONS
+    }
+    if not clip:
+        problems = [
+            Problem(f"{where}, {emotion}", f"{count:,} values lie outside [{low:g}, {high:g}]")
+            for emotion, count in outside.items()
+            if count
+        ]
+        return table, dict.fromkeys(EMOTIONS, 0), problems
+    return table.with_columns(pl.col(EMOTIONS).clip(low, high)), outside, []

@@ -1,0 +1,241 @@
+"""A prediction table to a submission that has been read back and checked.
+
+Clipping to the profile's range comes last, after ensembling, and is counted and recorded; nothing else is
+changed. A submission appears under its name whole or not at all: it is made in a hidden folder beside,
+checked there, entered into the ledger, and renamed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from abaw_emi.core.errors import Problem, SubmissionError, UsageError
+from abaw_emi.core.files import write_bytes
+from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.version import VERSION
+from abaw_emi.data.provenance import Provenance, sha256
+from abaw_emi.submission.check import MANIFEST, check_zip
+from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
+from abaw_emi.submission.ledger import (
+    LEDGER,
+    Ledger,
+    append,
+    locked,
+    now,
+    partial_folder,
+    read_ledger,
+    shorten,
+    size_of,
+)
+from abaw_emi.submission.prepare import Ready, doubt, prepare
+
+_LEDGER_KEYS = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "val", "signature")
+
+# The first moment that a zip can hold: the archive's bytes depend on the CSV alone.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A finished submission: where it lies, and what was changed to make it.
+
+    Attributes:
+        folder: `submissions/<name>/`.
+        archive: the zip to send.
+        clipped: cells set to the nearer end of [0, 1], per emotion.
+        filled: ids that had no prediction and got the train mean.
+        manifest: what `manifest.json` records.
+        warnings: what smells, and was not held against it.
+    """
+
+    folder: Path
+    archive: Path
+    clipped: dict[str, int]
+    filled: tuple[str, ...]
+    manifest: dict[str, Any]
+    warnings: tuple[Problem, ...] = ()
+
+
+def write_submission(
+    table: pl.DataFrame,
+    test_ids: Sequence[str],
+    out: Path,
+    *,
+    name: str = "",
+    clip: bool = True,
+    fill: pl.DataFrame | None = None,
+    source: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
+    where: str = "predictions",
+    profile: Profile = DEFAULT_PROFILE,
+    val: dict[str, Any] | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    before_commit: Callable[[], object] | None = None,
+) -> Submission:
+    """Writes, packs, re-reads and checks a submission, and enters it into the ledger.
+
+    Stopped or killed anywhere, it leaves the submissions as they were before.
+
+    Args:
+        table: the predictions (`tables.read_predictions`).
+        test_ids: ids of the test clips, each of which needs one row.
+        out: the folder of submissions.
+        name: of this submission; the next free `submission-<k>` where empty.
+        clip: whether values outside the profile's range are clipped; refused otherwise.
+        fill: label table whose means stand in for clips without a prediction; refused otherwise.
+        source: what the manifest says of the prediction file (path, hash, ...).
+        provenance: the prediction file's record: checked, and kept in the manifest.
+        where: what messages call the predictions.
+        profile: the organisers' format, and how many tries they give.
+        val: what is known of the system's validation score, for the ledger.
+        force: whether to go on where no try is left, or the file is that of an earlier submission or looks
+            like labels.
+        dry_run: whether to do all but write.
+        before_commit: called when only the ledger's line and the rename are left. Who stops on signals holds
+            them back from there on: what is entered is not called off any more.
+
+    Raises:
+        SubmissionError: everything that would get the file rejected, all at once; nothing is written.
+        UsageError: `name` is not a plain folder name.
+    """
+    if name and (Path(name).name != name or name.startswith(".")):
+        raise UsageError(Problem("--name", f"{name!r} is not a plain folder name"))
+    ready = prepare(
+        table,
+        test_ids,
+        clip=clip,
+        fill=fill,
+        source=source or {},
+        provenance=provenance,
+        where=where,
+        profile=profile,
+        val=val,
+    )
+    ledger = read_ledger(out)
+    problems = [*ready.problems, *_check_place(out, name, ledger)]
+    warnings = list(ledger.problems)
+    doubts = doubt(ready, out, ledger, profile, where)
+    (warnings if force else problems).extend(doubts)
+    warnings += ready.warnings
+    if problems:
+        raise SubmissionError(problems)
+    if dry_run:
+        return _finish(out / (name or _next_name(out, ledger)), ready, warnings, test_ids, profile)
+    with locked(out):
+        # Another one may have come first while this one was being checked.
+        ledger = read_ledger(out)
+        folder = out / (name or _next_name(out, ledger))
+        problems = _check_place(out, name, ledger)
+        problems += [] if force else doubt(ready, out, ledger, profile, where)
+        if problems:
+            raise SubmissionError(problems)
+        submission = _finish(folder, ready, warnings, test_ids, profile)
+        _commit(submission, ready.content, test_ids, profile, before_commit)
+    return submission
+
+
+def _check_place(out: Path, name: str, ledger: Ledger) -> list[Problem]:
+    if not name:
+        return []
+    if (out / name).exists():
+        found = "a submission of this name is already there"
+        return [Problem(str(out / name), found, next_step="use --name")]
+    if ledger.find(name):
+        return [Problem(str(out / LEDGER), f"it already holds a submission {name!r}", next_step="use --name")]
+    return []
+
+
+def _finish(
+    folder: Path, ready: Ready, warnings: Sequence[Problem], test_ids: Sequence[str], profile: Profile
+) -> Submission:
+    packed = pack(ready.content, profile.csv_name)
+    manifest = {
+        "name": folder.name,
+        "created": now(),
+        "version": VERSION,
+        "csv": profile.csv_name,
+        "sha256": sha256(ready.content),
+        "zip_sha256": sha256(packed),
+        "rows": len(ready.table),
+        "ids": pack_ids(test_ids),
+        **ready.record,
+    }
+    return Submission(
+        folder=folder,
+        archive=folder / profile.name_zip(folder.name),
+        clipped=ready.clipped,
+        filled=ready.filled,
+        manifest=manifest,
+        warnings=tuple(warnings),
+    )
+
+
+def _commit(
+    submission: Submission,
+    content: bytes,
+    test_ids: Sequence[str],
+    profile: Profile,
+    before_commit: Callable[[], object] | None,
+) -> None:
+    """Writes the folder beside its place, the ledger's line, and then renames the folder: all or nothing."""
+    folder = submission.folder
+    out, staging, size = folder.parent, partial_folder(folder.parent, folder.name), size_of(folder.parent)
+    try:
+        write_bytes(staging / profile.csv_name, content)
+        write_bytes(staging / submission.archive.name, pack(content, profile.csv_name))
+        manifest = json.dumps(submission.manifest, indent=2) + "\n"
+        write_bytes(staging / MANIFEST, manifest.encode())
+        _verify(staging / submission.archive.name, content, test_ids, profile)
+        if before_commit is not None:
+            before_commit()
+        append(out, {key: submission.manifest[key] for key in _LEDGER_KEYS})
+        staging.rename(folder)
+    except BaseException as error:
+        # Stopped before anybody was told that it is done: as if it had never begun.
+        shutil.rmtree(folder, ignore_errors=True)
+        shorten(out, size)
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError):
+            found = f"cannot be written: {error.strerror or error!r}"
+            raise SubmissionError(Problem(str(folder), found)) from error
+        raise
+
+
+def pack(content: bytes, name: str) -> bytes:
+    """A zip that holds exactly `content` as `name` at its root; the same bytes on every machine."""
+    buffer = io.BytesIO()
+    info = zipfile.ZipInfo(name, _ZIP_DATE)
+    info.external_attr = 0o644 << 16
+    info.create_system = 3  # Unix, also where it is written on another system
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(info, content)  # stored: compressed bytes differ between zlib builds
+    return buffer.getvalue()
+
+
+def _verify(archive: Path, meant: bytes, test_ids: Sequence[str], profile: Profile) -> None:
+    """Reads the finished zip from disk and compares it with what was meant."""
+    packed = archive.read_bytes()
+    problems = list(check_zip(packed, archive.name, test_ids, profile=profile).problems)
+    if not problems:
+        with zipfile.ZipFile(io.BytesIO(packed)) as opened:
+            if opened.namelist() != [profile.csv_name] or opened.read(profile.csv_name) != meant:
+                problems.append(Problem(archive.name, "read back, it is not what was written"))
+    if problems:
+        raise SubmissionError(problems)
+
+
+def _next_name(out: Path, ledger: Ledger) -> str:
+    number = 1
+    while (out / f"submission-{number}").exists() or ledger.find(f"submission-{number}"):
+        number += 1
+    return f"submission-{number}"

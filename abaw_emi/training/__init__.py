@@ -1,0 +1,1 @@
+"""Training runs: plan, trainer, losses, optimiser, checkpoints, several processes."""

@@ -1,0 +1,119 @@
+"""What a run saves while it trains, each file whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from boltons.fileutils import atomic_save
+from transformers.utils import logging as transformers_logging
+
+from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.runs.run import Run
+
+_MODEL_FILES = ("config.json", "model.safetensors")
+"""What `save_pretrained` writes, the weights last."""
+
+KEPT = 2
+"""Whole checkpoints that are kept: should the last one be damaged, the one before it goes on."""
+
+_NAME = "training-{epoch:05}-{step:07}-best{best_epoch:05}.pt"
+
+
+@dataclass(slots=True, kw_only=True)
+class Checkpoint:
+    """Where a run stands: `epoch` epochs are done, and `step` steps of the next one.
+
+    Attributes:
+        best: best validation mean Pearson so far; None before the first, and for train+val.
+        best_epoch: the epoch (counted from 1) whose weights lie in `best_folder`; 0 for none.
+        pearson: that epoch's validation r per emotion.
+        loss_sum: sum of the losses of this epoch's clips so far.
+        loss_clips: how many clips that are.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    pearson: dict[str, float | None] = field(default_factory=dict)
+    loss_sum: float = 0.0
+    loss_clips: int = 0
+
+
+def write_checkpoint(run: Run, at: Checkpoint, state: Mapping[str, Any]) -> None:
+    """Saves what resuming needs, `at` and `state`; drops what only checkpoints before the last two need."""
+    run.state_folder.mkdir(parents=True, exist_ok=True)
+    path = run.state_folder / _NAME.format(epoch=at.epoch, step=at.step, best_epoch=at.best_epoch)
+    with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
+        torch.save({"at": asdict(at), "state": state}, file)
+    for part in run.state_folder.glob("*.part"):  # of processes that were killed while they saved
+        part.unlink()
+    kept, dropped = _checkpoints(run)[:KEPT], _checkpoints(run)[KEPT:]
+    for path in dropped:
+        path.unlink()
+    needed = {best_folder(run, int(path.stem.rpartition("best")[2])) for path in kept}
+    for folder in run.state_folder.glob("best-*"):
+        if folder not in needed:
+            shutil.rmtree(folder)
+
+
+def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any], list[Problem]] | None:
+    """What `write_checkpoint` saved last, or before that; None where nothing was saved yet.
+
+    Returns:
+        Where the run stands, its state, and a warning for each later checkpoint that is damaged.
+
+    Raises:
+        RunError: all are damaged.
+    """
+    problems: list[Problem] = []
+    for path in _checkpoints(run):
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch does not look at its own checksums
+                if archive.testzip() is not None:
+                    raise ValueError("its checksum is wrong")
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            return Checkpoint(**saved["at"]), saved["state"], problems
+        except Exception as error:  # torch and zipfile raise many kinds on damaged files
+            found = f"a damaged checkpoint: {(str(error) or repr(error)).splitlines()[0]}"
+            problems.append(Problem(str(path), found, next_step="going on from the one before it"))
+    if not problems:
+        return None
+    step = "train anew with --overwrite"
+    raise RunError(Problem(problem.where, problem.found, next_step=step) for problem in problems)
+
+
+def _checkpoints(run: Run) -> list[Path]:
+    """The whole checkpoints of a run, the last one first."""
+    return sorted(run.state_folder.glob("training-*.pt"), reverse=True)
+
+
+def save_model(model: EmiModel, folder: Path) -> None:
+    """Writes `config.json` and `model.safetensors` into `folder`, the second one last."""
+    transformers_logging.disable_progress_bar()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as staging:
+        model.save_pretrained(staging)
+        for name in _MODEL_FILES:
+            (Path(staging) / name).replace(folder / name)
+
+
+def best_folder(run: Run, epoch: int) -> Path:
+    """Where the weights of an epoch wait, beside the checkpoint that names it, until the run is done."""
+    return run.state_folder / f"best-{epoch}"
+
+
+def install_best(run: Run, epoch: int) -> None:
+    """Moves the weights of the best epoch into the run folder; nothing to do if that was done before."""
+    for name in _MODEL_FILES:
+        path = best_folder(run, epoch) / name
+        if path.exists():
+            path.replace(run.folder / name)

@@ -1,0 +1,55 @@
+"""A checkpoint of the paper's released code to a run folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from abaw_emi.config.presets import find_preset
+from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.version import VERSION
+from abaw_emi.data.provenance import hash_file
+from abaw_emi.models.weights import find_backbone, import_released
+from abaw_emi.runs.run import Run
+from abaw_emi.training.checkpoint import save_model
+
+
+def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
+    """The finished run folder `out`, made from the released code's checkpoint `file`.
+
+    Which clips it was trained on is not recorded in such a file, so the run does not tell.
+
+    Raises:
+        WeightsError: the checkpoint or the backbone is not what it should be.
+        RunError: `out` is already there.
+    """
+    if out.exists():
+        raise RunError(Problem(str(out), "already there", next_step="give --out another folder"))
+    backbone = find_backbone(backbone_name, revision)
+    model = import_released(file, backbone)
+    staging = Run(out.with_name(f".{out.name}.partial"))
+    shutil.rmtree(staging.folder, ignore_errors=True)
+    try:
+        save_model(model, staging.folder)
+        config = find_preset("released")
+        staging.write_config(
+            replace(config, model=replace(config.model, backbone=backbone_name, revision=revision))
+        )
+        staging.write_provenance(
+            {
+                "version": VERSION,
+                "preset": "released",
+                "imported_from": {"file": file.name, "sha256": hash_file(file)},
+                "trained_on": None,
+                "backbone": {"name": backbone.name, "revision": revision, "commit": backbone.commit},
+                "weights_sha256": hash_file(staging.weights_file),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+        staging.folder.rename(out)
+    except BaseException:
+        shutil.rmtree(staging.folder, ignore_errors=True)
+        raise
+    return Run(out)

@@ -1,0 +1,96 @@
+"""What training makes small: functions of predictions (N, 6) and labels (N, 6) of the same N clips.
+
+The released code's "CCC" is none: it takes the covariance of clips instead of that of the two sides, a
+matrix (CODE, see `core.constants`). Here are the definitions themselves, per emotion over the clips of the
+batch, with moments divided by N, in float64: intensities that differ by 1e-4 have a spread, too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from abaw_emi.config.recipes import parse_loss
+
+# A column whose standard deviation is below a millionth of its size (as in `scoring`), or 1e-12, is
+# constant: whatever lies below is rounding, and gradients go with one over it.
+_ROUNDING = 1e-12
+_NOTHING = 1e-24
+
+
+def mse(predictions: Tensor, labels: Tensor) -> Tensor:
+    """The mean squared error over clips and emotions (PAPER, section 4)."""
+    return (predictions.double() - labels.double()).square().mean().to(predictions.dtype)
+
+
+def ccc(predictions: Tensor, labels: Tensor) -> Tensor:
+    """1 - the concordance correlation of each emotion, averaged: 0 to 2.
+
+    2 cov / (var + var + (difference of the means)^2), Lin, Biometrics 45 (1989). An emotion
+    that is the same constant on both sides counts 1; so does every emotion of a single clip.
+    """
+    p, y = predictions.double(), labels.double()
+    p_variance, y_variance, covariance = _moments(p, y)
+    spread = p_variance + y_variance + (p.mean(dim=0) - y.mean(dim=0)).square()  # (6,)
+    nothing = spread <= _NOTHING
+    # Divided by 1 there, and thrown away: dividing by 0 first would leave NaN in the gradient.
+    concordance = 2 * covariance / torch.where(nothing, 1.0, spread)
+    return (1 - torch.where(nothing, 0.0, concordance)).mean().to(predictions.dtype)
+
+
+def pearson(predictions: Tensor, labels: Tensor) -> Tensor:
+    """1 - Pearson's correlation of each emotion, averaged: 0 to 2 (PAPER, equation 1, turned over).
+
+    An emotion that is constant on either side has no correlation: it counts 1, with gradient 0.
+    """
+    p, y = predictions.double(), labels.double()
+    p_variance, y_variance, covariance = _moments(p, y)
+    constant = (p_variance <= _ROUNDING * p.square().mean(dim=0) + _NOTHING) | (
+        y_variance <= _ROUNDING * y.square().mean(dim=0) + _NOTHING
+    )
+    scale = torch.where(constant, 1.0, p_variance).sqrt() * torch.where(constant, 1.0, y_variance).sqrt()
+    correlation = torch.where(constant, 0.0, covariance / scale)  # (6,)
+    return (1 - correlation).mean().to(predictions.dtype)
+
+
+def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Variances and covariance (6,) of the columns."""
+    p, y = p - p.mean(dim=0), y - y.mean(dim=0)
+    return p.square().mean(dim=0), y.square().mean(dim=0), (p * y).mean(dim=0)
+
+
+_FORMULAS = {"mse": mse, "ccc": ccc, "pearson": pearson}
+
+
+class Loss:
+    """A weighted sum of losses.
+
+    Args:
+        text: as in `recipes.parse_loss`.
+
+    Attributes:
+        separable: whether a batch's loss is the mean of its clips' own losses, so that parts of a batch,
+            each weighted by its share of the clips, can go backward one after the other.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._terms = [(weight, _FORMULAS[name]) for weight, name in parse_loss(text)]
+        self.separable = all(formula is mse for _, formula in self._terms)
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, a scalar in the predictions' precision."""
+        first, *others = [weight * formula(predictions, labels) for weight, formula in self._terms]
+        return sum(others, start=first)
+
+    def gradient(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """How the loss of a batch changes with each prediction: (N, 6) float64, without a graph.
+
+        A loss that is not separable needs all of the batch's predictions at once, but not their graphs:
+        predict all parts without, then run each part again and go backward from its rows of this. The
+        chain rule makes the sum of it the gradient of the whole batch (the idea of GradCache, Gao et al.,
+        arXiv 2101.06983).
+        """
+        with torch.enable_grad():
+            leaf = predictions.detach().double().requires_grad_()
+            (slopes,) = torch.autograd.grad(self(leaf, labels.detach()), leaf)
+        return slopes

@@ -1,0 +1,114 @@
+"""What `train` is asked for, and whether its run folders can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from abaw_emi.audio.clips import OnBadClip
+from abaw_emi.config.run import Precision, RunConfig
+from abaw_emi.core.errors import Problem, RunError, gather
+from abaw_emi.core.files import check_writable
+from abaw_emi.runs.run import Run, name_run
+
+SAVE_MINUTES = 5.0
+"""Time after which an unfinished epoch is saved."""
+
+IfThere = Literal["refuse", "resume", "overwrite"]
+"""What to do about a run folder that is already there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `train` was asked for.
+
+    Attributes:
+        config: the run; its seed is replaced by each of `seeds`.
+        preset: its name, for the run folders.
+        seeds: one run each.
+        out: the folder of run folders.
+        train_plus_val: whether valid is trained on too.
+        limit: at most so many clips of each split, for trials.
+        save_minutes: between two saves inside an epoch.
+        epochs_from: the run whose best epoch the number of epochs was taken from, for the record.
+    """
+
+    config: RunConfig
+    preset: str
+    seeds: Sequence[int]
+    out: Path
+    train_plus_val: bool = False
+    epochs_from: str = ""
+    if_there: IfThere = "refuse"
+    on_bad_clip: OnBadClip = "error"
+    limit: int | None = None
+    save_minutes: float = SAVE_MINUTES
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def run_of(self, seed: int) -> Run:
+        """The run of a seed."""
+        fold = self.config.data.fold
+        name = name_run(self.preset, train_plus_val=self.train_plus_val, fold=fold, seed=seed)
+        return Run(self.out / name)
+
+    @property
+    def held_out(self) -> str:
+        """The clips that a run validates on."""
+        if not self.config.data.fold:
+            return "valid"
+        return f"fold {self.config.data.fold} of train{'+valid' if self.train_plus_val else ''}"
+
+    def config_of(self, seed: int) -> RunConfig:
+        """The config of a seed's run."""
+        return replace(self.config, training=replace(self.config.training, seed=seed))
+
+
+def check_folders(plan: Plan) -> None:
+    """Whether every run folder can be made, or gone on with.
+
+    Raises:
+        RunError: for all of them at once, what stands in the way.
+    """
+    problems: list[Problem] = []
+    for run in map(plan.run_of, plan.seeds):
+        if not run.folder.exists():
+            with gather(problems):
+                check_writable(run.config_file)
+            continue
+        init_from = plan.config.training.init_from
+        if init_from and Path(init_from).resolve() == run.folder.resolve():
+            found = "is also the run to start from (--init-from)"
+            problems.append(Problem(str(run.folder), found, next_step="use another --out"))
+        elif plan.if_there == "refuse":
+            step = "go on with --resume, or start anew with --overwrite"
+            problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
+        elif not run.config_file.is_file() and _holds_something(run.folder):
+            found = "there, but not a run folder (no run.toml); it is left alone"
+            problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --out"))
+        elif plan.if_there == "resume" and run.config_file.is_file():
+            problems += _compare_config(run, plan)
+    if problems:
+        raise RunError(problems)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether anything but what a killed process left of a first write lies there."""
+    return any(path.suffix != ".part" for path in folder.iterdir())
+
+
+def _compare_config(run: Run, plan: Plan) -> list[Problem]:
+    before = run.read_config()
+    now = asdict(plan.config_of(before.training.seed))
+    changed = [
+        f"{table}.{key} is {now[table][key]!r}, was {value!r}"
+        for table, values in asdict(before).items()
+        for key, value in values.items()
+        if now[table][key] != value
+    ]
+    if not changed:
+        return []
+    step = "use --overwrite to start anew"
+    return [Problem(str(run.folder), "; ".join(changed), "the config it was started with", step)]

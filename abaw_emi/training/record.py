@@ -1,0 +1,98 @@
+"""Where a run comes from: its provenance record, and whether a resumed run still comes from there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from abaw_emi.batching.data import TrainingData, compare_data
+from abaw_emi.config.run import Precision
+from abaw_emi.core.errors import Problem
+from abaw_emi.core.ids import pack_ids, unpack_ids
+from abaw_emi.core.version import VERSION
+from abaw_emi.models.device import describe_hardware
+from abaw_emi.models.weights import Backbone
+from abaw_emi.runs.run import Run
+
+# What a resumed run must share with the run that was started, else its record would not be true.
+_FIXED = ("data", "trained_on", "skipped", "backbone", "init_from", "precision")
+
+
+def describe_origin(
+    data: TrainingData, backbone: Backbone | None, revision: str, device: torch.device, precision: Precision
+) -> dict[str, Any]:
+    """What is known of a run before it starts, for its provenance record."""
+    return {
+        "version": VERSION,
+        "git_commit": find_git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trained_on": pack_ids(clip.filename for clip in data.train),
+        "trained_on_complete": True,
+        "init_from": None,
+        "skipped": list(data.skipped),
+        "read_from_video": dict(data.read_from_video),
+        "missing": {modality: pack_ids(ids) for modality, ids in data.missing.items()},
+        "data": {"fingerprint": data.fingerprint(), "train": len(data.train), "valid": len(data.valid)},
+        "backbone": None
+        if backbone is None
+        else {"name": backbone.name, "revision": revision, "commit": backbone.commit},
+        "precision": precision,
+        "hardware": describe_hardware(device),
+        "finished": None,
+    }
+
+
+def add_origin(start: Run, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes in the record of a run that starts from the weights of `start`: it has seen its clips."""
+    record = start.read_provenance()
+    seen = unpack_ids(origin["trained_on"]) | (start.trained_on or frozenset())
+    return {
+        "init_from": {"run": start.name, "weights_sha256": record.get("weights_sha256")},
+        "trained_on": pack_ids(seen),
+        "trained_on_complete": start.trained_on_complete,
+        "backbone": record.get("backbone"),
+    }
+
+
+def check_seen(start: Run, data: TrainingData) -> list[Problem]:
+    """A warning where the run that weights come from has seen clips that are now validated on."""
+    seen = (start.trained_on or frozenset()).intersection(clip.filename for clip in data.valid)
+    if not seen:
+        return []
+    found = f"it was trained on {len(seen):,} of the {len(data.valid):,} clips that are validated on"
+    return [Problem(str(start.folder), found, next_step="SEEN IN TRAINING: this is no validation")]
+
+
+def compare_origin(
+    run: Run, before: Mapping[str, Any], now: Mapping[str, Any], data: TrainingData
+) -> list[Problem]:
+    """A problem for everything that is not as it was when the run was started; of the data, by id."""
+    step = "put it back as it was, or use --overwrite to start anew"
+    problems = [
+        Problem(f"{run.folder}, {key}", f"now {now[key]}", f"{before.get(key)}, as it was started", step)
+        for key in _FIXED
+        if before.get(key) != now[key]
+    ]
+    if before.get("data") != now["data"] and (described := run.read_data()) is not None:
+        changes = compare_data(described, data.describe())
+        problems += [Problem(f"{run.folder}, data", change, next_step=step) for change in changes]
+    return problems
+
+
+def find_git_commit() -> str | None:
+    """The commit of the checkout that this package runs from; None for an installed package."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        output = subprocess.run(
+            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return output.stdout.strip()

@@ -1,0 +1,256 @@
+"""One optimiser step on the groups of a batch, whatever the loss and however many processes share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from abaw_emi.batching.batches import Batch
+from abaw_emi.batching.frames import FrameBatch
+from abaw_emi.batching.loader import Step
+from abaw_emi.batching.seeding import seed_dropout
+from abaw_emi.config.run import Precision, TrainingConfig
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.errors import Problem, TrainingError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.models.device import autocast
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.training.averaging import ExponentialAverage
+from abaw_emi.training.distributed import World
+from abaw_emi.training.losses import Loss
+from abaw_emi.training.optim import build_optimizer
+
+T = TypeVar("T")
+
+_FP16_SCALE = 2.0**10  # CODE: the loss scaler's first scale
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a run a step is: `epoch` and `step` count from 0."""
+
+    epoch: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch + 1}, step {self.step + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a step; on the device still, so that nothing has to wait for it.
+
+    Attributes:
+        loss: of the whole step, over all processes; `size` clips.
+        filenames: the clips of this process.
+        finite: (B,) whether each of them was given finite intensities.
+    """
+
+    place: Place
+    loss: Tensor
+    size: int
+    filenames: list[str]
+    finite: Tensor
+
+    def check(self) -> float:
+        """The loss; waits for the device.
+
+        Raises:
+            TrainingError: it is not finite, or the intensities of clips, which are named, are not.
+        """
+        finite = self.finite.tolist()
+        broken = [name for name, good in zip(self.filenames, finite, strict=True) if not good]
+        loss = float(self.loss)
+        if broken or not math.isfinite(loss):
+            of = f" for {len(broken)} of {len(finite)} clips: {', '.join(broken[:10])}" if broken else ""
+            advice = "lower training.learning_rate or use --precision fp32; the last whole checkpoint is kept"
+            raise TrainingError(Problem(str(self.place), f"the loss is not finite{of}", next_step=advice))
+        return loss
+
+
+class Stepper:
+    """The weights, and whatever changes them.
+
+    Attributes:
+        most: the largest group that fits the memory, where one did not; a resumed run starts with it.
+    """
+
+    def __init__(
+        self,
+        model: EmiModel,
+        config: TrainingConfig,
+        *,
+        world: World,
+        device: torch.device,
+        precision: Precision,
+        reporter: Reporter,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.world = world
+        self.device = device
+        self.precision = precision
+        self.reporter = reporter
+        self.loss = Loss(config.loss)
+        self.optimizer = build_optimizer(model, config)
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=_FP16_SCALE, enabled=precision == "fp16")
+        self.average = ExponentialAverage(model, config.ema_decay) if config.ema_decay else None
+        self.most: int | None = None
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        for weight in self.weights:
+            weight.grad = torch.zeros_like(weight)  # every weight has one, on every process, in every step
+
+    def step(self, step: Step, place: Place, remake: Callable[[int], Step]) -> Outcome:
+        """Does one step.
+
+        Args:
+            step: the clips.
+            place: seeds the dropouts.
+            remake: makes the same step anew, in groups of at most so many clips.
+
+        Raises:
+            TrainingError: a single clip does not fit the memory.
+        """
+        if self.most is not None and any(len(group) > self.most for group in step.groups):
+            step = remake(self.most)
+        if self.loss.separable:
+            step, (outputs, loss) = self._retry(step, place, remake, self._descend)
+        else:
+            step, outputs = self._retry(step, place, remake, self._predict)
+            slopes, loss = self._slopes(outputs, step)
+            step, _ = self._retry(
+                step, place, remake, lambda step, place: self._descend_along(step, place, slopes)
+            )
+        if self.loss.separable:
+            self.world.sum([loss])
+        self.world.sum([weight.grad for weight in self.weights if weight.grad is not None])
+        self.scaler.unscale_(self.optimizer)
+        if self.config.clip_grad_value:
+            torch.nn.utils.clip_grad_value_(self.weights, self.config.clip_grad_value)
+        if self.config.clip_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.weights, self.config.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update()
+        filenames = [filename for group in step.groups for filename in group.filenames]
+        return Outcome(place, loss, step.size, filenames, outputs.isfinite().all(dim=1))
+
+    def set_rate(self, factor: float) -> None:
+        """Sets each group of weights to this share of its own peak learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the newest layers, the highest of all."""
+        return float(max(group["lr"] for group in self.optimizer.param_groups))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model with its averaged weights, where they are averaged."""
+        if self.average is None:
+            yield
+        else:
+            with self.average.swapped():
+                yield
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, for `load_state_dict`."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "most": self.most,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to where `state_dict` was called."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.most = state["most"]
+
+    def _descend(self, step: Step, place: Place) -> tuple[Tensor, Tensor]:
+        """Adds up the gradients of a loss that is a mean over clips; the outputs, and this share's loss."""
+        outputs, total = self._nothing(), torch.zeros((), device=self.device)
+        for index, batch in self._on_device(step):
+            output = self._forward(batch, place, index)
+            assert batch.intensities is not None
+            loss = self.loss(output, batch.intensities) * (len(batch) / step.size)
+            self.scaler.scale(loss).backward()
+            outputs.append(output.detach())
+            total += loss.detach()
+        return torch.cat(outputs), total
+
+    def _predict(self, step: Step, place: Place) -> Tensor:
+        """The outputs (N, 6) that training sees, without a graph."""
+        outputs = self._nothing()
+        with torch.no_grad():
+            outputs += [self._forward(batch, place, index) for index, batch in self._on_device(step)]
+        return torch.cat(outputs)
+
+    def _slopes(self, outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """The loss of all processes' clips, and its derivative by each of this one's outputs (N, 6)."""
+        labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
+        truth = torch.cat(labels) if labels else torch.zeros(0, outputs.shape[1])
+        shares = [(outputs, truth.to(self.device, non_blocking=True))]
+        if self.world.size > 1:
+            shares = self.world.gather((outputs.cpu(), truth))
+        every_output = torch.cat([share[0] for share in shares])
+        every_truth = torch.cat([share[1] for share in shares])
+        start = sum(step.counts[: self.world.rank])
+        slopes = self.loss.gradient(every_output, every_truth)[start : start + len(outputs)]
+        return slopes.to(outputs), self.loss(every_output, every_truth).detach().to(self.device)
+
+    def _descend_along(self, step: Step, place: Place, slopes: Tensor) -> None:
+        """Gradients from the outputs' slopes; each group runs again, with the dropouts of the first time."""
+        start = 0
+        for index, batch in self._on_device(step):
+            output = self._forward(batch, place, index)
+            self.scaler.scale((output * slopes[start : start + len(batch)]).sum()).backward()
+            start += len(batch)
+
+    def _forward(self, batch: Batch | FrameBatch, place: Place, index: int) -> Tensor:
+        seed_dropout(self.config.seed, place.epoch, place.step, self.world.rank, index)
+        with autocast(self.precision, self.device):
+            return batch.run(self.model)
+
+    def _on_device(self, step: Step) -> Iterator[tuple[int, Batch | FrameBatch]]:
+        return ((index, batch.to(self.device)) for index, batch in enumerate(step.groups))
+
+    def _nothing(self) -> list[Tensor]:
+        """No outputs yet: a process may have no clip of a small last batch."""
+        return [torch.zeros(0, len(EMOTIONS), device=self.device)]
+
+    def _retry(
+        self, step: Step, place: Place, remake: Callable[[int], Step], work: Callable[[Step, Place], T]
+    ) -> tuple[Step, T]:
+        """`work`, again in groups of half the size where the memory does not suffice."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=False)
+            try:
+                return step, work(step, place)
+            except torch.OutOfMemoryError as error:
+                largest = max(len(group) for group in step.groups)
+                if largest == 1:
+                    found = "one clip does not fit the device's memory"
+                    advice = "shorten clips with --set data.max_seconds, or use a device with more memory"
+                    raise TrainingError(Problem(str(place), found, next_step=advice)) from error
+                self.most = largest // 2
+            # Outside the handler: the traceback holds on to what filled the memory.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            found = f"{largest} clips side by side do not fit the device's memory"
+            next_step = f"groups of {self.most} from here on; the gradients stay those of the whole batch"
+            self.reporter.warn([Problem(str(place), found, next_step=next_step)])
+            step = remake(self.most)

@@ -1,0 +1,253 @@
+"""`train` from end to end: the data folder and a config to finished run folders, one for each seed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from abaw_emi.batching.data import TrainingData, read_training_data
+from abaw_emi.batching.examples import Senses
+from abaw_emi.config.run import Precision
+from abaw_emi.core.errors import EmiError, Problem, RunError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.folds import parse_fold
+from abaw_emi.data.provenance import Provenance, hash_file, write_with_provenance
+from abaw_emi.inference.predict import describe_run, load_model, predict
+from abaw_emi.models.device import choose_device, choose_precision, make_deterministic
+from abaw_emi.runs.run import Run
+from abaw_emi.training.checkpoint import install_best
+from abaw_emi.training.distributed import World
+from abaw_emi.training.plan import Plan, check_folders
+from abaw_emi.training.record import add_origin, check_seen, compare_origin, describe_origin
+from abaw_emi.training.scales import fit_scales
+from abaw_emi.training.starts import Start, find_start
+from abaw_emi.training.trainer import Result, Training
+
+T = TypeVar("T")
+
+
+def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
+    """Trains one run for each seed and returns their folders; a finished run is left as it is on resume.
+
+    Args:
+        plan: what to do.
+        data: the data folder.
+        reporter: quiet on every process but the first.
+        world: the processes that train together.
+
+    Raises:
+        EmiError: whatever stands in the way; before a run that is there is touched.
+    """
+    world = world or World()
+    _agree(world, lambda: check_folders(plan))
+    device = choose_device(plan.device, world.local_rank)
+    precision = choose_precision(plan.precision, plan.config.training.precision, device)
+    if plan.config.training.deterministic:
+        make_deterministic()
+    runs = {seed: plan.run_of(seed) for seed in plan.seeds}
+    to_do = {seed: run for seed, run in runs.items() if plan.if_there == "overwrite" or not run.finished}
+    for run in runs.values():
+        if run not in to_do.values():
+            reporter.say(f"{run.folder} is finished already")
+            run.drop_state()  # of a process that was killed at its very end
+    if not to_do:
+        return list(runs.values())
+    start = find_start(plan.config)
+    training_data = _read_together(plan, data, reporter, world)
+    if plan.config.data.fold:
+        reporter.say(
+            f"fold {plan.config.data.fold}: validating on clips held out of training; optimistic, because "
+            "speakers are not known and stand on both sides"
+        )
+    elif plan.train_plus_val:
+        reporter.say("training on train and valid: no validation remains, and the last weights are kept")
+    if start.run is not None:
+        reporter.warn(check_seen(start.run, training_data))
+    replaced = list(to_do.values()) if plan.if_there == "overwrite" else []
+    for seed, run in to_do.items():
+        together = f", {world.size} processes" if world.size > 1 else ""
+        reporter.say(f"{run.folder} on {device} in {precision}{together}")
+        session = _Session(
+            plan, seed, run, start, training_data, device, precision, reporter, world, replaced
+        )
+        session.train()
+        replaced = []
+    return list(runs.values())
+
+
+def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float]:
+    """Trains one epoch on `plan.limit` clips, keeps nothing, and returns what a full run would take.
+
+    Returns:
+        Seconds: "epoch" of training and "validation" on the full splits, "run" for all epochs and seeds.
+    """
+    device = choose_device(plan.device)
+    precision = choose_precision(plan.precision, plan.config.training.precision, device)
+    start = find_start(plan.config)
+    few = _read_data(plan, data, reporter)
+    smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "smoke")
+        session = _Session(smoke, plan.seeds[0], run, start, few, device, precision, reporter, World())
+        result = session.train()
+    full_train, full_valid = len(data.ids("train")), len(data.ids("valid"))
+    if plan.train_plus_val:
+        full_train, full_valid = full_train + full_valid, 0
+    if plan.config.data.fold:
+        _, folds = parse_fold(plan.config.data.fold)
+        full_train, full_valid = full_train - full_train // folds, full_train // folds
+    epoch = result.training_seconds * full_train / len(few.train)
+    validation = result.validation_seconds * full_valid / max(1, len(few.valid))
+    return {
+        "epoch": epoch,
+        "validation": validation,
+        "run": plan.config.training.epochs * (epoch + validation) * len(plan.seeds),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One run of a plan, from its start to a finished folder."""
+
+    plan: Plan
+    seed: int
+    run: Run
+    start: Start
+    data: TrainingData
+    device: torch.device
+    precision: Precision
+    reporter: Reporter
+    world: World
+    replaced: Sequence[Run] = ()
+    """Runs that make room: all that are overwritten go when the first can start, so that one that is
+    resumed later is never an old one."""
+
+    def train(self) -> Result:
+        """Trains the run, or goes on with it, and finishes its folder."""
+        config = self.plan.config_of(self.seed)
+        model = self.start.make_model(config, self.data.widths, self.reporter)
+        training = Training(
+            model,
+            config.training,
+            self.data,
+            self.run,
+            device=self.device,
+            precision=self.precision,
+            reporter=self.reporter,
+            world=self.world,
+            save_minutes=self.plan.save_minutes,
+        )
+        record = _agree(self.world, self._open)
+        if training.resume():
+            self.reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
+        elif self.start.run is None:
+            fit_scales(model, self.data.train, self.device)
+        places = self.world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
+        if len(set(places)) > 1:
+            found = f"the processes read different runs or data: {places}"
+            raise RunError(Problem(str(self.run.folder), found, "files that all processes share"))
+        result = training.train()
+        _agree(self.world, lambda: self._close(record, training))
+        return result
+
+    def _open(self) -> dict[str, Any]:
+        """Makes the run folder, or checks that it is the one that was started; returns its record."""
+        origin = describe_origin(
+            self.data, self.start.backbone, self.plan.config.model.revision, self.device, self.precision
+        )
+        if self.start.run is not None:
+            origin |= add_origin(self.start.run, origin)
+        for run in self.replaced:
+            run.remove()
+        if before := self.run.read_provenance():
+            if problems := compare_origin(self.run, before, origin, self.data):
+                raise RunError(problems)
+            if before.get("world_size", 1) != self.world.size:
+                found = f"{self.world.size} processes now, {before.get('world_size', 1)} when it was started"
+                self.reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
+            return before
+        record = {
+            "preset": self.plan.preset,
+            "seed": self.seed,
+            "train_plus_val": self.plan.train_plus_val,
+            "fold": self.plan.config.data.fold or None,
+            "epochs_from": self.plan.epochs_from,
+            "world_size": self.world.size,
+            **origin,
+        }
+        self.run.drop_state()  # without a record, nothing says what it belongs to
+        self.run.metrics_file.unlink(missing_ok=True)
+        self.run.write_config(self.plan.config_of(self.seed))
+        self.run.write_data(self.data.describe())
+        self.run.write_provenance(record)
+        return record
+
+    def _close(self, record: dict[str, Any], training: Training) -> None:
+        """Installs the best weights, predicts with them what was held out, and marks the run as done."""
+        run, at = self.run, training.at
+        install_best(run, at.best_epoch)
+        record |= {
+            "epochs": at.epoch,
+            "best_epoch": at.best_epoch,
+            "valid": {"mean_pearson": at.best, "pearson": at.pearson} if self.data.valid else None,
+            "weights_sha256": hash_file(run.weights_file),
+        }
+        run.write_provenance(record)
+        if self.data.valid:
+            model = load_model(run, self.device)
+            table = predict(model, training.valid, device=self.device, precision=self.precision)
+            provenance = Provenance(
+                command="abaw-emi train",
+                split=self.plan.held_out,
+                members=[describe_run(run, self.precision, self.device)],
+                trained_on=run.trained_on or frozenset(),
+                trained_on_complete=run.trained_on_complete,
+                skipped=self.data.skipped,
+                read_from_video=self.data.read_from_video,
+            )
+            write_with_provenance(table, run.valid_predictions, provenance)
+        run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
+        run.drop_state()
+
+
+def _agree(world: World, work: Callable[[], T]) -> T:
+    """What the first process's `work` returns, on every process; all end where it fails."""
+    value: T | None = None
+    failure: EmiError | None = None
+    if world.leads:
+        try:
+            value = work()
+        except EmiError as error:
+            failure = error
+    value, failed = world.gather((value, failure is not None))[0]
+    if failure is not None:
+        raise failure
+    if failed:
+        raise SystemExit(1)  # the first process tells why
+    return value  # type: ignore[return-value] # the first process has worked
+
+
+def _read_together(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> TrainingData:
+    """The data, on every process; the first one reads before the others, and fills the cache for them."""
+    read: list[TrainingData] = []
+    _agree(world, lambda: read.append(_read_data(plan, data, reporter)))
+    return read[0] if world.leads else _read_data(plan, data, reporter)
+
+
+def _read_data(plan: Plan, data: DataFolder, reporter: Reporter) -> TrainingData:
+    return read_training_data(
+        data,
+        train_plus_val=plan.train_plus_val,
+        senses=Senses.of(plan.config),
+        fold=plan.config.data.fold,
+        on_bad=plan.on_bad_clip,
+        reporter=reporter,
+        limit=plan.limit,
+    )

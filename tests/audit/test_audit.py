@@ -1,0 +1,274 @@
+"""The audit: each kind of damage, planted into a sound corpus, is found with its severity and its clip."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from abaw_emi.audit import fact_store
+from abaw_emi.audit.fact_store import FactStore
+from abaw_emi.audit.finding import Finding
+from abaw_emi.audit.record import find_audit, read_audit, warnings_for, write_audit
+from abaw_emi.audit.run import audit_folder
+from abaw_emi.data.folder import DataFolder
+from tests.foreign_data import EMOTIONS
+from tests.media import write_container
+
+RATE = 16_000
+TRAIN, VALID = range(8), range(8, 14)
+
+
+def speak(number: int, seconds: float = 2.5) -> np.ndarray:
+    """Noise through changing filters: no two numbers sound alike, and it changes all the time."""
+    rng = np.random.default_rng(number)
+    time = np.arange(round(seconds * RATE)) / RATE
+    wave = 0.02 * rng.standard_normal(time.size)
+    for _ in range(6):
+        start, stop = rng.uniform(100, 4_000, 2)
+        swell = np.sin(2 * np.pi * rng.uniform(0.5, 4) * time + rng.uniform(0, 6)) ** 2
+        wave += swell * np.sin(2 * np.pi * (start + (stop - start) * time / seconds) * time)
+    return (0.4 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    (root / "audio").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, numbers in (("train", TRAIN), ("valid", VALID)):
+        lines = ["Filename," + ",".join(EMOTIONS)]
+        for number in numbers:
+            soundfile.write(root / "audio" / f"{number:05}.wav", speak(number), RATE)
+            votes = rng.multinomial(10, [0.2, 0.15, 0.15, 0.1, 0.1, 0.1, 0.2])[:6]
+            lines.append(f"{number:05}," + ",".join(f"{vote / 10:g}" for vote in votes))
+        (root / f"{split}_split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def run(data: Path) -> list[Finding]:
+    return audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1).findings
+
+
+def of_kind(findings: list[Finding], kind: str) -> list[Finding]:
+    return [finding for finding in findings if finding.kind == kind]
+
+
+def sound(data: Path, number: int) -> Path:
+    return data / "audio" / f"{number:05}.wav"
+
+
+def overwrite(data: Path, number: int, wave: np.ndarray, rate: int = RATE) -> None:
+    soundfile.write(sound(data, number), wave, rate)
+
+
+def clip_hard(data: Path) -> None:
+    overwrite(data, 3, np.clip(6 * speak(3), -1, 1))
+
+
+def mislabel(data: Path) -> None:
+    sound(data, 3).rename(data / "audio" / "00003.mp3")
+
+
+def truncate(data: Path) -> None:
+    content = sound(data, 3).read_bytes()
+    sound(data, 3).write_bytes(content[: len(content) // 2])
+
+
+def write_no_numbers(data: Path) -> None:
+    wave = speak(3)
+    wave[500:900] = np.nan
+    soundfile.write(sound(data, 3), wave, RATE, subtype="FLOAT")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "unreadable": (lambda data: sound(data, 3).write_bytes(b""), "error"),
+    "truncated": (truncate, "error"),
+    "mislabelled": (mislabel, "error"),
+    "damaged": (write_no_numbers, "error"),
+    "too short": (lambda data: overwrite(data, 3, speak(3)[:300]), "error"),
+    "silent": (lambda data: overwrite(data, 3, 0 * speak(3)), "warning"),
+    "clipped": (clip_hard, "warning"),
+    "low rate": (lambda data: overwrite(data, 3, speak(3)[::2], 8_000), "warning"),
+    "rate": (lambda data: overwrite(data, 3, np.repeat(speak(3), 3), 48_000), "note"),
+    "channels": (lambda data: overwrite(data, 3, np.stack([speak(3)] * 2, axis=1)), "note"),
+    "offset": (lambda data: overwrite(data, 3, speak(3) + np.float32(0.3)), "note"),
+    "short": (lambda data: overwrite(data, 3, speak(3)[:9_000]), "note"),
+    "long": (lambda data: overwrite(data, 3, speak(3, 13.0)), "note"),
+}
+
+
+def test_a_sound_corpus_has_nothing_but_its_size_against_it(data: Path) -> None:
+    assert {finding.kind for finding in run(data)} <= {"counts", "all zero", "label shift", "no test clips"}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_of_a_file_is_found_with_its_severity_and_its_clip(data: Path, kind: str) -> None:
+    plant, severity = DAMAGE[kind]
+    assert not of_kind(run(data), kind)
+    plant(data)
+    found = run(data)
+    (finding,) = of_kind(found, kind)
+    assert (finding.severity, finding.ids, finding.splits) == (severity, ("00003",), ("train",))
+    assert finding.means
+    assert any("00003" in example for example in finding.examples)
+    worst = [each.severity for each in found]
+    assert worst == sorted(worst, key=("error", "warning", "note").index), "the worst first"
+
+
+def test_files_and_labels_are_held_against_each_other_both_ways(data: Path) -> None:
+    sound(data, 3).unlink()
+    soundfile.write(sound(data, 99), speak(99), RATE)
+    (data / "test_split.csv").write_text("Filename\n00050\n", encoding="utf-8")
+    found = run(data)
+    nothing = [finding for finding in found if finding.severity == "error"]
+    assert {name for finding in nothing for name in finding.ids} == {"00003", "00050"}
+    (stray,) = [finding for finding in found if "00099" in finding.ids and finding.severity != "error"]
+    assert stray.means
+
+
+def test_a_missing_sound_file_with_a_video_is_a_warning(data: Path) -> None:
+    (data / "raw").mkdir()
+    write_container(data / "raw" / "00003.mp4", speak(3), rate=RATE)
+    sound(data, 3).unlink()
+    (finding,) = [each for each in run(data) if "00003" in each.ids and each.severity == "warning"]
+    assert "video" in finding.found
+
+
+def test_copies_across_splits_are_found_to_the_sample_and_encoded_anew(data: Path) -> None:
+    shutil.copy(sound(data, 1), sound(data, 10))  # of valid
+    soundfile.write(data / "audio" / "00012.mp3", 0.5 * speak(2), RATE)
+    sound(data, 12).unlink()
+    told = [finding for finding in run(data) if "same" in finding.found or "duplicate" in finding.kind]
+    text = json.dumps([[finding.found, *finding.examples] for finding in told])
+    assert told
+    assert all(finding.severity in ("error", "warning") for finding in told)
+    for name in ("00001", "00010", "00002", "00012"):
+        assert name in text
+    others = {f"{number:05}" for number in (*TRAIN, *VALID)} - {"00001", "00010", "00002", "00012"}
+    assert not any(name in text for name in others)
+
+
+def change_labels(data: Path, split: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+    path = data / f"{split}_split.csv"
+    change(pl.read_csv(path, schema_overrides={"Filename": pl.String})).write_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "change"),
+    [
+        ("label file", "error", lambda table: table.with_columns(Joy=pl.lit(1.5))),
+        ("constant labels", "warning", lambda table: table.with_columns(Joy=pl.lit(0.2))),
+        (
+            "no fractions",
+            "warning",
+            lambda table: table.with_columns(Joy=pl.lit(0.123456) + pl.col("Joy") / 3),
+        ),
+        ("sums above 1", "note", lambda table: table.with_columns(Joy=pl.lit(0.9), Excitement=pl.lit(0.8))),
+        (
+            "all zero",
+            "note",
+            lambda table: table.with_columns(pl.col(EMOTIONS) * (pl.col("Filename") > "00003")),
+        ),
+    ],
+)
+def test_labels_that_are_not_as_delivered_are_told(
+    data: Path, kind: str, severity: str, change: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
+    change_labels(data, "train", change)
+    (finding,) = of_kind(run(data), kind)
+    assert finding.severity == severity
+    assert "train" in finding.splits
+
+
+def test_an_id_in_two_splits_is_an_error(data: Path) -> None:
+    lines = (data / "train_split.csv").read_text(encoding="utf-8").splitlines()
+    with (data / "valid_split.csv").open("a", encoding="utf-8") as file:
+        file.write(lines[1] + "\n")
+    (finding,) = of_kind(run(data), "splits overlap")
+    assert (finding.severity, finding.ids) == ("error", ("00000",))
+
+
+def test_a_second_audit_listens_to_what_changed_only(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    listened: list[Path] = []
+
+    listen = fact_store.listen
+    monkeypatch.setattr(
+        fact_store, "listen", lambda path, *rest: (listened.append(path), listen(path, *rest))[1]
+    )
+    again = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    assert listened == []
+    assert again.findings == first.findings
+    overwrite(data, 5, speak(77))
+    audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    assert [path.stem for path in listened] == ["00005"]
+
+
+def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path: Path) -> None:
+    clip_hard(data)
+    record = tmp_path / "audit.json"
+    write_audit(audit_folder(DataFolder(data), store=FactStore(tmp_path / "cache"), jobs=1), record)
+    assert read_audit(record).clips == {"train": 8, "valid": 6} | {
+        split: 0 for split in ("test",) if "test" in read_audit(record).clips
+    }
+    audit, problems = find_audit(DataFolder(data), tmp_path)
+    assert audit is not None
+    assert problems == []
+    assert any("look clipped" in problem.found for problem in warnings_for(audit, "train"))
+    assert not any("look clipped" in problem.found for problem in warnings_for(audit, "valid"))
+    overwrite(data, 5, speak(5, 3.0))
+    audit, problems = find_audit(DataFolder(data), tmp_path)
+    assert audit is None
+    assert "files have changed since" in str(problems[0])
+    assert find_audit(DataFolder(data), data) == (None, [])
+
+
+def write_features(data: Path) -> Path:
+    """Features of every clip, 20 a second, and the file of clip 3."""
+    (data / "vit").mkdir()
+    for number in (*TRAIN, *VALID):
+        np.save(data / "vit" / f"{number:05}.npy", np.full((50, 384), number, np.float32))
+    np.save(data / "vit" / "00000.npy", np.ones((49, 384), np.float32))
+    return data / "vit" / "00003.npy"
+
+
+FEATURE_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no features": (lambda path: path.unlink(), "warning"),
+    "unusable features": (lambda path: np.save(path, np.full((50, 384), np.nan, np.float32)), "error"),
+    "feature widths": (lambda path: np.save(path, np.ones((50, 300), np.float32)), "error"),
+    "feature lengths": (lambda path: np.save(path, np.ones((400, 384), np.float32)), "warning"),
+}
+
+
+@pytest.mark.parametrize("kind", FEATURE_DAMAGE)
+def test_damage_of_a_feature_file_is_found(data: Path, kind: str) -> None:
+    plant, severity = FEATURE_DAMAGE[kind]
+    path = write_features(data)
+    assert not [finding for finding in run(data) if "vit" in finding.found]
+    plant(path)
+    (finding,) = [finding for finding in run(data) if "vit" in finding.found]
+    assert (finding.kind, finding.severity, finding.ids) == (kind, severity, ("00003",))
+    assert finding.splits == ("train",)
+
+
+def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
+    features = data.parent / "features"
+    (features / "gte").mkdir(parents=True)
+    np.save(features / "gte" / "00000.npy", np.ones((3, 5), np.float32))
+    for clip, names in {"00000": ("0.jpg", "2.jpg"), "00001": ()}.items():
+        (data / "face_images" / clip).mkdir(parents=True)
+        for name in names:
+            (data / "face_images" / clip / name).write_bytes(b"x")
+    folder = DataFolder(data, features)
+    found = audit_folder(folder, store=FactStore(data.parent / "cache"), jobs=1).findings
+    told = {finding.kind: finding for finding in found}
+    assert "gte" in told["no features"].found
+    assert told["no faces"].ids == ("00001",)
+    assert "numbered up to 2" in told["face numbers"].examples[0]

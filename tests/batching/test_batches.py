@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import Wav2Vec2FeatureExtractor
+
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.batches import make_batch, normalise
+from tests.small_models import SHORTEST, make_clip
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+patient = settings(deadline=None)  # other work on the machine is no failure
+
+CLIPS = [make_clip(number, length) for number, length in enumerate([400, 5_000, 401, 1_024, 400, 3_000])]
+LABELS = {clip.filename: np.arange(6, dtype=np.float32) + 10 * int(clip.filename) for clip in CLIPS}
+
+
+@patient
+@given(st.permutations(CLIPS), st.integers(1, len(CLIPS)))
+def test_filename_waveform_and_label_stay_together_in_any_order(order: list[Clip], count: int) -> None:
+    clips = order[:count]
+    batch = make_batch(clips, LABELS)
+    assert batch.filenames == tuple(clip.filename for clip in clips)
+    assert batch.lengths.tolist() == [len(clip.waveform) for clip in clips]
+    assert batch.intensities is not None
+    assert batch.intensities.shape == (count, 6)
+    for row, clip in enumerate(clips):
+        length = len(clip.waveform)
+        correlation = np.corrcoef(batch.waveforms[row, :length].numpy(), clip.waveform)[0, 1]
+        assert correlation == pytest.approx(1, abs=1e-5)  # another clip's would be near 0
+        assert not batch.waveforms[row, length:].any()
+        assert batch.intensities[row].tolist() == [10 * int(clip.filename) + emotion for emotion in range(6)]
+
+
+def test_a_clip_without_a_label_is_an_error() -> None:
+    with pytest.raises(KeyError, match="00000"):
+        make_batch(CLIPS, {name: label for name, label in LABELS.items() if name != "00000"})
+
+
+def test_without_labels_there_are_none() -> None:
+    assert make_batch(CLIPS).intensities is None
+
+
+def test_a_batch_on_another_device_is_the_same_batch() -> None:
+    batch = make_batch(CLIPS, LABELS).to(torch.device("meta"))
+    assert {batch.waveforms.device.type, batch.lengths.device.type} == {"meta"}
+    assert batch.intensities is not None
+    assert batch.intensities.device.type == "meta"
+    assert batch.filenames == tuple(clip.filename for clip in CLIPS)
+
+
+@patient
+@given(st.integers(0, 99), st.integers(SHORTEST, 20_000), st.floats(-100, 0))
+def test_normalised_waveforms_are_bitwise_those_of_transformers(
+    number: int, samples: int, decibels: float
+) -> None:
+    waveform = make_clip(number, samples, decibels=decibels).waveform
+    expected = Wav2Vec2FeatureExtractor()(waveform, sampling_rate=16_000)["input_values"][0]
+    found = normalise(waveform)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_silent_clip_becomes_zeros() -> None:
+    np.testing.assert_array_equal(normalise(np.zeros(500, np.float32)), np.zeros(500))
+
+
+def test_a_batch_does_not_change_the_clips() -> None:
+    clip = make_clip(7, 2_000)
+    before = clip.waveform.copy()
+    make_batch([clip]).waveforms.zero_()
+    np.testing.assert_array_equal(clip.waveform, before)

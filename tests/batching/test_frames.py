@@ -1,0 +1,170 @@
+"""Frames of a frozen encoder are kept, and change nothing but the time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.frames import EncodedClip, make_frame_batch
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.inference.frozen_encoder import encode_clips
+from abaw_emi.inference.predict import predict
+from abaw_emi.models.emi import EmiModel
+from tests.inference.test_predict import Counting
+from tests.small_models import ENCODERS, make_clip, small_model
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ABAW_EMI_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[Clip]:
+    lengths = np.random.default_rng(0).integers(400, 192_000, 24)
+    return [make_clip(number, int(samples)) for number, samples in enumerate(lengths)]
+
+
+def frozen(encoder: str = "layer", **changes: Any) -> EmiModel:
+    return small_model(encoder, freeze_encoder=True, **changes)
+
+
+def encode(
+    model: EmiModel, clips: list[Clip], reporter: Counting | None = None, **how: Any
+) -> list[EncodedClip]:
+    encoded = encode_clips(model, clips, device=CPU, precision="fp32", reporter=reporter or Counting(), **how)
+    assert encoded is not None
+    return encoded
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_predictions_from_kept_frames_are_those_from_sound(encoder: str, clips: list[Clip]) -> None:
+    model = frozen(encoder)
+    encoded = encode(model, clips)
+    assert [(clip.filename, clip.samples) for clip in encoded] == [
+        (clip.filename, clip.samples) for clip in clips
+    ]
+    found = predict(model, encoded, device=CPU)
+    # To the bit on a CPU, whichever encoder: the groups are the same.
+    assert found.equals(predict(model, clips, device=CPU))
+
+
+def test_frames_are_made_once(clips: list[Clip], cache: Path) -> None:
+    first, second = Counting(), Counting()
+    before = encode(frozen(), clips[:5], first)
+    after = encode(frozen(), clips[:7][::-1], second)[::-1]
+    assert "frames of 5 clips" in first.said[0]
+    assert "frames of 2 clips" in second.said[0]
+    for left, right in zip(before, after, strict=False):
+        np.testing.assert_array_equal(left.read(), right.read())
+    third = Counting()
+    encode(frozen(), clips[:7], third)
+    assert not third.said
+    # What follows the frames, and what only training uses, makes no other encoder; its weights do.
+    model = frozen(lstm_layers=1)
+    state = frozen().state_dict()
+    model.load_state_dict({name: state[name] for name in state if not name.startswith("lstm.")}, strict=False)
+    with torch.no_grad():
+        model.encoder.wav2vec2.masked_spec_embed += 1
+    encode(model, clips[:7], third)
+    assert not third.said
+    encode(frozen(seed=1), clips[:7], third)
+    assert "frames of 7 clips" in third.said[0]
+    assert len(list(cache.glob("frames-*"))) == 2
+
+
+@pytest.mark.exact
+def test_processes_make_the_same_frames(clips: list[Clip], cache: Path) -> None:
+    alone = [clip.read() for clip in encode(frozen(), clips)]
+    shutil.rmtree(cache)
+    shared = [clip.read() for clip in encode(frozen(), clips, processes=2)]
+    for left, right in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_damaged_frames_are_made_anew_with_a_warning(clips: list[Clip], cache: Path) -> None:
+    before = [clip.read() for clip in encode(frozen(), clips[:3])]
+    (file,) = cache.glob("frames-*/*.bin")
+    content = bytearray(file.read_bytes())
+    content[1_000] ^= 64
+    file.write_bytes(bytes(content))
+    reporter = Counting()
+    after = [clip.read() for clip in encode(frozen(), clips[:3], reporter)]
+    assert "frames of 1 clips" in reporter.said[0]
+    assert "1 damaged entries" in str(reporter.warnings[0])
+    for left, right in zip(before, after, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_without_room_the_encoder_runs_in_every_pass(
+    clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        total: int = 2**40
+        used: int = 2**40
+        free: int = 0
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage())
+    reporter = Counting()
+    found = encode_clips(frozen(), clips[:2], device=CPU, precision="fp32", reporter=reporter)
+    assert found is None
+    assert "it runs in every pass instead; set $ABAW_EMI_CACHE" in str(reporter.warnings[0])
+
+
+def train(model: EmiModel, clips: list[Clip] | list[EncodedClip], group_size: int) -> dict[str, torch.Tensor]:
+    """The head's weights after two epochs of plain gradient descent."""
+    rng = np.random.default_rng(0)
+    labels = {clip.filename: rng.random(len(EMOTIONS), dtype=np.float32) for clip in clips}
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    model.train()
+    for _ in range(2):
+        for start in range(0, len(clips), group_size):
+            group = clips[start : start + group_size]
+            batch: Any = (
+                make_frame_batch(group, labels)
+                if isinstance(group[0], EncodedClip)
+                else make_batch(group, labels)
+            )
+            assert len(batch) == len(group)
+            assert batch.filenames == tuple(clip.filename for clip in group)
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(batch.to(CPU).run(model), batch.intensities).backward()
+            optimizer.step()
+    return {name: weight for name, weight in model.state_dict().items() if not name.startswith("encoder.")}
+
+
+@pytest.mark.parametrize(("group_size", "tolerance"), [(1, 0.0), (4, 1e-5)])
+def test_training_on_kept_frames_ends_with_the_same_weights(
+    clips: list[Clip], group_size: int, tolerance: float
+) -> None:
+    clips = sorted(clips, key=lambda clip: -clip.samples)[:12]
+    expected = train(frozen(), clips, group_size)
+    model = frozen()
+    found = train(model, encode(model, clips), group_size)
+    assert any(not torch.equal(weight, frozen().state_dict()[name]) for name, weight in found.items())
+    for name, weight in found.items():
+        # Frames are made clip by clip: to the bit where training runs clips alone, too.
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=tolerance)
+
+
+def test_a_batch_of_frames_pads_with_zeros(clips: list[Clip]) -> None:
+    encoded = encode(frozen(), clips[:3])
+    batch = make_frame_batch(encoded)
+    assert batch.intensities is None
+    assert batch.lengths.tolist() == [clip.frames_length for clip in encoded]
+    for row, clip in zip(batch.frames, encoded, strict=True):
+        np.testing.assert_array_equal(row[: clip.frames_length].numpy(), clip.read())
+        assert not row[clip.frames_length :].any()

@@ -1,0 +1,244 @@
+"""Fusion: what a clip has decides, what it lacks is told by the model itself, and nothing else matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.batching.loader import Loader
+from abaw_emi.config.modalities import FeatureConfig, FusionConfig
+from abaw_emi.config.run import ModelConfig, TrainingConfig
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.progress import Reporter
+from abaw_emi.core.store import ArrayStore
+from abaw_emi.features.reader import FeatureClip
+from abaw_emi.inference.predict import predict
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.fusion import Modalities
+from abaw_emi.training.distributed import World
+from abaw_emi.training.step import Place, Stepper
+from tests.small_models import make_clip
+
+CPU = torch.device("cpu")
+WIDTHS = {"vit": 5, "gte": 4}
+Float32 = npt.NDArray[np.float32]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ArrayStore:
+    return ArrayStore(tmp_path_factory.mktemp("store"), "features")
+
+
+def keep(store: ArrayStore, number: int, arrays: Mapping[str, Float32]) -> FeatureClip:
+    with store.writing():
+        stored = {}
+        for name, values in arrays.items():
+            key = f"{name}:{values.tobytes().hex()}:{values.shape}"
+            stored[name] = store.get(key) or store.add(key, values, {})
+    return FeatureClip(filename=f"{number:05}", arrays=stored, source_hash=f"{number:064x}")
+
+
+def draw(number: int, name: str) -> Float32:
+    rng = np.random.default_rng([number, len(name), ord(name[0])])
+    return rng.normal(1, 3, (1 + int(rng.integers(9)), WIDTHS[name])).astype(np.float32)
+
+
+def build(kind: str, *, encoder: str = "none", seed: int = 0, **parts: Any) -> EmiModel:
+    config = ModelConfig(
+        encoder=encoder,  # type: ignore[arg-type]
+        vad_head=False,
+        features=(
+            FeatureConfig(name="vit", temporal=("gru",), hidden_size=7, pooling="last"),
+            FeatureConfig(name="gte", temporal=("tcn",), hidden_size=6),
+        ),
+        fusion=FusionConfig(kind=kind, **parts),  # type: ignore[arg-type]
+    )
+    torch.manual_seed(seed)
+    model = EmiModel(EmiConfig.from_parts(config, None, WIDTHS))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model.eval()
+
+
+def make_clips(store: ArrayStore, has: list[tuple[bool, bool]]) -> list[EncodedClip]:
+    clips = []
+    for number, each in enumerate(has):
+        names = [name for name, there in zip(WIDTHS, each, strict=True) if there]
+        features = keep(store, number, {name: draw(number, name) for name in names})
+        clips.append(EncodedClip.without_encoder(features))
+    return clips
+
+
+def intensities(model: EmiModel, clips: list[EncodedClip] | list[Clip]) -> Float32:
+    table = predict(model, clips, device=CPU)
+    assert table["Filename"].to_list() == sorted(clip.filename for clip in clips)
+    return table.select(EMOTIONS).to_numpy()
+
+
+@pytest.mark.parametrize("kind", ["concatenate", "mean"])
+@settings(max_examples=25)
+@given(
+    has=st.lists(st.sampled_from([(True, True), (True, False), (False, True)]), min_size=1, max_size=6),
+    data=st.data(),
+)
+def test_a_clip_is_predicted_alike_alone_and_among_others_in_any_order(
+    store: ArrayStore, kind: str, has: list[tuple[bool, bool]], data: st.DataObject
+) -> None:
+    model = build(kind)
+    clips = make_clips(store, has)
+    order = data.draw(st.permutations(range(len(clips))))
+    together = intensities(model, [clips[number] for number in order])
+    alone = np.concatenate([intensities(model, [clip]) for clip in clips])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=2e-6)
+
+
+def test_the_late_mean_is_over_the_heads_of_what_a_clip_has(store: ArrayStore) -> None:
+    model = build("mean")
+    clips = make_clips(store, [(True, True), (True, False), (False, True)])
+    both, vit, gte = intensities(model, clips)
+    alone = [
+        intensities(model, [EncodedClip.without_encoder(keep(store, 0, {name: draw(0, name)}))])[0]
+        for name in WIDTHS
+    ]
+    np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=0, atol=1e-6)
+    with torch.no_grad():
+        for number, head, name, found in ((1, 0, "vit", vit), (2, 1, "gte", gte)):
+            frames = torch.from_numpy(draw(number, name))[None]
+            vector = model.branches[head](frames, torch.tensor([frames.shape[1]]))
+            expected = model.late_mean.heads[head](vector)[0]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_learned_vector_stands_where_a_modality_is_missing_and_only_there(store: ArrayStore) -> None:
+    model = build("concatenate")
+    clips = make_clips(store, [(True, True), (True, False), (False, True)])
+    before = intensities(model, clips)
+    with torch.no_grad():
+        model.join.missing[1] += 1  # of gte, which the second clip lacks
+    after = intensities(model, clips)
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    assert np.abs(after[1] - before[1]).max() > 1e-2
+
+
+def test_nothing_of_a_waveform_reaches_a_clip_without_sound(store: ArrayStore) -> None:
+    model = build("concatenate", encoder="logmel")
+    features = keep(store, 1, {"vit": draw(1, "vit")})
+    silent = Clip.without_sound(features)
+    heard = replace(make_clip(1, 9_000), features=features)
+    noise = replace(heard, has_sound=False)
+    assert silent.filename == heard.filename == noise.filename
+    np.testing.assert_array_equal(intensities(model, [silent]), intensities(model, [noise]))
+    assert np.abs(intensities(model, [heard]) - intensities(model, [silent])).max() > 1e-3
+
+
+def test_features_change_what_is_predicted_from_a_sound(store: ArrayStore) -> None:
+    model = build("concatenate", encoder="logmel")
+    clip = make_clip(1, 9_000)
+    with_faces = replace(clip, features=keep(store, 1, {"vit": draw(1, "vit")}))
+    other_faces = replace(clip, features=keep(store, 1, {"vit": draw(2, "vit")}))
+    assert np.abs(intensities(model, [with_faces]) - intensities(model, [other_faces])).max() > 1e-3
+
+
+@given(
+    present=st.lists(st.lists(st.booleans(), min_size=3, max_size=3).filter(any), min_size=1, max_size=50),
+    dropout=st.floats(0, 0.99),
+    one=st.booleans(),
+)
+def test_training_leaves_out_what_is_there_and_never_everything(
+    present: list[list[bool]], dropout: float, one: bool
+) -> None:
+    config = FusionConfig(one_at_a_time=True) if one else FusionConfig(modality_dropout=dropout)
+    before = torch.tensor(present)
+    modalities = Modalities(frames={}, lengths={}, present=before)
+    after = modalities.leave_out(config, np.random.default_rng(0)).present
+    assert not (after & ~before).any(), "nothing is there that was not"
+    assert after.any(dim=1).all()
+    if one:
+        assert (after.sum(dim=1) == 1).all()
+    elif dropout == 0:
+        assert torch.equal(after, before)
+
+
+def test_each_modality_is_left_out_as_often_as_is_asked_for() -> None:
+    modalities = Modalities(frames={}, lengths={}, present=torch.ones(40_000, 2, dtype=torch.bool))
+    rng = np.random.default_rng(0)
+    dropped = modalities.leave_out(FusionConfig(modality_dropout=0.3), rng).present
+    # Left out on its own: .3 * .7; both at once keep one, each as often: + .3 * .3 / 2.
+    assert (~dropped).float().mean(dim=0).tolist() == pytest.approx([0.255, 0.255], abs=0.01)
+    single = modalities.leave_out(FusionConfig(kind="mean", one_at_a_time=True), rng).present
+    assert single.float().mean(dim=0).tolist() == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+def train_steps(model: EmiModel, clips: list[EncodedClip], steps: int = 6) -> dict[str, torch.Tensor]:
+    config = TrainingConfig(batch_size=4, group_size=2, learning_rate=1e-2)
+    labels = {clip.filename: np.full(6, number / 10, np.float32) for number, clip in enumerate(clips)}
+    loader = Loader(clips=clips, labels=labels, model=model, config=config, world=World(), pinned=False)
+    stepper = Stepper(
+        model, config, world=World(), device=CPU, precision="fp32", reporter=Reporter(quiet=True)
+    )
+    model.train()
+    for number in range(steps):
+        indices = loader.plan(0)[number % 2]
+        step = loader.make(indices, 0, number)
+        stepper.set_rate(1.0)
+        stepper.step(step, Place(0, number), partial(loader.make, indices, 0, number)).check()
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def test_predictors_that_are_averaged_are_trained_as_if_the_other_were_not_there(store: ArrayStore) -> None:
+    clips = make_clips(store, [(True, True)] * 8)
+    scrambled = [
+        EncodedClip.without_encoder(
+            keep(store, number, {"vit": draw(number, "vit"), "gte": 1 - draw(number, "gte")})
+        )
+        for number in range(8)
+    ]
+    ends = [train_steps(build("mean", one_at_a_time=True), each) for each in (clips, scrambled)]
+    for name in ends[0]:
+        if name.startswith(("branches.0.", "late_mean.heads.0.")):
+            torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=0, msg=name)
+    other = "branches.1.temporal.0.entry.weight"
+    assert not torch.equal(ends[0][other], ends[1][other])
+
+
+def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(store: ArrayStore) -> None:
+    model = build("concatenate", modality_dropout=0.5)
+    clips = make_clips(store, [(True, True)] * 8)
+    labels = {clip.filename: np.zeros(6, np.float32) for clip in clips}
+    kept = []
+    for size in (8, 3, 1):
+        loader = Loader(
+            clips=clips,
+            labels=labels,
+            model=model,
+            config=TrainingConfig(batch_size=8, group_size=size),
+            world=World(),
+            pinned=False,
+        )
+        groups = loader.make(loader.plan(0)[0], 0, 0).groups
+        assert all(group.modalities is not None for group in groups)
+        kept.append(
+            {
+                filename: row.tolist()
+                for group in groups
+                for filename, row in zip(group.filenames, group.modalities.present, strict=True)  # type: ignore[union-attr]
+            }
+        )
+    assert kept[0] == kept[1] == kept[2]
+    assert [False] not in kept[0].values()
+    assert any(not all(row) for row in kept[0].values())

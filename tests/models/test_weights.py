@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.core.errors import WeightsError
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.weights import find_backbone, load_backbone, read_weights
+from tests.backbones import AUDEERING, backbone_weights, small_config, write_backbone, write_hub_cache
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = small_config()
+NEW_NAMES = {
+    "weight_g": "parametrizations.weight.original0",
+    "weight_v": "parametrizations.weight.original1",
+}
+
+
+def write(folder: Path, weights: dict[str, Tensor], config: dict[str, Any] = CONFIG) -> Path:
+    """A backbone of these weights, as safetensors."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def new_model(config: dict[str, Any] = CONFIG, **parts: Any) -> EmiModel:
+    torch.manual_seed(1_234)
+    return EmiModel(EmiConfig.from_parts(ModelConfig(**parts), config))
+
+
+def load(folder: Path, model: EmiModel | None = None) -> tuple[EmiModel, list[str]]:
+    model = new_model() if model is None else model
+    warnings = load_backbone(model, find_backbone(str(folder)))
+    return model, [str(problem) for problem in warnings]
+
+
+def assert_filled(model: EmiModel, weights: dict[str, Tensor]) -> None:
+    """Every weight of encoder and VAD head is the file's, and the rest is untouched."""
+    state = model.state_dict()
+    filled = set()
+    for name, value in weights.items():
+        parent, _, last = name.rpartition(".")
+        name = f"{parent}.{NEW_NAMES.get(last, last)}"
+        ours = name.replace("classifier.", "vad_head.", 1).replace("wav2vec2.", "encoder.wav2vec2.", 1)
+        if ours in state:
+            assert torch.equal(state[ours], value), name
+            filled.add(ours)
+    assert {name for name in state if name.startswith(("encoder.", "vad_head."))} == filled
+    torch.manual_seed(1_234)
+    for name, value in EmiModel(model.config).state_dict().items():
+        if not name.startswith(("encoder.", "vad_head.")):
+            assert torch.equal(state[name], value), name
+
+
+def test_a_folder_with_pytorch_model_bin_fills_encoder_and_vad_head(tmp_path: Path) -> None:
+    model, warnings = load(write_backbone(tmp_path / "backbone"))
+    assert warnings == []
+    assert_filled(model, backbone_weights(CONFIG))
+
+
+def test_a_folder_with_safetensors_fills_encoder_and_vad_head(tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG, seed=5)
+    model, warnings = load(write(tmp_path / "backbone", weights))
+    assert warnings == []
+    assert_filled(model, weights)
+
+
+def test_safetensors_are_read_before_pytorch_model_bin(tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG, seed=5)
+    folder = write(tmp_path / "backbone", weights)
+    torch.save(backbone_weights(CONFIG, seed=6), folder / "pytorch_model.bin")
+    assert_filled(load(folder)[0], weights)
+
+
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_what_transformers_itself_saves_is_read(tmp_path: Path, norm: str) -> None:
+    config = small_config(norm)
+    theirs = Wav2Vec2Model(Wav2Vec2Config(**config))
+    theirs.save_pretrained(tmp_path)  # no prefix, no VAD head, its own config.json
+    backbone = find_backbone(str(tmp_path))
+    model = new_model(backbone.config, vad_head=False)
+    assert load_backbone(model, backbone) == []
+    assert_filled(model, {f"wav2vec2.{name}": value for name, value in theirs.state_dict().items()})
+
+
+def test_new_names_of_the_weight_norm_are_read(tmp_path: Path) -> None:
+    weights = {}
+    for name, value in backbone_weights(CONFIG).items():
+        parent, _, last = name.rpartition(".")
+        weights[f"{parent}.{NEW_NAMES.get(last, last)}"] = value
+    assert_filled(load(write(tmp_path / "backbone", weights))[0], weights)
+
+
+def test_weights_that_the_model_has_no_use_for_are_left(tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG)
+    strays = {"lm_head.weight": torch.zeros(2), "quantizer.codevectors": torch.zeros(2)}
+    assert_filled(load(write(tmp_path / "backbone", weights | strays))[0], weights)
+
+
+@pytest.mark.parametrize("prefix", ["wav2vec2.", ""])
+def test_every_single_backbone_weight_is_missed_by_name(tmp_path: Path, prefix: str) -> None:
+    folder = tmp_path / "backbone"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    weights = {
+        prefix + name.removeprefix("wav2vec2."): value
+        for name, value in backbone_weights(CONFIG).items()
+        if name.startswith("wav2vec2.") and not name.endswith("masked_spec_embed")
+    }
+    assert len(weights) > 50
+    model = new_model(vad_head=False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for gone in weights:
+        save_file({k: v for k, v in weights.items() if k != gone}, folder / "model.safetensors")
+        with pytest.raises(WeightsError, match=r"missing weights \(1\)") as caught:
+            load(folder, model)
+        parent, _, last = gone.removeprefix("wav2vec2.").rpartition(".")
+        assert f"wav2vec2.{parent}.{NEW_NAMES.get(last, last)}" in str(caught.value)
+        assert str(folder) in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("gone", ["dense.bias", "out_proj.weight", "out_proj.bias"])
+def test_half_a_vad_head_is_an_error_that_names_the_other_half(tmp_path: Path, gone: str) -> None:
+    weights = backbone_weights(CONFIG)
+    del weights[f"classifier.{gone}"]
+    with pytest.raises(WeightsError, match=rf"missing weights \(1\): classifier\.{gone}"):
+        load(write(tmp_path / "backbone", weights))
+
+
+def test_a_checkpoint_without_vad_head_is_refused_with_what_to_set(tmp_path: Path) -> None:
+    weights = {k: v for k, v in backbone_weights(CONFIG).items() if k.startswith("wav2vec2.")}
+    folder = write(tmp_path / "backbone", weights)
+    with pytest.raises(WeightsError, match=r"no VAD head.*--set model\.vad_head=false"):
+        load(folder)
+    assert_filled(load(folder, new_model(vad_head=False))[0], weights)
+
+
+def test_a_checkpoint_without_mask_vector_is_a_warning(tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG)
+    del weights["wav2vec2.masked_spec_embed"]
+    model = new_model()
+    before = model.state_dict()["encoder.wav2vec2.masked_spec_embed"].clone()
+    _, warnings = load(write(tmp_path / "backbone", weights), model)
+    assert len(warnings) == 1
+    assert "masked_spec_embed" in warnings[0]
+    assert torch.equal(model.state_dict()["encoder.wav2vec2.masked_spec_embed"], before)
+    assert_filled(model, weights | {"wav2vec2.masked_spec_embed": before})
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG)
+    weights["wav2vec2.encoder.layers.0.attention.q_proj.bias"] = torch.zeros(31)
+    with pytest.raises(WeightsError, match=r"layers\.0\.attention\.q_proj\.bias: shape \(31,\).*\(32,\)"):
+        load(write(tmp_path / "backbone", weights))
+
+
+def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG)
+    weights["classifier.dense.weight"][0, 0] = float("nan")
+    with pytest.raises(WeightsError, match=r"classifier\.dense\.weight: a value that is not finite"):
+        load(write(tmp_path / "backbone", weights))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (json.dumps(CONFIG | {"model_type": "hubert"}), "model_type is 'hubert'"),
+        ("{}", "model_type is None"),
+        ("[1]", r"model_type is \[1\]"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_wav2vec2_is_refused(tmp_path: Path, text: str, found: str) -> None:
+    folder = write_backbone(tmp_path / "backbone")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(WeightsError, match=rf"config\.json: {found}"):
+        find_backbone(str(folder))
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"config\.json: cannot be read"):
+        find_backbone(str(tmp_path))
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(WeightsError, match=r"no weights; expected model\.safetensors or pytorch_model\.bin"):
+        load(tmp_path)
+
+
+def test_an_adapter_on_top_is_refused() -> None:
+    with pytest.raises(WeightsError, match="add_adapter"):
+        new_model(CONFIG | {"add_adapter": True})
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("kept", [0, 7, 1_000, -1])
+def test_truncated_weights_are_refused(tmp_path: Path, name: str, kept: int) -> None:
+    weights = backbone_weights(CONFIG)
+    if name.endswith("bin"):
+        torch.save(weights, tmp_path / name)
+    else:
+        save_file(weights, tmp_path / name)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:kept])
+    with pytest.raises(WeightsError, match=f"{name}: not readable as"):
+        read_weights(tmp_path)
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_code_in_a_backbones_weights_is_refused_and_not_run(tmp_path: Path) -> None:
+    file = write_backbone(tmp_path / "backbone") / "pytorch_model.bin"
+    target = tmp_path / "executed"
+    torch.save(backbone_weights(CONFIG) | {"more": Bomb(target)}, file)
+    with pytest.raises(WeightsError, match="something other than plain weights"):
+        load(file.parent)
+    assert not target.exists()
+    pickle.loads(pickle.dumps(Bomb(target)))  # a real one
+    assert target.is_dir()
+
+
+# The hub: its cache, and what happens where it cannot help.
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("revision", ["main", "v2"])
+def test_the_hubs_local_cache_is_read_and_its_commit_told(cache: Path, revision: str) -> None:
+    commit = write_hub_cache(cache, revision=revision)
+    backbone = find_backbone(AUDEERING, revision)
+    assert (backbone.name, backbone.commit) == (AUDEERING, commit)
+    model = new_model(backbone.config)
+    assert load_backbone(model, backbone) == []
+    assert_filled(model, backbone_weights(CONFIG))
+    assert find_backbone(AUDEERING, commit).commit == commit
+
+
+def test_a_folder_has_no_commit(tmp_path: Path) -> None:
+    assert find_backbone(str(write_backbone(tmp_path / "backbone"))).commit is None
+
+
+@pytest.mark.parametrize(("name", "revision"), [("nobody/nothing", "main"), (AUDEERING, "other")])
+def test_a_backbone_that_is_not_in_the_cache_is_refused_with_what_to_do(
+    cache: Path, name: str, revision: str
+) -> None:
+    write_hub_cache(cache)
+    with pytest.raises(WeightsError) as caught:
+        find_backbone(name, revision)
+    assert str(caught.value).startswith(f"{name}: revision {revision!r} is neither in the hub's local cache")
+    assert "hf download" in str(caught.value)
+    assert "--backbone a folder" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "/no/such/folder", "two words", "a//b"])
+def test_what_can_be_no_hub_id_is_told_so(cache: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match="neither a folder nor a hub id"):
+        find_backbone(name)
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], list[str]]]:
+    """Starts a hub on this machine that answers everything with one status; the requests it got."""
+    servers = []
+
+    def start(status: int) -> list[str]:
+        requests: list[str] = []
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                requests.append(self.path)
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_HEAD = do_GET  # noqa: N815 - http.server's own name
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        return requests
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
+def test_a_hub_that_refuses_is_a_message_soon(hub: Callable[[int], list[str]], status: int) -> None:
+    requests = hub(status)
+    begin = time.monotonic()
+    with pytest.raises(WeightsError, match="nobody/nothing: revision 'main'"):
+        find_backbone("nobody/nothing")
+    assert requests
+    assert time.monotonic() - begin < 10
+
+
+def test_a_hub_that_refuses_does_not_hide_the_local_cache(
+    cache: Path, hub: Callable[[int], list[str]]
+) -> None:
+    commit = write_hub_cache(cache)
+    requests = hub(503)
+    assert find_backbone(AUDEERING).commit == commit
+    assert requests
+
+
+def test_the_environment_names_the_cache_and_a_dead_network_does_not_hang(tmp_path: Path) -> None:
+    commit = write_hub_cache(tmp_path / "hub")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens there
+    }
+    code = f"""
+from abaw_emi.core.errors import WeightsError
+from abaw_emi.models.weights import find_backbone
+print(find_backbone({AUDEERING!r}).commit)
+try:
+    find_backbone("nobody/nothing")
+except WeightsError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    first, *message = done.stdout.splitlines()
+    assert first == commit
+    assert message[0].startswith("nobody/nothing: revision 'main' is neither")
+    assert "hf download" in message[-1]
+    assert len(message) == 1

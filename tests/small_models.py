@@ -1,0 +1,45 @@
+"""Small models of each encoder, and clips of any length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from abaw_emi.audio.clips import Clip
+from abaw_emi.config.run import ModelConfig
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from tests.backbones import small_config
+
+ENCODERS = ("layer", "group", "logmel")
+"""wav2vec 2.0 with layer norm, with group norm, and the log-mel encoder."""
+
+SHORTEST, LONGEST = 400, 192_000
+
+
+def small_model(
+    encoder: str, *, seed: int = 0, backbone: dict[str, Any] | None = None, **parts: Any
+) -> EmiModel:
+    """An `EmiModel` in evaluation mode whose weights are all random, biases and scales included."""
+    if encoder == "logmel":
+        config = EmiConfig.from_parts(ModelConfig(encoder="logmel", vad_head=False, **parts))
+    else:
+        config = EmiConfig.from_parts(ModelConfig(**parts), small_config(encoder, **(backbone or {})))
+    torch.manual_seed(seed)
+    model = EmiModel(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model.eval()
+
+
+def make_clip(number: int, samples: int, *, decibels: float = -10.0) -> Clip:
+    """A clip of noise that differs from number to number, at this level below full scale."""
+    rng = np.random.default_rng([number, samples])
+    time = np.arange(samples) / 16_000
+    sound = rng.standard_normal(samples) + 2 * np.sin(2 * np.pi * rng.uniform(80, 4_000) * time)
+    sound = sound / np.sqrt(np.mean(sound**2)) * 10 ** (decibels / 20)
+    return Clip.from_waveform(f"{number:05}", sound.astype(np.float32), Path(f"{number:05}.wav"))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from abaw_emi.core.errors import RunError
+from abaw_emi.runs.run import Run
+from abaw_emi.training.checkpoint import Checkpoint, best_folder, read_checkpoint, write_checkpoint
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run that has saved three times; its best weights are those of epochs 1, 1 and 2."""
+    run = Run(tmp_path / "run")
+    for epoch, step, best_epoch in ((1, 0, 1), (1, 3, 1), (2, 0, 2)):
+        best_folder(run, best_epoch).mkdir(parents=True, exist_ok=True)
+        at = Checkpoint(epoch=epoch, step=step, best_epoch=best_epoch)
+        write_checkpoint(run, at, {"weights": torch.full((1_000,), float(10 * epoch + step))})
+    return run
+
+
+def saved(run: Run) -> list[Path]:
+    return sorted(run.state_folder.glob("training-*.pt"))
+
+
+def test_the_last_two_are_kept_with_the_weights_that_they_name(run: Run) -> None:
+    assert len(saved(run)) == 2
+    assert sorted(path.name for path in run.state_folder.glob("best-*")) == ["best-1", "best-2"]
+    write_checkpoint(run, Checkpoint(epoch=2, step=4, best_epoch=2), {})
+    assert sorted(path.name for path in run.state_folder.glob("best-*")) == ["best-2"]
+
+
+def test_the_last_one_is_read(run: Run) -> None:
+    found = read_checkpoint(run)
+    assert found is not None
+    at, state, problems = found
+    assert (at.epoch, at.step, at.best_epoch) == (2, 0, 2)
+    assert state["weights"].unique().tolist() == [20.0]
+    assert not problems
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "one bit"])
+def test_where_the_last_is_damaged_the_one_before_goes_on_and_says_so(run: Run, damage: str) -> None:
+    last = saved(run)[-1]
+    content = bytearray(last.read_bytes())
+    if damage == "one bit":
+        middle = content.index(torch.tensor([20.0, 20.0]).numpy().tobytes()) + 4
+        content[middle] ^= 1  # torch.load alone would not notice
+    last.write_bytes(content[: {"cut": len(content) // 2, "emptied": 0, "one bit": len(content)}[damage]])
+    found = read_checkpoint(run)
+    assert found is not None
+    at, state, problems = found
+    assert (at.epoch, at.step) == (1, 3)
+    assert state["weights"].unique().tolist() == [13.0]
+    assert [problem.where for problem in problems] == [str(last)]
+
+
+def test_where_all_are_damaged_each_is_named(run: Run) -> None:
+    for path in saved(run):
+        path.write_bytes(b"no checkpoint")
+    with pytest.raises(RunError, match="--overwrite") as error:
+        read_checkpoint(run)
+    assert [problem.where for problem in error.value.problems] == list(map(str, reversed(saved(run))))
+
+
+def test_nothing_saved_is_nothing_read(tmp_path: Path) -> None:
+    assert read_checkpoint(Run(tmp_path / "run")) is None

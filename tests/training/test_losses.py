@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr
+from torch import Tensor, nn
+
+from abaw_emi.config.recipes import LOSSES
+from abaw_emi.training.losses import Loss
+
+TEXTS = ("mse", "ccc", "pearson", "mse+pearson", "0.5*mse+ccc", "mse+2*ccc+0.25*pearson")
+
+
+def draw(seed: int, clips: int, *, spread: float = 0.2, dtype: torch.dtype = torch.float64) -> Any:
+    """Predictions and labels (clips, 6) that agree somewhat."""
+    rng = np.random.default_rng([seed, clips])
+    labels = rng.random((clips, 6))
+    predictions = 0.5 + spread * (labels - 0.5) + spread * rng.standard_normal((clips, 6))
+    return torch.from_numpy(predictions).to(dtype), torch.from_numpy(labels).to(dtype)
+
+
+def slow_ccc(predictions: Tensor, labels: Tensor) -> float:
+    """Lin's coefficient as 1 - E[(p - y)^2] / E[(p' - y)^2], p' and y of clips drawn apart: two loops."""
+    n = len(labels)
+    values = []
+    for p, y in zip(predictions.T.tolist(), labels.T.tolist(), strict=True):
+        together = math.fsum((p[i] - y[i]) ** 2 for i in range(n)) / n
+        apart = math.fsum((p[i] - y[j]) ** 2 for i in range(n) for j in range(n)) / n**2
+        values.append(together / apart)
+    return math.fsum(values) / len(values)
+
+
+def columns(*values: float) -> Tensor:
+    """The same column in all six emotions."""
+    return torch.tensor(values, dtype=torch.float64)[:, None].repeat(1, 6)
+
+
+@pytest.mark.parametrize("clips", [2, 3, 8, 33])
+def test_ccc_is_lins(clips: int) -> None:
+    predictions, labels = draw(1, clips)
+    assert Loss("ccc")(predictions, labels).item() == pytest.approx(slow_ccc(predictions, labels), abs=1e-12)
+
+
+def test_ccc_of_known_columns() -> None:
+    # Means 2 and 3, variances 2/3 and 2/3, covariance 2/3: 2 (2/3) / (4/3 + 1) = 4/7.
+    assert Loss("ccc")(columns(1, 2, 3), columns(2, 3, 4)).item() == pytest.approx(1 - 4 / 7, abs=1e-15)
+    assert Loss("ccc")(columns(3, 2, 1), columns(1, 2, 3)).item() == pytest.approx(2, abs=1e-15)
+
+
+@pytest.mark.parametrize("clips", [2, 5, 40])
+def test_pearson_is_scipys(clips: int) -> None:
+    predictions, labels = draw(2, clips)
+    r = [pearsonr(labels[:, k].numpy(), predictions[:, k].numpy()).statistic for k in range(6)]
+    assert Loss("pearson")(predictions, labels).item() == pytest.approx(1 - np.mean(r), abs=1e-12)
+
+
+def test_mse_is_the_mean_over_clips_and_emotions() -> None:
+    predictions, labels = draw(3, 7)
+    expected = np.mean((predictions.numpy() - labels.numpy()) ** 2)
+    assert Loss("mse")(predictions, labels).item() == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_sum_is_weighted() -> None:
+    predictions, labels = draw(4, 9)
+    mse, ccc, pearson = (Loss(name)(predictions, labels).item() for name in ("mse", "ccc", "pearson"))
+    together = Loss("mse+2*ccc+0.25*pearson")(predictions, labels).item()
+    assert together == pytest.approx(mse + 2 * ccc + 0.25 * pearson, abs=1e-14)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_known_name_is_a_loss(name: str) -> None:
+    assert Loss(name)(*draw(5, 4)).shape == ()
+
+
+@pytest.mark.parametrize(("text", "separable"), [("mse", True), ("0.5*mse", True), ("ccc", False)])
+def test_only_the_squared_error_is_a_mean_over_clips(text: str, separable: bool) -> None:
+    assert Loss(text).separable is separable
+    assert not Loss("mse+ccc").separable
+    predictions, labels = draw(6, 6)
+    loss = Loss(text)
+    parts = [loss(predictions[rows], labels[rows]).item() for rows in (slice(0, 4), slice(4, 6))]
+    agree = (4 * parts[0] + 2 * parts[1]) / 6 == pytest.approx(loss(predictions, labels).item(), abs=1e-12)
+    assert agree is separable
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_gradients_are_those_of_the_loss(text: str) -> None:
+    predictions, labels = draw(7, 5)
+    assert torch.autograd.gradcheck(lambda p: Loss(text)(p, labels), predictions.requires_grad_())
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_gradient_agrees_with_finite_differences(text: str) -> None:
+    loss, (predictions, labels) = Loss(text), draw(8, 4)
+    slopes = loss.gradient(predictions, labels)
+    step = 1e-6
+    for row, column in np.ndindex(4, 6):
+        shift = torch.zeros_like(predictions)
+        shift[row, column] = step
+        rise = (loss(predictions + shift, labels) - loss(predictions - shift, labels)).item()
+        assert slopes[row, column].item() == pytest.approx(rise / (2 * step), abs=1e-8)
+
+
+def test_the_gradient_is_float64_and_without_a_graph_even_where_graphs_are_off() -> None:
+    predictions, labels = draw(9, 4, dtype=torch.float32)
+    with torch.no_grad():
+        slopes = Loss("ccc").gradient(predictions, labels)
+    assert slopes.dtype == torch.float64
+    assert not slopes.requires_grad
+    assert not predictions.requires_grad
+    exact = Loss("ccc").gradient(predictions.double(), labels.double())
+    torch.testing.assert_close(slopes, exact, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_group_by_group_is_the_whole_batch(text: str) -> None:
+    """The two passes: outputs without graphs, then each group backward along its rows of the gradient."""
+    torch.manual_seed(10)
+    model = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 6)).double()
+    inputs, (_, labels) = torch.randn(11, 12, dtype=torch.float64), draw(10, 11)
+    loss = Loss(text)
+    loss(model(inputs), labels).backward()
+    whole = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+    model.zero_grad()
+    groups = [slice(0, 4), slice(4, 5), slice(5, 11)]
+    with torch.no_grad():
+        outputs = torch.cat([model(inputs[rows]) for rows in groups])
+    slopes = loss.gradient(outputs, labels)
+    for rows in groups:
+        model(inputs[rows]).backward(slopes[rows])
+    for weight, expected in zip(model.parameters(), whole, strict=True):
+        torch.testing.assert_close(weight.grad, expected, rtol=0, atol=1e-12)
+
+
+def value_and_slopes(text: str, predictions: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    leaf = predictions.clone().requires_grad_()
+    value = Loss(text)(leaf, labels)
+    (slopes,) = torch.autograd.grad(value, leaf)
+    return value.item(), slopes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("level", [0.0, 0.1, 1 / 3, 1e-20, 1e6])
+@pytest.mark.parametrize("side", ["predictions", "labels", "both"])
+def test_a_constant_emotion_counts_one_and_has_no_slope(side: str, level: float, dtype: torch.dtype) -> None:
+    predictions, labels = draw(11, 9, dtype=dtype)
+    others = Loss("pearson")(predictions[:, 1:], labels[:, 1:]).item()
+    if side != "labels":
+        predictions[:, 0] = level
+    if side != "predictions":
+        labels[:, 0] = level
+    value, slopes = value_and_slopes("pearson", predictions, labels)
+    assert value == pytest.approx((1 + 5 * others) / 6, abs=1e-6)
+    assert slopes[:, 0].eq(0).all()
+    assert slopes[:, 1:].ne(0).all()
+    assert slopes.isfinite().all()
+    value, slopes = value_and_slopes("ccc", predictions, labels)
+    assert 0 <= value <= 2
+    assert slopes.isfinite().all()
+
+
+def test_a_constant_prediction_has_a_slope_under_ccc() -> None:
+    predictions, labels = draw(12, 9)
+    predictions[:] = 0.3
+    value, slopes = value_and_slopes("ccc", predictions, labels)
+    assert value == pytest.approx(1, abs=1e-12)
+    assert slopes.ne(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("text", ["ccc", "pearson"])
+def test_a_single_clip_counts_one(text: str, dtype: torch.dtype) -> None:
+    predictions, labels = draw(13, 1, dtype=dtype)
+    for there in (labels, predictions):
+        value, slopes = value_and_slopes(text, predictions, there)
+        assert value == 1
+        assert slopes.eq(0).all()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tiny_spreads_in_single_precision(text: str) -> None:
+    predictions, labels = draw(14, 32, dtype=torch.float32)
+    predictions = 0.5 + 1e-4 * (predictions - 0.5)
+    labels = 0.5 + 1e-4 * (labels - 0.5)
+    value, slopes = value_and_slopes(text, predictions, labels)
+    exact, exact_slopes = value_and_slopes(text, predictions.double(), labels.double())
+    assert value == pytest.approx(exact, abs=1e-6)
+    torch.testing.assert_close(slopes.double(), exact_slopes, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_not_a_number_is_not_hidden(text: str) -> None:
+    predictions, labels = draw(15, 6)
+    predictions[2, 3] = torch.nan
+    assert Loss(text)(predictions, labels).isnan()
+
+
+tables = st.integers(1, 12).flatmap(
+    lambda clips: st.lists(
+        st.lists(st.floats(-2, 2, width=32), min_size=6, max_size=6), min_size=clips, max_size=clips
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.integers(0, 2**32), st.sampled_from([torch.float32, torch.float64]))
+def test_bounds_and_never_a_nan(values: list[list[float]], seed: int, dtype: torch.dtype) -> None:
+    predictions = torch.tensor(values, dtype=dtype)
+    _, labels = draw(seed, len(values), dtype=dtype)
+    for text in ("ccc", "pearson"):
+        for one, other in ((predictions, labels), (labels, predictions), (predictions, predictions)):
+            value, slopes = value_and_slopes(text, one, other)
+            assert -1e-6 <= value <= 2 + 1e-6
+            assert slopes.isfinite().all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(8, 20), st.floats(1e-4, 10))
+def test_a_copy_has_no_loss(seed: int, clips: int, spread: float) -> None:
+    predictions, _ = draw(seed, clips, spread=spread)
+    for text in LOSSES:
+        assert Loss(text)(predictions, predictions).item() == pytest.approx(0, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 20), st.floats(0.01, 100), st.floats(-10, 10))
+def test_pearson_heeds_neither_scale_nor_offset(seed: int, clips: int, scale: float, offset: float) -> None:
+    predictions, labels = draw(seed, clips)
+    before = Loss("pearson")(predictions, labels).item()
+    assert Loss("pearson")(scale * predictions + offset, labels).item() == pytest.approx(before, abs=1e-8)
+    flipped = Loss("pearson")(-scale * predictions + offset, labels).item()
+    assert flipped == pytest.approx(2 - before, abs=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 20), st.floats(-1, 1))
+def test_ccc_is_symmetric_and_no_better_than_pearson(seed: int, clips: int, offset: float) -> None:
+    predictions, labels = draw(seed, clips)
+    predictions = predictions + offset
+    for column in range(6):
+        p, y = predictions[:, [column]], labels[:, [column]]
+        concordance = 1 - Loss("ccc")(p, y).item()
+        assert concordance == pytest.approx(1 - Loss("ccc")(y, p).item(), abs=1e-12)
+        assert abs(concordance) <= abs(1 - Loss("pearson")(p, y).item()) + 1e-12

@@ -1,0 +1,211 @@
+"""Every preset, on sound and feature folders with gaps: it trains, predicts, and says what it lacks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from abaw_emi.config.presets import PRESETS
+from abaw_emi.config.run import RunConfig, change_config
+from abaw_emi.core.errors import ClipError, CorpusError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.tables import read_predictions
+from abaw_emi.inference.members import Members, predict_runs
+from abaw_emi.runs.run import Run
+from abaw_emi.training.plan import Plan
+from abaw_emi.training.train import train, try_out
+from abaw_emi.training.verify_resume import verify_resume
+from tests.backbones import write_backbone
+from tests.foreign_data import EMOTIONS, write_data
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUIET = Reporter(quiet=True)
+FOLDERS = {"vit": (384, 6.4), "wav2vec2": (768, 50.0), "gte": (24, 3.0)}
+FACELESS, WORDLESS, SOUNDLESS = "00003", "00004", "00022"
+"""Of train twice, and of test; the soundless one is known by its features alone."""
+
+
+def write_features(data: DataFolder) -> None:
+    """Features of each clip that carry its labels, for 26 clips; some clips lack some."""
+    rng = np.random.default_rng(5)
+    for folder, (width, rate) in FOLDERS.items():
+        for number in range(26):
+            if (folder, f"{number:05}") in {("vit", FACELESS), ("gte", WORDLESS)}:
+                continue
+            frames = rng.normal(size=(max(1, int(rate * rng.uniform(0.3, 1))), width)).astype(np.float32)
+            frames[:, :6] += number % 6
+            root = data.features if folder == "gte" else data.root / ("test_data" if number >= 20 else ".")
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            np.save(root / folder / f"{number:05}.npy", frames)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
+    root = tmp_path_factory.mktemp("systems")
+    folder = DataFolder(write_data(root / "data"), root / "features")
+    write_features(folder)
+    (folder.root / "test_data" / "audio" / f"{SOUNDLESS}.wav").unlink()
+    ids = "".join(f"{number:05}\n" for number in range(20, 26))
+    (folder.root / "test_split.csv").write_text(f"Filename\n{ids}", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_backbone(tmp_path_factory.mktemp("backbone") / "small")
+
+
+def plan_for(preset: str, backbone: Path, out: Path, *changes: str) -> Plan:
+    config = change_config(PRESETS[preset], ["training.epochs=1", "training.precision=fp32", *changes])
+    config = replace(config, model=replace(config.model, backbone=str(backbone)))
+    return Plan(config=config, preset=preset, seeds=[1], out=out)
+
+
+def predict_test(run: Run, data: DataFolder, reporter: Reporter = QUIET) -> Members:
+    return predict_runs(
+        [run], data, "test", on_bad="error", device="cpu", precision="fp32", reporter=reporter
+    )
+
+
+def hears_alone(config: RunConfig) -> bool:
+    return not config.model.features
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_trains_and_predicts(
+    preset: str, data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    plan = plan_for(preset, backbone, tmp_path)
+    lacking = preset in ("vision", "baseline-vision", "vision-within-train")
+    if lacking:  # one modality is all that they have: a clip without it is a bad clip
+        with pytest.raises(
+            ClipError, match=rf"1 of \d+ clips: nothing to predict from: {FACELESS}; expected vit"
+        ):
+            train(plan, data, QUIET)
+        plan = replace(plan, on_bad_clip="skip")
+    (run,) = train(plan, data, QUIET)
+    if hears_alone(plan.config):
+        with pytest.raises(ClipError, match=SOUNDLESS):
+            predict_test(run, data)
+        return
+    (member,) = predict_test(run, data).members
+    assert member.table["Filename"].to_list() == [f"{number:05}" for number in range(20, 26)]
+    values = member.table.select(EMOTIONS).to_numpy()
+    assert np.isfinite(values).all()
+    assert np.ptp(values, axis=0).min() > 0
+    record = run.read_provenance()
+    folders = {feature.name for feature in plan.config.model.features}
+    expected = {"vit": [FACELESS], "gte": [WORDLESS]}
+    assert record["missing"] == ({} if lacking else {k: v for k, v in expected.items() if k in folders})
+    assert record["skipped"] == ([FACELESS] if lacking else [])
+    assert ("missing" in member.record) == (plan.config.model.encoder != "none")
+    (again,) = predict_test(run, data).members  # from the store
+    assert again.table.equals(member.table)
+
+
+def test_a_finished_system_predicts_valid_as_its_training_did(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    (run,) = train(plan_for("text-vision-audio", backbone, tmp_path), data, QUIET)
+    (member,) = predict_runs(
+        [run], data, "valid", on_bad="error", device="cpu", precision="fp32", reporter=QUIET
+    ).members
+    written = read_predictions(run.valid_predictions)
+    np.testing.assert_allclose(
+        member.table.select(EMOTIONS).to_numpy(), written.select(EMOTIONS).to_numpy(), rtol=0, atol=1e-6
+    )
+
+
+def test_coverage_is_told(
+    data: DataFolder, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = train(plan_for("text-vision-audio", backbone, tmp_path), data, QUIET)
+    predict_test(run, data, Reporter())
+    said = capsys.readouterr().err
+    assert "of 6 clips: sound 5, vit 6, gte 6" in said
+    assert f"1 of 6 clips: no sound: {SOUNDLESS}" in said
+
+
+def test_a_run_of_frozen_sound_and_features_encodes_sound_once_and_scores_the_same(
+    data: DataFolder, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("model.freeze_encoder=true", "model.features.0.hidden_size=5")
+    (kept,) = train(plan_for("vision-audio", backbone, tmp_path / "kept", *changes), data, QUIET)
+    monkeypatch.setattr("abaw_emi.training.trainer.encode_clips", lambda *_, **__: None)
+    (anew,) = train(plan_for("vision-audio", backbone, tmp_path / "anew", *changes), data, QUIET)
+    tables = [read_predictions(run.valid_predictions).select(EMOTIONS).to_numpy() for run in (kept, anew)]
+    np.testing.assert_allclose(tables[0], tables[1], rtol=0, atol=1e-5)
+
+
+def test_a_folder_of_another_width_is_refused_by_name(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    (run,) = train(plan_for("zhang", backbone, tmp_path), data, QUIET)
+    other = tmp_path / "features"
+    (other / "gte").mkdir(parents=True)
+    for number in range(20, 26):
+        np.save(other / "gte" / f"{number:05}.npy", np.ones((3, 25), np.float32))
+    with pytest.raises(CorpusError, match="gte: 25 wide; expected 24, as zhang-seed1 was trained"):
+        predict_test(run, DataFolder(data.root, other))
+
+
+def test_a_folder_that_is_not_there_is_told_before_training(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CorpusError, match=r"feature folder gte: no clip has any; .*abaw-emi extract"):
+        train(plan_for("zhang", backbone, tmp_path), DataFolder(data.root, tmp_path / "none"), QUIET)
+    assert not (tmp_path / "zhang-seed1").exists()
+
+
+def test_a_changed_feature_file_is_another_data_fingerprint(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    plan = plan_for("baseline-av", backbone, tmp_path)
+    (run,) = train(plan, data, QUIET)
+    before = run.read_provenance()["data"]["fingerprint"]
+    path = data.root / "wav2vec2" / "00000.npy"
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-4] + np.float32(3).tobytes())
+        (again,) = train(replace(plan, out=tmp_path / "again"), data, QUIET)
+    finally:
+        path.write_bytes(content)
+    assert again.read_provenance()["data"]["fingerprint"] != before
+
+
+@pytest.mark.exact
+def test_feature_systems_can_be_tried_out_and_resume_exactly(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    plan = plan_for("zhang", backbone, tmp_path)
+    assert try_out(replace(plan, limit=4), data, QUIET)["run"] > 0
+    assert verify_resume(plan, data, QUIET).identical
+
+
+def test_a_run_starts_from_another_of_the_same_system(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    (first,) = train(plan_for("baseline-av", backbone, tmp_path / "first"), data, QUIET)
+    plan = plan_for(
+        "baseline-av",
+        backbone,
+        tmp_path / "second",
+        f'training.init_from="{first.folder}"',
+        "training.learning_rate=1e-9",
+    )
+    (second,) = train(plan, data, QUIET)
+    tables = [read_predictions(run.valid_predictions) for run in (first, second)]
+    assert _largest_difference(*tables) < 1e-4
+    config = json.loads((second.folder / "config.json").read_text())
+    assert config["widths"] == [768, 384]
+
+
+def _largest_difference(one: pl.DataFrame, other: pl.DataFrame) -> float:
+    return float(np.abs(one.select(EMOTIONS).to_numpy() - other.select(EMOTIONS).to_numpy()).max())
