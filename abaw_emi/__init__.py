@@ -31,7 +31,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.core.version import VERSION
+from abaw_emi.core.constants import VERSION
 
 if TYPE_CHECKING:
     from abaw_emi.core.constants import EMOTIONS

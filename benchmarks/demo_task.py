@@ -20,9 +20,8 @@ from abaw_emi.audio.clips import read_clips
 from abaw_emi.core.constants import EMOTIONS, Split
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.demo.baseline import fit_ridge
+from abaw_emi.demo.baseline import fit_ridge, log_mel_statistics
 from abaw_emi.demo.corpus import write_corpus
-from abaw_emi.demo.hearing import log_mel_statistics
 from abaw_emi.demo.run import SEEDS, run_demo
 from abaw_emi.evaluation.score import mean_pearson
 from abaw_emi.features.files import find_features, read_array

@@ -22,20 +22,19 @@ import platformdirs
 import soxr
 
 from abaw_emi.audio import clips
-from abaw_emi.audio.clips import Clips, OnBadClip, Sound, measure, read_sound
+from abaw_emi.audio.clips import Clips, Sound, measure, read_sound
 from abaw_emi.core import constants
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.hashing import FileHashes, look_at
 from abaw_emi.core.keeping import CACHE_VARIABLE, Keeper
+from abaw_emi.core.progress import Track
 from abaw_emi.core.store import ArrayStore
 from abaw_emi.data.layout import ClipFiles
 
 DECODER = 1
 """Raised whenever `clips.read_sound` returns something else for the same file."""
-
-Track = Callable[[Iterable[str], str, int], Iterable[str]]
-"""Items with a bar over them, its description and their number, as `progress.Reporter.track`."""
 
 
 def cache_folder() -> Path:

@@ -16,6 +16,7 @@ import soxr
 
 from abaw_emi.audio.decode import Waveform, decode
 from abaw_emi.core import constants
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import ClipError, CorpusError, Problem, gather
 from abaw_emi.core.ids import pack_ids
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 SILENT_RANGE = 2e-4
 """A clip whose samples span less than this (of 2.0) is silent: +-1e-4 is -80 dB of full scale."""
-
-OnBadClip = Literal["error", "skip"]
 
 Fallback = Literal["missing", "broken"]
 """Why the video's sound track was read: there is no sound file, or it cannot be used."""

@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 
-from abaw_emi.audio.declared import declared_seconds, is_complete
-from abaw_emi.audio.formats import Kind, sniff
+from abaw_emi.audio.formats import Kind, declared_seconds, is_complete, sniff
 from abaw_emi.core.errors import ClipError, Problem, UsageError
 
 Waveform = npt.NDArray[np.float32]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from abaw_emi.audio.cache import ClipCache
-from abaw_emi.audio.clips import Clips, Fallback, OnBadClip
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.audio.clips import Clips, Fallback
+from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, Split
-from abaw_emi.evaluation.pearson import Array
 from abaw_emi.evaluation.significance import holm
 
 MOST_RATERS = 200

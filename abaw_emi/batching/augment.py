@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchaudio.functional import add_noise, gain, speed
 
-from abaw_emi.config.recipes import AugmentationConfig
+from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 
 _MOST_MASKED = 0.5

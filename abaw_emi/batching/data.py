@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from abaw_emi.audio.clips import Clip, OnBadClip
+from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.examples import Senses, check_widths, read_inputs
 from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, Split
+from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, OnBadClip, Split
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from abaw_emi.audio.clips import Clip, OnBadClip
+from abaw_emi.audio.clips import Clip
 from abaw_emi.audio.sounds import pack_fallbacks, read_split_clips
 from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.config.modalities import SOUND
+from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
 from abaw_emi.core.errors import ClipError, CorpusError, Problem, gather
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter

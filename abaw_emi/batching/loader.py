@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +24,9 @@ from abaw_emi.batching.sampler import (
 from abaw_emi.batching.seeding import make_generator
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.distributed import World
-
-T = TypeVar("T")
-Item = TypeVar("Item")
 
 _AHEAD = 2
 """Steps that are ready, or being made, while one runs."""
@@ -149,15 +144,3 @@ class Loader:
         """Positions of a share, cut into the groups that run side by side."""
         size = len(lengths) if self.config.batch_seconds else self.config.group_size
         return group_by_length(range(len(lengths)), lengths, size=min(size, most or size))
-
-
-def run_ahead(make: Callable[[Item], T], items: Iterable[Item], ahead: int) -> Iterator[T]:
-    """`make` of each item, in order, up to `ahead` of them made in a thread before they are asked for."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        waiting: deque[Future[T]] = deque()
-        for item in items:
-            waiting.append(thread.submit(make, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

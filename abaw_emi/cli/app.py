@@ -17,9 +17,9 @@ from abaw_emi.cli.evaluation import report, score
 from abaw_emi.cli.prediction import ensemble, predict
 from abaw_emi.cli.submission import ledger, submit
 from abaw_emi.cli.training import reproduce, runs, train
+from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import EmiError, UsageError
 from abaw_emi.core.signals import Interrupted, raise_on_signals
-from abaw_emi.core.version import VERSION
 
 app = typer.Typer(
     name="abaw-emi",

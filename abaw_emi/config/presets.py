@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from abaw_emi.config.modalities import FeatureConfig, FusionConfig
+from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import Problem, UsageError
 

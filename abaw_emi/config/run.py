@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tomli_w
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from abaw_emi.config.modalities import FeatureConfig, FusionConfig
-from abaw_emi.config.recipes import AugmentationConfig, parse_loss
+from abaw_emi.config.parts import AugmentationConfig, FeatureConfig, FusionConfig, parse_loss
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import ConfigError, Problem, UsageError
 from abaw_emi.data.folds import parse_fold

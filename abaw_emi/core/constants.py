@@ -9,7 +9,11 @@ github.com/Skyy93/CVPR2024_abaw, commit 2c4e3c1.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Literal, get_args
+
+OnBadClip = Literal["error", "skip"]
+"""What becomes of clips that cannot be read: the command fails, naming all, or they are left out, listed."""
 
 Split = Literal["train", "valid", "test"]
 
@@ -57,3 +61,6 @@ HOP_SAMPLES = 320
 FEATURE_WIDTHS = {"vit": 384, "wav2vec2": 768}
 """Numbers a frame of the delivered feature folders (00000.pkl is (38, 384) and (294, 768): printed in CODE's
 notebooks and in those of github.com/huiqi2000/EMI, commit 749cc50)."""
+
+
+VERSION = version("abaw-emi")

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from abaw_emi.core.arrays import Float32
 
 NUMBER = np.dtype("<f4")
 """What a data file holds."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from abaw_emi.core.datafile import Float32, StoredArray
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.store import ArrayStore
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, NamedTuple
 from boltons.fileutils import atomic_save
 from pydantic import Field, TypeAdapter
 
-from abaw_emi.core.datafile import NUMBER, Float32
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.datafile import NUMBER
 
 _Size = Annotated[int, Field(ge=0)]
 

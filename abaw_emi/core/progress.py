@@ -5,7 +5,7 @@ A bar is shown on a terminal only; messages always, unless the reporter is quiet
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from abaw_emi.core.errors import Problem
 
 T = TypeVar("T")
+
+Track = Callable[[Iterable[str], str, int], Iterable[str]]
+"""Items with a progress bar: (items, description, number of items), as `Reporter.track`."""
 
 
 @dataclass(frozen=True, slots=True)

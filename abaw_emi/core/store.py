@@ -28,7 +28,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from abaw_emi.core.datafile import NUMBER, DataFile, Float32, StoredArray
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.datafile import NUMBER, DataFile, StoredArray
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.manifest import Entry, compute_checksum, read_manifest, write_manifest
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import polars as pl
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem, ScoreError
-from abaw_emi.evaluation.pearson import Array
 
 
 def align(

@@ -15,10 +15,10 @@ from typing import Any
 
 import polars as pl
 
+from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids, unpack_ids
-from abaw_emi.core.version import VERSION
 from abaw_emi.data.tables import write_predictions
 
 SUFFIX = ".provenance.json"

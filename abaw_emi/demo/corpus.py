@@ -29,7 +29,7 @@ from scipy.signal import resample_poly
 
 from abaw_emi.core import constants
 from abaw_emi.core.files import write_bytes
-from abaw_emi.demo.feature_folders import write_face, write_sound_features, write_words
+from abaw_emi.demo.modalities import write_face, write_sound_features, write_words
 from abaw_emi.demo.plan import DemoClip, Stream, plan_corpus
 from abaw_emi.demo.speech import Prosody, Voice, synthesise
 

@@ -29,14 +29,13 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import read_provenance
 from abaw_emi.data.tables import read_labels, read_predictions
-from abaw_emi.demo.baseline import fit_ridge
+from abaw_emi.demo.baseline import fit_ridge, log_mel_statistics
 from abaw_emi.demo.corpus import write_corpus
-from abaw_emi.demo.hearing import log_mel_statistics
 from abaw_emi.ensembling.members import write_ensemble
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
+from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
-from abaw_emi.report.writing import write_report
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import check_path
 from abaw_emi.submission.write import Submission, write_submission

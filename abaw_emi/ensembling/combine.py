@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem, ScoreError, UsageError
 from abaw_emi.data.align import align, compare_ids
@@ -21,7 +22,6 @@ from abaw_emi.data.groups import number_groups
 from abaw_emi.ensembling.crossfit import CrossFit, cross_fit
 from abaw_emi.ensembling.schemes import FITTED, SCHEMES, Scheme, combine, equal
 from abaw_emi.evaluation.bootstrap import Resampling
-from abaw_emi.evaluation.pearson import Array
 
 Method = Literal[Scheme, "auto"]
 METHODS: tuple[Method, ...] = (*SCHEMES, "auto")

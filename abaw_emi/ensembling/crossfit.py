@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.errors import Problem, ScoreError, UsageError
 from abaw_emi.ensembling.schemes import (
     SCHEMES,
@@ -30,7 +31,6 @@ from abaw_emi.ensembling.schemes import (
     to_scale,
 )
 from abaw_emi.evaluation.bootstrap import Resampling
-from abaw_emi.evaluation.pearson import Array
 from abaw_emi.evaluation.score import Score, score_arrays, sign
 from abaw_emi.evaluation.significance import MEAN, Difference, compare_pairs
 from abaw_emi.evaluation.text_tables import Sheet, format_interval, format_p, format_r

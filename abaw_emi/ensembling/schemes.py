@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from abaw_emi.evaluation.pearson import Array
+from abaw_emi.core.arrays import Array
 
 Scheme = Literal["mean", "zscores", "ranks", "greedy", "weights", "emotion-weights"]
 

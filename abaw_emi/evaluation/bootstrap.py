@@ -18,8 +18,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.errors import Problem, UsageError
-from abaw_emi.evaluation.pearson import Array, standardise
+from abaw_emi.evaluation.pearson import standardise
 
 Method = Literal["percentile", "bca"]
 """How an interval is made of resamples: their percentiles, or those corrected for bias and acceleration

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem
 from abaw_emi.evaluation.misalignment import find_columns, find_order, find_signs
-from abaw_emi.evaluation.pearson import Array, mean_pearson, pearson
+from abaw_emi.evaluation.pearson import mean_pearson, pearson
 from abaw_emi.evaluation.smells import Smell
 
 __all__ = ["Smell", "diagnose", "find_duplicates", "inspect_values"]

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem
-from abaw_emi.evaluation.pearson import Array, pearson, standardise
+from abaw_emi.evaluation.pearson import pearson, standardise
 from abaw_emi.evaluation.smells import Kind, Smell
 
 _FAR = 5.5

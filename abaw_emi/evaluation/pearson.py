@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.errors import Problem, ScoreError
-
-Array = npt.NDArray[np.float64]
 
 
 def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:

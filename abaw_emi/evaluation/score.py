@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
 from abaw_emi.core.errors import Problem, ScoreError, gather
-from abaw_emi.core.version import VERSION
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import (
@@ -30,7 +30,7 @@ from abaw_emi.evaluation.bootstrap import (
     jackknife,
     mean_first,
 )
-from abaw_emi.evaluation.pearson import Array, mean_pearson, pearson
+from abaw_emi.evaluation.pearson import mean_pearson, pearson
 from abaw_emi.evaluation.significance import MEAN, STATISTICS, Difference, compare_pairs
 
 __all__ = ["Score", "mean_pearson", "pearson", "score", "score_arrays"]

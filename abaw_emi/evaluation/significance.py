@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, jackknife, mean_first, swap
-from abaw_emi.evaluation.pearson import Array, pearson
+from abaw_emi.evaluation.pearson import pearson
 
 ALPHA = 0.05
 """A difference is called shown below this corrected p-value."""

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel
 
-from abaw_emi.audio.clips import Clip, OnBadClip
+from abaw_emi.audio.clips import Clip
 from abaw_emi.audio.sounds import read_split_clips
 from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
 from abaw_emi.core.errors import Problem, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.extraction.sources import Float32, Source, Sources, cut
+from abaw_emi.extraction.encode import Float32, Source, Sources, cut
 from abaw_emi.models.device import autocast
-from abaw_emi.models.pretrained import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained, load_model, load_part
 
 _MASKED = frozenset({"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"})
 """Types of model that read a mask everywhere; each is tested."""

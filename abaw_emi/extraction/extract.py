@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import torch
 
-from abaw_emi.audio.clips import OnBadClip
 from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import MAX_SECONDS, SPLITS, Split
+from abaw_emi.core.constants import MAX_SECONDS, SPLITS, OnBadClip, Split
 from abaw_emi.core.errors import (
     CorpusError,
     InstallationError,
@@ -30,9 +29,8 @@ from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES, find_files
 from abaw_emi.extraction.audio import AudioEncoder, read_sounds
-from abaw_emi.extraction.encode import check_frames, encode_all, pack_frames
+from abaw_emi.extraction.encode import FrameEncoder, Sources, check_frames, encode_all, pack_frames
 from abaw_emi.extraction.output import ClipFolder, check_place
-from abaw_emi.extraction.sources import FrameEncoder, Sources
 from abaw_emi.extraction.text import TextEncoder, read_texts
 from abaw_emi.extraction.vision import VisionEncoder, find_pooling, read_faces
 from abaw_emi.features.faces import find_faces
@@ -44,7 +42,7 @@ from abaw_emi.models.device import (
     describe_hardware,
     validate_prediction,
 )
-from abaw_emi.models.pretrained import (
+from abaw_emi.models.hub import (
     Kind,
     Pretrained,
     check_layer,

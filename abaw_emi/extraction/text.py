@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from abaw_emi.audio.clips import OnBadClip
 from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import FeatureError, Problem, gather
 from abaw_emi.data.provenance import sha256
-from abaw_emi.extraction.sources import Float32, Source, Sources, cut
+from abaw_emi.extraction.encode import Float32, Source, Sources, cut
 from abaw_emi.features.files import read_bytes
 from abaw_emi.features.transcripts import parse_transcript
 from abaw_emi.models.device import autocast
-from abaw_emi.models.pretrained import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained, load_model, load_part
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw_emi.audio.clips import OnBadClip, read_clip
+from abaw_emi.audio.clips import read_clip
 from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import ClipError, CorpusError, Problem, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -26,7 +27,7 @@ from abaw_emi.models.device import (
     describe_hardware,
     validate_prediction,
 )
-from abaw_emi.models.pretrained import find_pretrained
+from abaw_emi.models.hub import find_pretrained
 
 RECORD = "transcription.json"
 

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from abaw_emi.audio.clips import OnBadClip
 from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import FeatureError, Problem, WeightsError, gather
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.provenance import sha256
-from abaw_emi.extraction.sources import Float32, IsDone, Source, Sources
+from abaw_emi.extraction.encode import Float32, IsDone, Source, Sources
 from abaw_emi.features.faces import read_face
 from abaw_emi.features.files import read_bytes
 from abaw_emi.models.device import autocast
-from abaw_emi.models.pretrained import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained, load_model, load_part
 
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 """How weights of class tokens are called."""

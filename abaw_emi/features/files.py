@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from abaw_emi.core.datafile import Float32
+from abaw_emi.core.arrays import Float32
 from abaw_emi.core.errors import FeatureError, Problem
 from abaw_emi.data.layout import PACKAGES, find_files
 from abaw_emi.features.pickle_machine import RefusedError, shorten

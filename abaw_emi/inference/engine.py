@@ -21,11 +21,11 @@ from torch import Tensor
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.batches import Batch, make_batch
 from abaw_emi.batching.frames import EncodedClip, FrameBatch, make_frame_batch
-from abaw_emi.batching.loader import run_ahead
 from abaw_emi.batching.sampler import group_by_length, sort_by_length
 from abaw_emi.config.run import Precision
 from abaw_emi.core.constants import SAMPLE_RATE
 from abaw_emi.core.errors import Problem, TrainingError
+from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import autocast
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import polars as pl
 import torch
 
-from abaw_emi.audio.clips import Clip, OnBadClip
+from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.examples import Inputs, Senses, read_inputs
-from abaw_emi.batching.loader import run_ahead
 from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import Split
+from abaw_emi.core.constants import OnBadClip, Split
 from abaw_emi.core.errors import CorpusError, Problem, RunError, gather
 from abaw_emi.core.ids import pack_ids, unpack_ids
+from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.ensembling.members import Member

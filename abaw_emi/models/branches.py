@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from abaw_emi.config.modalities import FeatureConfig
+from abaw_emi.config.parts import FeatureConfig
 
 _LEAST_SCALE = 1e-6
 """Features that vary less than this, all in all, are left as they are, and not blown up."""

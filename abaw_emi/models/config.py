@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from transformers import PreTrainedConfig
 
-from abaw_emi.config.modalities import FusionConfig
+from abaw_emi.config.parts import FusionConfig
 from abaw_emi.config.run import LogMelConfig, ModelConfig
 from abaw_emi.core.constants import SAMPLE_RATE
 

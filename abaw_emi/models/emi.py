@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from abaw_emi.config.modalities import FeatureConfig, FusionConfig
+from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import LogMelConfig
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from abaw_emi.config.modalities import FusionConfig
+from abaw_emi.config.parts import FusionConfig
 from abaw_emi.core.constants import EMOTIONS
 
 if TYPE_CHECKING:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from abaw_emi.core.errors import Problem, WeightsError
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto import feature_extraction_auto, image_processing_auto, tokenization_auto
+from transformers.utils import logging as transformers_logging
+
+from abaw_emi.core.errors import Problem, UsageError, WeightsError
+from abaw_emi.data.provenance import hash_file
 
 
 def find_model(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
@@ -41,3 +50,192 @@ def find_model(name: str, revision: str, files: Sequence[str], option: str) -> t
             )
         ) from error
     return Path(folder), Path(folder).name
+
+
+Kind = Literal["audio", "vision", "text"]
+"""What an encoder reads: sound, pictures or words."""
+
+# What transformers knows of each type of model; none of these names is documented, all are long-standing.
+_SOUND: Any = getattr(feature_extraction_auto, "FEATURE_EXTRACTOR_MAPPING_NAMES")  # noqa: B009 - untyped
+_PICTURES: Any = getattr(image_processing_auto, "IMAGE_PROCESSOR_MAPPING_NAMES")  # noqa: B009
+_WORDS: Any = tokenization_auto.TOKENIZER_MAPPING_NAMES
+
+# One of the two; many repositories hold both, and the same again for other libraries.
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+_TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
+
+_SETTINGS = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "normalizer.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+)
+"""Files beside the weights that say how a model reads its input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretrained:
+    """A model folder of transformers.
+
+    Attributes:
+        name: as the user wrote it.
+        revision: asked for, of the hub.
+        commit: the hub's; None for a plain folder.
+        folder: where its files lie.
+        config: its `config.json`.
+        files: SHA-256 of the files that are loaded, by name: these are the model, whatever it is called.
+    """
+
+    name: str
+    revision: str
+    commit: str | None
+    folder: Path
+    config: dict[str, Any]
+    files: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The record of it."""
+        revision = None if self.commit is None else self.revision
+        return {"name": self.name, "revision": revision, "commit": self.commit, "files": self.files}
+
+
+def find_pretrained(name: str, revision: str = "main", option: str = "ENCODER") -> Pretrained:
+    """The model at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
+
+    Args:
+        name: a folder, or a hub id.
+        revision: of the model on the hub.
+        option: what takes a folder too, for messages.
+
+    Raises:
+        WeightsError: there is no such model, or no weights in its folder.
+    """
+    folder, commit = find_model(name, revision, [*_SETTINGS, *_SAFETENSORS], option)
+    weights = _list(folder, _SAFETENSORS)
+    if not weights and commit is not None:
+        folder, commit = find_model(name, revision, [*_SETTINGS, *_TORCH], option)
+    weights = weights or _list(folder, _TORCH)
+    if not weights:
+        raise WeightsError(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(Problem(str(path), f"cannot be read: {error}")) from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise WeightsError(Problem(str(path), "names no model_type", "the config of a model of transformers"))
+    files = {file.name: hash_file(file) for file in (*_list(folder, _SETTINGS), *weights)}
+    return Pretrained(
+        name=name,
+        revision=revision,
+        commit=commit,
+        folder=folder,
+        config=config,
+        files=dict(sorted(files.items())),
+    )
+
+
+def _list(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+def detect_kind(pretrained: Pretrained) -> Kind:
+    """What a model reads, by its `model_type`; what reads several is taken for sound, then for vision.
+
+    Raises:
+        WeightsError: transformers knows no input for it.
+    """
+    model_type = pretrained.config["model_type"]
+    if model_type in _SOUND:
+        return "audio"
+    if model_type in _PICTURES:
+        return "vision"
+    if model_type in _WORDS:
+        return "text"
+    found = f"model_type is {model_type!r}, which this version of transformers does not know"
+    raise WeightsError(Problem(pretrained.name, found, next_step="name what it reads with --kind"))
+
+
+def check_layer(pretrained: Pretrained, kind: Kind, layer: int | None) -> None:
+    """Passes where the encoder has a layer of this number; 0 is what goes into the first one.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if layer is None:
+        return
+    config = load_part(AutoConfig, pretrained)
+    config = getattr(config, f"{kind}_config", config)
+    layers = getattr(config, "num_hidden_layers", None)
+    if layers is None:
+        found = f"{layer}, and {pretrained.name} does not tell how many layers it has"
+        raise UsageError(Problem("--layer", found, "no --layer: its last hidden states"))
+    if not 0 <= layer <= layers:
+        raise UsageError(Problem("--layer", str(layer), f"0 to {layers}, the layers of {pretrained.name}"))
+
+
+def load_part(auto: Any, pretrained: Pretrained, **settings: Any) -> Any:
+    """What `auto`, transformers' `AutoConfig` or the like, makes of the folder.
+
+    Raises:
+        WeightsError: it cannot be made.
+    """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        return auto.from_pretrained(
+            pretrained.folder, local_files_only=True, trust_remote_code=False, **settings
+        )
+    except Exception as error:  # whatever transformers, tokenizers and safetensors raise of a wrong folder
+        what = getattr(auto, "__name__", "it").removeprefix("Auto")
+        raise WeightsError(
+            Problem(pretrained.name, f"its {what} cannot be loaded: {shorten_error(error)}")
+        ) from error
+
+
+def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) -> PreTrainedModel:
+    """The model in float32, in evaluation mode.
+
+    Args:
+        auto: transformers' `AutoModel`, or a class of models.
+        pretrained: where it lies.
+        unused: prefixes of weights that its file may lack, as what they compute is not asked for.
+
+    Raises:
+        WeightsError: it cannot be loaded, or its file lacks weights.
+    """
+    # Not the dtype of its file: half precision is asked for by --precision.
+    model, info = load_part(auto, pretrained, output_loading_info=True, dtype=torch.float32)
+    lacks = sorted(
+        name
+        for name in info["missing_keys"]
+        if not name.endswith("masked_spec_embed")  # SpecAugment's, of training
+        and not any(name.startswith(prefix) for prefix in unused)
+    )
+    problems = []
+    if lacks:
+        more = f" and {len(lacks) - 5} more" if len(lacks) > 5 else ""
+        found = f"missing weights ({len(lacks)}): {', '.join(lacks[:5])}{more}"
+        problems.append(Problem(pretrained.name, found, "a checkpoint of the whole encoder"))
+    problems += [Problem(pretrained.name, str(found)) for found in info["mismatched_keys"]]
+    if problems:
+        raise WeightsError(problems)
+    ready: PreTrainedModel = model.eval()
+    return ready
+
+
+def shorten_error(error: Exception) -> str:
+    """The first line of what an error says, or else its kind."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]

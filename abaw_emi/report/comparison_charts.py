@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from abaw_emi.core.version import VERSION
+from abaw_emi.core.constants import VERSION
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p

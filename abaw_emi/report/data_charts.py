@@ -10,10 +10,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, MAX_SECONDS, Split
-from abaw_emi.core.version import VERSION
-from abaw_emi.evaluation.pearson import Array, pearson
-from abaw_emi.report.durations import Durations
+from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, MAX_SECONDS, VERSION, Split
+from abaw_emi.evaluation.pearson import pearson
+from abaw_emi.report.history import Durations
 from abaw_emi.report.palette import LIGHT
 from abaw_emi.report.style import MEDIUM, Chart, Panel, note, points, sheet, show_percent
 

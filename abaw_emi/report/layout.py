@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from abaw_emi.core.constants import OFFICIAL_COUNTS
-from abaw_emi.core.version import VERSION
+from abaw_emi.core.constants import OFFICIAL_COUNTS, VERSION
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_interval
 from abaw_emi.report import (
@@ -17,13 +16,12 @@ from abaw_emi.report import (
     score_charts,
     score_tables,
     training_charts,
-    worst_clips,
 )
-from abaw_emi.report.durations import Durations
+from abaw_emi.report.history import Durations
+from abaw_emi.report.record_tables import Table
 from abaw_emi.report.results import MOST_SYSTEMS, Findings
 from abaw_emi.report.sources import Material
 from abaw_emi.report.style import Chart
-from abaw_emi.report.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +255,7 @@ def _tell_validation(material: Material, findings: Findings, page: Path) -> Sect
             score_charts.chart_scores(findings),
             score_tables.tabulate_scores(findings),
             score_charts.chart_density(findings),
-            worst_clips.tabulate_worst(findings, page),
+            score_tables.tabulate_worst(findings, page),
         ]
     if findings.folds:
         items.append(score_tables.tabulate_folds(findings))

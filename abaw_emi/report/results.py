@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from abaw_emi.core.constants import EMOTIONS, FILENAME, Split
+from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, Split
 from abaw_emi.core.errors import Problem, gather
-from abaw_emi.core.version import VERSION
 from abaw_emi.data.align import align
 from abaw_emi.ensembling.combine import ensemble
 from abaw_emi.evaluation.bootstrap import DEFAULT_SEED
 from abaw_emi.evaluation.compare import Comparison, compare
-from abaw_emi.evaluation.pearson import Array, mean_pearson
+from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.report.sources import PREFERRED, Material, System
 from abaw_emi.runs.kfold import FoldScore, find_fold_runs, score_folds

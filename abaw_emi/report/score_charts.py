@@ -12,9 +12,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
-from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE
-from abaw_emi.core.version import VERSION
-from abaw_emi.evaluation.pearson import Array
+from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, VERSION
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.palette import LIGHT
 from abaw_emi.report.results import Findings, Standing

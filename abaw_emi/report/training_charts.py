@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.core.version import VERSION
+from abaw_emi.core.constants import EMOTIONS, VERSION
 from abaw_emi.report.history import Curve
 from abaw_emi.report.palette import LIGHT
 from abaw_emi.report.style import MEDIUM, Chart, Panel, sheet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from abaw_emi.config.modalities import SOUND
+from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import Problem

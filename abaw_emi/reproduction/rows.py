@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from abaw_emi.config.modalities import SOUND
+from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import PRESETS, find_preset
 from abaw_emi.config.run import RunConfig, change_config
 from abaw_emi.core.errors import Problem, UsageError, gather

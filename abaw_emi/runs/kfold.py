@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem, ScoreError, TableError
 from abaw_emi.data.align import align
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, mean_first
-from abaw_emi.evaluation.pearson import Array, pearson
+from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.significance import STATISTICS
 
 PREDICTIONS = "valid_predictions.csv"

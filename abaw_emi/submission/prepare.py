@@ -9,9 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
 from abaw_emi.core.errors import Problem
-from abaw_emi.core.version import VERSION
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.provenance import Provenance, sha256
 from abaw_emi.data.tables import inspect_table

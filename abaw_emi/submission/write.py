@@ -18,10 +18,10 @@ from typing import Any
 
 import polars as pl
 
+from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, SubmissionError, UsageError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids
-from abaw_emi.core.version import VERSION
 from abaw_emi.data.provenance import Provenance, sha256
 from abaw_emi.submission.check import MANIFEST, check_zip
 from abaw_emi.submission.format import DEFAULT_PROFILE, Profile

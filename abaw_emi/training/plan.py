@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from abaw_emi.audio.clips import OnBadClip
 from abaw_emi.config.run import Precision, RunConfig
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import Problem, RunError, gather
 from abaw_emi.core.files import check_writable
 from abaw_emi.runs.run import Run, name_run

@@ -12,9 +12,9 @@ import torch
 
 from abaw_emi.batching.data import TrainingData, compare_data
 from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.ids import pack_ids, unpack_ids
-from abaw_emi.core.version import VERSION
 from abaw_emi.models.device import describe_hardware
 from abaw_emi.models.weights import Backbone
 from abaw_emi.runs.run import Run

@@ -21,10 +21,9 @@ from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.device import autocast
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.averaging import ExponentialAverage
 from abaw_emi.training.distributed import World
 from abaw_emi.training.losses import Loss
-from abaw_emi.training.optim import build_optimizer
+from abaw_emi.training.optim import ExponentialAverage, build_optimizer
 
 T = TypeVar("T")
 

@@ -44,8 +44,8 @@ from abaw_emi.training.checkpoint import (
 )
 from abaw_emi.training.distributed import World
 from abaw_emi.training.log import MetricsLog
+from abaw_emi.training.optim import rate_factor
 from abaw_emi.training.plan import SAVE_MINUTES
-from abaw_emi.training.schedule import rate_factor
 from abaw_emi.training.step import Outcome, Place, Stepper
 
 LOG_EVERY = 10

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from abaw_emi.batching.augment import Augmentation
 from abaw_emi.batching.batches import normalise
-from abaw_emi.config.recipes import AugmentationConfig
+from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.core.constants import MIN_SAMPLES, SAMPLE_RATE
 
 EVERYTHING = AugmentationConfig(

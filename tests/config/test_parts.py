@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from abaw_emi.config.recipes import LOSSES, AugmentationConfig, parse_loss
+from abaw_emi.config.parts import LOSSES, AugmentationConfig, parse_loss
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_whatever_is_written_as_a_sum_is_read_back(terms: list[tuple[float, str]
 
 
 def test_recipes_are_read_without_torch() -> None:
-    code = "import sys, abaw_emi.config.recipes; sys.exit('torch' in sys.modules)"
+    code = "import sys, abaw_emi.config.parts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

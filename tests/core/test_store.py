@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from abaw_emi.core import store as store_room
-from abaw_emi.core.datafile import Float32
+from abaw_emi.core.arrays import Float32
 from abaw_emi.core.store import ArrayStore
 
 ARRAYS = {

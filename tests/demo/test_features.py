@@ -11,12 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from abaw_emi.core import constants
-from abaw_emi.demo.baseline import fit_ridge
+from abaw_emi.demo.baseline import describe_sound, fit_ridge, log_mel_statistics
 from abaw_emi.demo.corpus import speak, write_corpus
-from abaw_emi.demo.hearing import describe_sound, log_mel_statistics
-from abaw_emi.demo.modalities import describe_face, draw_face, encode_jpeg, move_face
+from abaw_emi.demo.modalities import (
+    describe_face,
+    describe_words,
+    draw_face,
+    encode_jpeg,
+    move_face,
+    transcribe,
+)
 from abaw_emi.demo.plan import DemoClip, plan_corpus
-from abaw_emi.demo.sayings import describe_words, transcribe
 from abaw_emi.evaluation.score import mean_pearson
 from abaw_emi.features.files import find_features, read_array
 

@@ -1,7 +1,6 @@
 import numpy as np
 
-from abaw_emi.demo.baseline import fit_ridge
-from abaw_emi.demo.hearing import log_mel_statistics
+from abaw_emi.demo.baseline import fit_ridge, log_mel_statistics
 
 
 def test_recovers_a_planted_linear_relation() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from abaw_emi.config.modalities import FeatureConfig
+from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.models.branches import Branch, encode_places
 
 WIDTH = 6

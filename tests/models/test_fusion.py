@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.batching.loader import Loader
-from abaw_emi.config.modalities import FeatureConfig, FusionConfig
+from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import ModelConfig, TrainingConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.progress import Reporter

@@ -14,8 +14,8 @@ import pytest
 
 from abaw_emi.config.run import RunConfig, format_config
 from abaw_emi.data.provenance import Provenance, write_with_provenance
+from abaw_emi.report.page import Written, write_report
 from abaw_emi.report.sources import Sources
-from abaw_emi.report.writing import Written, write_report
 from tests.csv_tables import EMOTIONS
 from tests.simulated import draw_labels, name
 

@@ -7,7 +7,7 @@ import pytest
 
 from abaw_emi.core.constants import Split
 from abaw_emi.data.layout import find_clips
-from abaw_emi.report.durations import Durations, find_durations
+from abaw_emi.report.history import Durations, find_durations
 from tests.report.conftest import make_wav
 
 LENGTHS = {"00000": 0.5, "00001": 2.25, "00002": 13.0}

@@ -112,8 +112,8 @@ def test_curves_hold_every_epoch_of_every_run(made: Made) -> None:
 
 
 def test_figures_leave_other_files_of_the_folder_alone(made: Made, tmp_path: Path) -> None:
+    from abaw_emi.report.page import write_report
     from abaw_emi.report.sources import Sources
-    from abaw_emi.report.writing import write_report
     from tests.report.conftest import make_ledger
 
     make_ledger(tmp_path / "submissions")

@@ -15,8 +15,8 @@ from abaw_emi.audit.record import Audit, Histogram, fingerprint_listing, write_a
 from abaw_emi.core.constants import OFFICIAL_COUNTS
 from abaw_emi.core.errors import EmiError
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
-from abaw_emi.report.writing import write_report
 from tests.report.conftest import (
     HOSTILE,
     TRAIN,

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from abaw_emi.batching.batches import Batch
-from abaw_emi.config.recipes import AugmentationConfig
+from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.config.run import ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import CorpusError, RunError, TrainingError
 from abaw_emi.core.progress import Reporter

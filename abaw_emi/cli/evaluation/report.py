@@ -10,8 +10,8 @@ import typer
 from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Debug, Json, Quiet, SeveralValuesCommand
 
 if TYPE_CHECKING:
+    from abaw_emi.report.page import Written
     from abaw_emi.report.sources import Sources
-    from abaw_emi.report.writing import Written
 
 _PREDICTIONS = Path("predictions")
 _SUBMISSIONS = Path("submissions")
@@ -60,7 +60,7 @@ def report(
 
     from abaw_emi.cli.output import print_json
     from abaw_emi.core.progress import Reporter
-    from abaw_emi.report.writing import write_report
+    from abaw_emi.report.page import write_report
 
     reporter = Reporter(quiet=quiet)
     written = write_report(

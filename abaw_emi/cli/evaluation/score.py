@@ -61,8 +61,7 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json
-    from abaw_emi.cli.reading import examine, read_systems
+    from abaw_emi.cli.output import examine, print_json, print_line, print_score, read_systems, score_to_json
     from abaw_emi.cli.submission.standing import find_fold_score
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
@@ -132,8 +131,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
-    from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts
-    from abaw_emi.cli.reading import examine, read_systems
+    from abaw_emi.cli.output import describe_intervals, examine, print_json, print_line, read_systems, texts
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.compare import compare as compare_tables

@@ -58,7 +58,7 @@ def fit_recipe(
     Raises:
         EmiError: a file is not what it should be, or a member was trained on the labelled clips.
     """
-    from abaw_emi.cli.reading import examine
+    from abaw_emi.cli.output import examine
     from abaw_emi.core.constants import FILENAME
     from abaw_emi.data.groups import number_groups, read_groups
     from abaw_emi.data.provenance import read_provenance

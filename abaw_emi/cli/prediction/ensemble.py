@@ -83,7 +83,7 @@ def ensemble(
     debug: Debug = False,
 ) -> None:
     """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
-    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.cli.output import print_json, print_line, refuse_repeats, texts
     from abaw_emi.cli.prediction.combining import (
         describe_recipe,
         examine_members,
@@ -94,7 +94,6 @@ def ensemble(
         warn_of_gaps,
     )
     from abaw_emi.cli.prediction.predict import predict_with
-    from abaw_emi.cli.reading import refuse_repeats
     from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
     from abaw_emi.core.files import check_writable
     from abaw_emi.core.progress import Reporter

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.cli.reading import examine
+from abaw_emi.cli.output import examine
 from abaw_emi.core.errors import EmiError, Problem
 
 if TYPE_CHECKING:

@@ -68,8 +68,7 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
-    from abaw_emi.cli.output import print_json, texts
-    from abaw_emi.cli.reading import recall_audit
+    from abaw_emi.cli.output import print_json, recall_audit, texts
     from abaw_emi.cli.submission.standing import find_val
     from abaw_emi.core.errors import Problem, SubmissionError, gather
     from abaw_emi.core.progress import Reporter

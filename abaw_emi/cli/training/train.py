@@ -141,8 +141,7 @@ def train(
     name, config = _choose_config(preset, config_file, changes, backbone, revision, epochs_from)
     check_installation()
 
-    from abaw_emi.cli.output import print_json, texts
-    from abaw_emi.cli.reading import recall_audit
+    from abaw_emi.cli.output import print_json, recall_audit, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.training.distributed import join_world
