@@ -31,9 +31,10 @@ def python(session: nox.Session, *arguments: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff's rules and format."""
+    """Ruff's rules and format, and which package may import which (pyproject.toml, `importlinter`)."""
     python(session, "ruff", "check", ".")
     python(session, "ruff", "format", "--check", ".")
+    session.run(str(Path(sys.executable).with_name("lint-imports")), "--no-logo", external=True)
 
 
 @nox.session

@@ -30,9 +30,9 @@ from transformers.utils import logging
 from abaw_emi.audio.clips import Clip
 from abaw_emi.config.run import ModelConfig, RunConfig
 from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.provenance import hash_file
 from abaw_emi.inference import members, workers
 from abaw_emi.inference.predict import predict
 from abaw_emi.inference.workers import run_groups

@@ -19,9 +19,9 @@ from abaw_emi.core import constants
 from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import ClipError, CorpusError, Problem, gather
+from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.data.provenance import hash_file, sha256
 
 if TYPE_CHECKING:
     from abaw_emi.features.reader import FeatureClip

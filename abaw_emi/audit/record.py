@@ -18,8 +18,8 @@ from abaw_emi.audit.label_statistics import LabelShift, LabelStatistics
 from abaw_emi.core.constants import MAX_SECONDS, SPLITS, Split
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.files import write_bytes
+from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.provenance import hash_file, sha256
 
 AUDIT = "audit.json"
 

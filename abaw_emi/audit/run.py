@@ -23,9 +23,9 @@ from abaw_emi.audit.probe import Heard
 from abaw_emi.audit.record import Audit, Histogram, count_durations, describe_durations, fingerprint_listing
 from abaw_emi.audit.sound import check_sounds, check_usable, choose_sources
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, VERSION, Split
+from abaw_emi.core.hashing import sha256
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.data.provenance import sha256
 
 
 def audit_folder(

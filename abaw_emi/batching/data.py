@@ -14,11 +14,11 @@ from abaw_emi.batching.examples import Senses, check_widths, read_inputs
 from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, OnBadClip, Split
 from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import hold_out
-from abaw_emi.data.provenance import sha256
 from abaw_emi.data.tables import format_predictions
 
 _SHOWN_RANGES = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -13,10 +14,19 @@ from typing import NamedTuple
 from boltons.fileutils import atomic_save
 from pydantic import TypeAdapter
 
-from abaw_emi.data.provenance import hash_file
-
 _SETTLED_NS = 2_000_000_000
 """Age at which a file's time stamps tell whether it changes again: 2 s is the coarsest resolution, FAT's."""
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of `content`, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Look(NamedTuple):

@@ -6,7 +6,6 @@ predictor was trained on, so that a score on those ids is never taken for a vali
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import polars as pl
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.files import write_bytes
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
 from abaw_emi.data.tables import write_predictions
 
@@ -91,17 +91,6 @@ def _walk(members: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             if isinstance(record, dict):
                 yield record
                 yield from _walk(record.get("members", []))
-
-
-def sha256(content: bytes) -> str:
-    """The SHA-256 of `content`, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance_path(path: Path) -> Path:

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from abaw_emi.core.errors import Problem, ScoreError
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
-from abaw_emi.data.provenance import Provenance, read_provenance, sha256, write_with_provenance
+from abaw_emi.data.provenance import Provenance, read_provenance, write_with_provenance
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.ensembling.combine import PLAIN_MEAN, Missing, Recipe, ensemble, find_gaps
 from abaw_emi.ensembling.schemes import FITTED

@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 from abaw_emi.config.run import Precision
 from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import FeatureError, Problem, gather
-from abaw_emi.data.provenance import sha256
+from abaw_emi.core.hashing import sha256
 from abaw_emi.extraction.encode import Float32, Source, Sources, cut
 from abaw_emi.features.files import read_bytes
 from abaw_emi.features.transcripts import parse_transcript

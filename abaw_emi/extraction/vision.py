@@ -24,8 +24,8 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from abaw_emi.config.run import Precision
 from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import FeatureError, Problem, WeightsError, gather
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.progress import Reporter
-from abaw_emi.data.provenance import sha256
 from abaw_emi.extraction.encode import Float32, IsDone, Source, Sources
 from abaw_emi.features.faces import read_face
 from abaw_emi.features.files import read_bytes

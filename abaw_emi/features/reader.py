@@ -18,11 +18,10 @@ from abaw_emi.core import constants
 from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import FeatureError, Problem, gather
-from abaw_emi.core.hashing import FileHashes, look_at
+from abaw_emi.core.hashing import FileHashes, look_at, sha256
 from abaw_emi.core.keeping import Keeper
 from abaw_emi.core.progress import Track
 from abaw_emi.core.store import ArrayStore
-from abaw_emi.data.provenance import sha256
 from abaw_emi.features.files import parse_array, read_bytes
 
 READER = 1

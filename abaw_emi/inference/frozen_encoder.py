@@ -20,10 +20,10 @@ from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.config.run import Precision
 from abaw_emi.core.errors import Problem
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.keeping import CACHE_VARIABLE
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.store import RESERVE_BYTES, ArrayStore
-from abaw_emi.data.provenance import sha256
 from abaw_emi.inference.engine import ARITHMETIC, plan_groups
 from abaw_emi.inference.workers import run_groups
 from abaw_emi.models.emi import EmiModel

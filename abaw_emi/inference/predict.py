@@ -18,8 +18,8 @@ from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.config.run import Precision
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE
 from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
-from abaw_emi.data.provenance import hash_file
 from abaw_emi.inference.engine import plan_groups
 from abaw_emi.inference.workers import run_groups
 from abaw_emi.models.emi import EmiModel

@@ -18,8 +18,8 @@ from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.config.run import Precision
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem
+from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.core.store import ArrayStore
-from abaw_emi.data.provenance import hash_file, sha256
 from abaw_emi.inference.engine import ARITHMETIC
 from abaw_emi.inference.frozen_encoder import identify_clip
 from abaw_emi.inference.predict import make_table

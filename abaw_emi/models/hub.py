@@ -14,7 +14,7 @@ from transformers.models.auto import feature_extraction_auto, image_processing_a
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.core.errors import Problem, UsageError, WeightsError
-from abaw_emi.data.provenance import hash_file
+from abaw_emi.core.hashing import hash_file
 
 
 def find_model(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:

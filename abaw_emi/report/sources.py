@@ -17,9 +17,10 @@ import polars as pl
 from abaw_emi.audit.record import AUDIT, Audit, find_audit
 from abaw_emi.core.constants import FILENAME, Split
 from abaw_emi.core.errors import EmiError, Problem, RunError, gather
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.data.provenance import Provenance, hash_file, read_provenance
+from abaw_emi.data.provenance import Provenance, read_provenance
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.history import Curve, read_curve

@@ -22,10 +22,10 @@ import polars as pl
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.files import read_bytes
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import CsvText, parse_csv, shorten
-from abaw_emi.data.provenance import sha256
 from abaw_emi.data.tables import Kind, inspect_table
 from abaw_emi.evaluation.diagnostics import inspect_values
 from abaw_emi.submission.format import DEFAULT_PROFILE, Profile

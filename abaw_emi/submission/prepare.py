@@ -11,8 +11,9 @@ import polars as pl
 
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
 from abaw_emi.core.errors import Problem
+from abaw_emi.core.hashing import sha256
 from abaw_emi.data.align import compare_ids
-from abaw_emi.data.provenance import Provenance, sha256
+from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import inspect_table
 from abaw_emi.evaluation.diagnostics import inspect_values
 from abaw_emi.submission.check import check_csv, find_constant

@@ -21,8 +21,9 @@ import polars as pl
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, SubmissionError, UsageError
 from abaw_emi.core.files import write_bytes
+from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
-from abaw_emi.data.provenance import Provenance, sha256
+from abaw_emi.data.provenance import Provenance
 from abaw_emi.submission.check import MANIFEST, check_zip
 from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
 from abaw_emi.submission.ledger import (

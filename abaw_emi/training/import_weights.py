@@ -10,7 +10,7 @@ from pathlib import Path
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, RunError
-from abaw_emi.data.provenance import hash_file
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.models.weights import find_backbone, import_released
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import save_model

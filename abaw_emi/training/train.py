@@ -15,10 +15,11 @@ from abaw_emi.batching.data import TrainingData, read_training_data
 from abaw_emi.batching.examples import Senses
 from abaw_emi.config.run import Precision
 from abaw_emi.core.errors import EmiError, Problem, RunError
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import parse_fold
-from abaw_emi.data.provenance import Provenance, hash_file, write_with_provenance
+from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.inference.predict import describe_run, load_model, predict
 from abaw_emi.models.device import choose_device, choose_precision, make_deterministic
 from abaw_emi.runs.run import Run

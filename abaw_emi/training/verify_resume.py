@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw_emi.core.errors import EmiError, Problem, RunError
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.provenance import hash_file
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
 

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,9 +56,3 @@ def test_a_data_folder_that_is_none_says_how_to_name_one(tmp_path: Path, is_file
         touch(tmp_path / "data")
     with pytest.raises(CorpusError, match=r"data: .*--data.*ABAW_EMI_DATA"):
         find_clips(tmp_path / "data")
-
-
-def test_listing_imports_no_decoder() -> None:
-    heavy = {"av", "numpy", "soundfile", "soxr"}
-    code = f"import sys, abaw_emi.data.layout; print(sorted({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

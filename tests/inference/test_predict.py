@@ -23,10 +23,10 @@ from abaw_emi.batching.batches import make_batch
 from abaw_emi.config.run import Precision, RunConfig
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, RunError, TrainingError, UsageError, WeightsError
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Bar, Reporter
 from abaw_emi.core.store import ArrayStore
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.provenance import hash_file
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predict import load_model, predict
 from abaw_emi.inference.workers import choose_processes

@@ -71,10 +71,11 @@ def submit(
     from abaw_emi.cli.output import print_json, recall_audit, texts
     from abaw_emi.cli.submission.standing import find_val
     from abaw_emi.core.errors import Problem, SubmissionError, gather
+    from abaw_emi.core.hashing import sha256
     from abaw_emi.core.progress import Reporter
     from abaw_emi.core.signals import deferred_signals
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.data.provenance import read_provenance, sha256
+    from abaw_emi.data.provenance import read_provenance
     from abaw_emi.data.tables import read_predictions
     from abaw_emi.submission.ledger import read_ledger
     from abaw_emi.submission.write import write_submission
