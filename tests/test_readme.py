@@ -12,6 +12,8 @@ from tests.end_to_end.test_four_lines import FOUR_LINES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = [README, *(guide.read_text(encoding="utf-8") for guide in GUIDES)]
 COMMANDS = (
     "demo",
     "audit",
@@ -64,17 +66,19 @@ def test_the_table_of_commands_is_complete() -> None:
     assert tuple(re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE)[: len(COMMANDS)]) == COMMANDS
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"abaw-emi [^`\n]*--[^`\n]*", README))))
-def test_every_option_that_the_readme_shows_exists(line: str) -> None:
+@pytest.mark.parametrize(
+    "line", sorted({line for text in TEXTS for line in re.findall(r"abaw-emi [^`\n]*--[^`\n]*", text)})
+)
+def test_every_option_that_the_texts_show_exists(line: str) -> None:
     words = line.split()
     command = " ".join(words[1:3] if words[1:3] == ["ledger", "set"] else words[1:2])
     for option in re.findall(r"--[a-z-]+", line):
         assert option in help_of(command)
 
 
-def test_every_output_that_the_readme_shows_is_golden() -> None:
+def test_every_output_that_the_texts_show_is_golden() -> None:
     golden = (ROOT / "tests" / "cli" / "golden" / "readme.txt").read_text(encoding="utf-8")
-    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", README, re.MULTILINE)
+    blocks = [b for text in TEXTS for b in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)]
     shown = [re.sub(r"^    ", "", block.strip("\n"), flags=re.MULTILINE) for block in blocks]
     shown = [block for block in shown if block.startswith("$ abaw-emi")]
     assert len(shown) == 3
@@ -82,6 +86,15 @@ def test_every_output_that_the_readme_shows_is_golden() -> None:
         assert f"{block}\n" in golden
 
 
-@pytest.mark.parametrize("room", re.findall(r"^      (\w+(?:\.py|/))", README, re.MULTILINE))
-def test_every_room_that_the_readme_lists_is_there(room: str) -> None:
-    assert (ROOT / "abaw_emi" / room).exists()
+def test_the_layout_lists_every_package() -> None:
+    layout = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^ {6,}(?:\d +)?([a-z]+) {2,}", layout, re.MULTILINE)
+    packages = [path.parent.name for path in (ROOT / "abaw_emi").glob("*/__init__.py")]
+    assert sorted(listed) == sorted(packages)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *GUIDES], ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (path.parent / link).exists()]
+    assert not missing
