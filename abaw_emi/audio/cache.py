@@ -125,7 +125,7 @@ class ClipCache:
         self.decoded += 1
         if before is None or before != look_at(source):
             return sound  # it changed while it was read: who knows what of it was read
-        self._hashes.learn(source, before, sound.source_hash)
+        self._hashes.remember(source, before, sound.source_hash)
         return self._keep(sound, max_seconds)
 
     def _find(self, source: Path, max_seconds: float) -> Sound | None:

@@ -1,6 +1,6 @@
 """The official facts of the EMI challenge on Hume-Vidmimic2, each with its source.
 
-Every other room takes these from here; nothing is typed a second time.
+Every other module takes them from here; none is written a second time.
 
 Sources: PAPER is Hallmen et al., "Unimodal Multi-Task Fusion for Emotional Mimicry Intensity
 Prediction", CVPR 2024 workshops, arXiv 2403.11879; CODE is the authors' released code,
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Literal, get_args
 
 OnBadClip = Literal["error", "skip"]
-"""What becomes of clips that cannot be read: the command fails, naming all, or they are left out, listed."""
+"""Clips that cannot be read: "error" fails and names all of them, "skip" leaves them out and lists them."""
 
 Split = Literal["train", "valid", "test"]
 

@@ -11,7 +11,7 @@ from abaw_emi.core.errors import Problem, TableError
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of `path`; TableError where it cannot be read."""
+    """The bytes of `path`; TableError if it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -21,7 +21,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_writable(path: Path) -> None:
-    """Says before hours of work, rather than after, that a file cannot be written.
+    """Checks that a file can be written, before hours of work rather than after.
 
     Raises:
         TableError: `path` is a folder, or the folder that it is to lie in cannot be written to.
@@ -34,7 +34,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` to `path`, whole or not at all, making its folder; TableError where it cannot."""
+    """Writes `content` to `path`, whole or not at all, making its folder; TableError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:

@@ -15,7 +15,7 @@ from boltons.fileutils import atomic_save
 from pydantic import TypeAdapter
 
 _SETTLED_NS = 2_000_000_000
-"""Age at which a file's time stamps tell whether it changes again: 2 s is the coarsest resolution, FAT's."""
+"""Age in ns from which a further change of a file changes its time stamps: FAT's resolution, 2 s, is the coarsest."""
 
 
 def sha256(content: bytes) -> str:
@@ -30,7 +30,7 @@ def hash_file(path: Path) -> str:
 
 
 class Look(NamedTuple):
-    """What changes when a file does, without reading it; ctime (POSIX) cannot be set back."""
+    """Size, times and inode: they change when a file does. ctime (POSIX) cannot be set back."""
 
     size: int
     mtime_ns: int
@@ -39,7 +39,7 @@ class Look(NamedTuple):
 
 
 def look_at(path: Path) -> Look | None:
-    """None where there is no regular file."""
+    """Size, times and inode of a file; None if it is not a regular file."""
     try:
         found = path.stat()
     except OSError:
@@ -53,21 +53,21 @@ _KNOWN = TypeAdapter(dict[str, tuple[Look, str]])
 
 
 class FileHashes:
-    """SHA-256 of files, computed again only for those that changed: a corpus is a gigabyte."""
+    """SHA-256 of files, computed again only for files that changed: a corpus has gigabytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = self._load()
-        self._learnt: dict[str, tuple[Look, str]] = {}
+        self._new: dict[str, tuple[Look, str]] = {}
 
     def _load(self) -> dict[str, tuple[Look, str]]:
         try:
             return _KNOWN.validate_json(self._path.read_bytes())
-        except (OSError, ValueError):  # it is a memory, no more: without it, all files are hashed
+        except (OSError, ValueError):  # only a memory: without it, all files are hashed again
             return {}
 
     def get(self, path: Path) -> str | None:
-        """The hash of a file; None where it cannot be read."""
+        """The hash of a file; None if it cannot be read."""
         look = look_at(path)
         if look is None:
             return None
@@ -78,21 +78,21 @@ class FileHashes:
             source_hash = hash_file(path)
         except OSError:
             return None
-        self.learn(path, look, source_hash)
+        self.remember(path, look, source_hash)
         return source_hash
 
-    def learn(self, path: Path, look: Look, source_hash: str) -> None:
-        """Remembers a hash; not of a file so young that a change may leave its time as it is."""
+    def remember(self, path: Path, look: Look, source_hash: str) -> None:
+        """Remembers a hash, except of a file so new that a further change might not change its time stamps."""
         if time.time_ns() - max(look.mtime_ns, look.ctime_ns) > _SETTLED_NS:
-            self._known[str(path.absolute())] = self._learnt[str(path.absolute())] = (look, source_hash)
+            self._known[str(path.absolute())] = self._new[str(path.absolute())] = (look, source_hash)
 
     def save(self) -> None:
-        """Writes what was learnt, beside what others learnt, without files that are gone."""
-        if not self._learnt:
+        """Saves the new hashes together with those of other processes, without files that no longer exist."""
+        if not self._new:
             return
         known = {path: entry for path, entry in self._load().items() if Path(path).exists()}
-        content = json.dumps(known | self._learnt, separators=(",", ":")).encode()
+        content = json.dumps(known | self._new, separators=(",", ":")).encode()
         part = f"{self._path.name}.{os.getpid()}.part"
         with suppress(OSError), atomic_save(str(self._path), text_mode=False, part_file=part) as file:
             file.write(content)
-        self._learnt.clear()
+        self._new.clear()

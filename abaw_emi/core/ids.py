@@ -1,4 +1,4 @@
-"""Ids of clips: five digits as text, however a file spells them, and many of them in few words."""
+"""Ids of clips: five digits as text, read in any spelling, and written as ranges."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ _ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
 
 
 def parse_id(text: str) -> str | None:
-    """The five-digit id that `text` spells, or None where it spells none.
+    """The five-digit id that `text` spells, or None if it is not an id.
 
     >>> parse_id("12"), parse_id("00012"), parse_id("12.0"), parse_id("00012.mp3")
     ('00012', '00012', '00012', None)
     """
-    match = _ID.fullmatch(text.strip(" \t"))  # not all that Python takes for space: control characters, too
+    match = _ID.fullmatch(
+        text.strip(" \t")
+    )  # only these: Python's strip() also removes control characters and Unicode spaces
     return match[1].zfill(ID_WIDTH) if match else None
 
 
 def pack_ids(ids: Iterable[str]) -> list[str]:
-    """Ids as sorted ranges, short enough to travel with a prediction file.
+    """Ids as sorted ranges, short enough for the record beside a prediction file.
 
     >>> pack_ids(["00002", "00000", "00001", "00007"])
     ['00000-00002', '00007']
@@ -40,10 +42,10 @@ def pack_ids(ids: Iterable[str]) -> list[str]:
 
 
 def unpack_ids(ranges: Iterable[str]) -> set[str]:
-    """The ids that `pack_ids` packed.
+    """The ids of the ranges that `pack_ids` returned.
 
     Raises:
-        ValueError: a text that `pack_ids` does not write.
+        ValueError: a text is not such a range.
 
     >>> sorted(unpack_ids(["00000-00002", "00007"]))
     ['00000', '00001', '00002', '00007']

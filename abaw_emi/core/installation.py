@@ -1,4 +1,4 @@
-"""Whether what an extra brings can be loaded here, said before a traceback says it worse."""
+"""Checks that the packages of an extra can be loaded, before a command starts with a traceback."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _REQUIRED = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", 
 
 
 def check_installation() -> None:
-    """Loads torch and torchaudio, the pair that breaks.
+    """Loads torch and torchaudio, which often do not fit each other.
 
     Raises:
-        InstallationError: a package of the extra `train` is missing, or the two do not fit each other.
+        InstallationError: a package of the extra `train` is missing, or the two do not load together.
     """
     _require(_REQUIRED, "train")
     try:
@@ -36,7 +36,7 @@ def check_installation() -> None:
 
 
 def check_report_installation() -> None:
-    """Looks for the packages of the extra `report`.
+    """Checks that the packages of the extra `report` are installed.
 
     Raises:
         InstallationError: one is missing.
@@ -45,7 +45,7 @@ def check_report_installation() -> None:
 
 
 def check_sound_installation() -> None:
-    """Looks for the packages that decode sound; none of them needs torch.
+    """Checks that the packages that decode audio are installed; none of them needs torch.
 
     Raises:
         InstallationError: one is missing.

@@ -25,13 +25,13 @@ Track = Callable[[Iterable[str], str, int], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One running bar, with free text beside it (`note`)."""
+    """One progress bar, with free text beside it (`note`)."""
 
     _progress: Progress
     _task: TaskID
 
     def advance(self, steps: float = 1, **fields: Any) -> None:
-        """Moves the bar on, and shows `note=...` beside it."""
+        """Advances the bar, and shows `note=...` beside it."""
         self._progress.update(self._task, advance=steps, **fields)
 
     def set(self, done: float, total: float) -> None:
@@ -40,10 +40,10 @@ class Bar:
 
 
 class Reporter:
-    """Tells a person how far things are.
+    """Prints progress, messages and warnings for people.
 
     Args:
-        quiet: whether bars and messages are kept back; warnings are not.
+        quiet: whether progress bars and messages are left out; warnings never are.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

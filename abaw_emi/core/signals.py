@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (pre-emption): finish the step at hand, save, and say how to go on."""
+"""Ctrl-C and SIGTERM (pre-emption): finish the current step, save, and say how to continue."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class StopRequest:
         return self.signum != 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler: notes the first request; a second Ctrl-C stops at once.
+        """The signal handler: records the first request; a second Ctrl-C stops immediately.
 
-        Schedulers and torchrun send SIGTERM, and torchrun both, more than once: those save all the same.
+        Schedulers send SIGTERM more than once, and torchrun both signals: the process still saves first.
         """
         if self and signum == signal.SIGINT and "TORCHELASTIC_RUN_ID" not in os.environ:
             raise Interrupted(signum)
@@ -38,7 +38,7 @@ class StopRequest:
 
 @contextmanager
 def deferred_signals() -> Iterator[StopRequest]:
-    """Holds SIGINT and SIGTERM back: the block asks the request it gets, at points where it can stop."""
+    """Defers SIGINT and SIGTERM: the block checks the request that it gets, at points where it can stop."""
     request = StopRequest()
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -49,7 +49,7 @@ def deferred_signals() -> Iterator[StopRequest]:
 
 
 def raise_on_signals() -> None:
-    """Lets SIGINT and SIGTERM unwind the stack, so that nothing half-written is left."""
+    """Makes SIGINT and SIGTERM raise `Interrupted`, so that nothing half-written is left."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
@@ -60,7 +60,7 @@ def raise_on_signals() -> None:
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back, and from processes started here for good: this one ends them."""
+    """Blocks SIGINT and SIGTERM in the block; processes started in it ignore them, since this one ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -164,7 +164,7 @@ class FeatureCache:
         content = read_bytes(path)
         source_hash = sha256(content)
         if before is not None and before == look_at(path):
-            self._hashes.learn(path, before, source_hash)
+            self._hashes.remember(path, before, source_hash)
         frames = parse_array(path, content)
         self.parsed += 1
         key = _make_key(path, source_hash, max_frames)
