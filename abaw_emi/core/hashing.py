@@ -15,7 +15,7 @@ from boltons.fileutils import atomic_save
 from pydantic import TypeAdapter
 
 _SETTLED_NS = 2_000_000_000
-"""Age in ns from which a further change of a file changes its time stamps: FAT's resolution, 2 s, is the coarsest."""
+"""Age in ns from which a further change of a file changes its time stamps: FAT's resolution is 2 s."""
 
 
 def sha256(content: bytes) -> str:
@@ -82,7 +82,7 @@ class FileHashes:
         return source_hash
 
     def remember(self, path: Path, look: Look, source_hash: str) -> None:
-        """Remembers a hash, except of a file so new that a further change might not change its time stamps."""
+        """Remembers a hash, unless the file is so new that a change might leave its time stamps."""
         if time.time_ns() - max(look.mtime_ns, look.ctime_ns) > _SETTLED_NS:
             self._known[str(path.absolute())] = self._new[str(path.absolute())] = (look, source_hash)
 
