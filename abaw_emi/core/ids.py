@@ -17,9 +17,7 @@ def parse_id(text: str) -> str | None:
     >>> parse_id("12"), parse_id("00012"), parse_id("12.0"), parse_id("00012.mp3")
     ('00012', '00012', '00012', None)
     """
-    match = _ID.fullmatch(
-        text.strip(" \t")
-    )  # only these: Python's strip() also removes control characters and Unicode spaces
+    match = _ID.fullmatch(text.strip(" \t"))  # strip() takes more than these two
     return match[1].zfill(ID_WIDTH) if match else None
 
 

@@ -60,7 +60,7 @@ def raise_on_signals() -> None:
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Blocks SIGINT and SIGTERM in the block; processes started in it ignore them, since this one ends them."""
+    """Blocks SIGINT and SIGTERM; processes started in the block ignore them: this one ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
