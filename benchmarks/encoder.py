@@ -153,7 +153,7 @@ def compare_on_cpu(small: bool, rounds: int) -> None:
     against = {}
     for name, network in networks.items():
         cast = sound.to(network.feature_projection.projection.weight.dtype)
-        whole = (cast,) if network is theirs else (cast, None, None)  # neither padding nor draws
+        whole = (cast,) if network is theirs else (cast, None, None)  # neither padding nor masks
         parts[f"convolutions, {name}"] = one, lambda n=network, x=cast: n.feature_extractor(x)
         parts[f"encoder, {name}"] = one, lambda n=network, x=whole: n(*x)
         against |= {f"{part}, {name}": f"{part}, transformers, fp32" for part in ("convolutions", "encoder")}
@@ -225,12 +225,12 @@ def train(small: bool, device: torch.device, rounds: int) -> None:
             return [lambda rows=slice(start, start + size): loss(rows) for start in range(0, 32, size)]
 
         def loss(rows: slice) -> Tensor:
-            draws = ours.draw(lengths[rows], rng)
+            masks = ours.draw_masks(lengths[rows], rng)
             with autocast():
                 found = ours(
                     pad_sequence(on_device[rows], batch_first=True),
                     torch.tensor(lengths[rows]).to(device, non_blocking=True),
-                    None if draws is None else draws.to(device, non_blocking=True),
+                    None if masks is None else masks.map(lambda values: values.to(device, non_blocking=True)),
                 )
             return (found - truth[rows]).square().sum() / truth.numel()
 

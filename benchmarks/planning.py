@@ -19,7 +19,6 @@ from abaw_emi.batching.sampler import plan_epoch, plan_epoch_by_budget
 from abaw_emi.config.run import ModelConfig, TrainingConfig
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.distributed import World
 
 SECONDS = 224.0
 """A budget of 32 clips of 7 s."""
@@ -49,7 +48,7 @@ def main() -> None:
         else:
             plan = plan_epoch(samples, batch_size=training.batch_size, seed=1, epoch=0)
         planned = time.perf_counter() - start
-        loader = Loader(clips=clips, labels=labels, model=model, config=training, world=World(), pinned=False)
+        loader = Loader(clips=clips, labels=labels, model=model, config=training)
         efficiency = loader.padding_efficiency(0)
         start = time.perf_counter()
         count = sum(step.size for step in loader.load(plan, 0, 0))

@@ -10,12 +10,16 @@ import torch
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.config.run import ModelConfig
+from abaw_emi.core.progress import Reporter
 from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from tests.backbones import small_config
 
 ENCODERS = ("layer", "group", "logmel")
 """wav2vec 2.0 with layer norm, with group norm, and the log-mel encoder."""
+
+CPU = Runtime(device=torch.device("cpu"), precision="fp32", reporter=Reporter(quiet=True))
 
 SHORTEST, LONGEST = 400, 192_000
 

@@ -23,7 +23,7 @@ _MOST_MASKED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Draws variations of clips.
+    """Masks variations of clips.
 
     Attributes:
         config: what is varied, and how far.

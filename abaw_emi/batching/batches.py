@@ -16,7 +16,7 @@ from torch import Tensor
 
 from abaw_emi.audio.clips import Clip, measure
 from abaw_emi.models.fusion import Modalities
-from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.spec_augment import Masks
 
 if TYPE_CHECKING:
     from abaw_emi.models.emi import EmiModel
@@ -36,7 +36,7 @@ class Batch:
         waveforms: (B, T) float32, normalised per clip, zero-padded at the end.
         lengths: (B,) samples of each clip.
         intensities: (B, 6) labels, None where there are none.
-        draws: which layers and frames of each clip are left out in training, None for none.
+        masks: which layers and frames of each clip are left out in training, None for none.
         modalities: what the feature folders hold of them, None for a system that reads none.
     """
 
@@ -44,7 +44,7 @@ class Batch:
     waveforms: Tensor
     lengths: Tensor
     intensities: Tensor | None = None
-    draws: Draws | None = None
+    masks: Masks | None = None
     modalities: Modalities | None = None
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Batch:
 
     def run(self, model: EmiModel) -> Tensor:
         """The model's intensities (B, 6)."""
-        output: Tensor = model(self.waveforms, self.lengths, self.draws, self.modalities)
+        output: Tensor = model(self.waveforms, self.lengths, self.masks, self.modalities)
         return output
 
     def to(self, device: torch.device) -> Batch:
@@ -69,7 +69,7 @@ class Batch:
             waveforms=change(self.waveforms),
             lengths=change(self.lengths),
             intensities=None if self.intensities is None else change(self.intensities),
-            draws=None if self.draws is None else self.draws.map(change),
+            masks=None if self.masks is None else self.masks.map(change),
             modalities=None if self.modalities is None else self.modalities.map(change),
         )
 

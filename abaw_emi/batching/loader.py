@@ -26,7 +26,6 @@ from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import SAMPLE_RATE
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.distributed import World
 
 _AHEAD = 2
 """Steps that are ready, or being made, while one runs."""
@@ -60,16 +59,20 @@ class Loader:
     Attributes:
         clips: the clips to train on; encoded ones are not varied.
         labels: their intensities (6,), by Filename.
-        model: asked which layers and frames each clip leaves out.
-        pinned: whether a GPU is to fetch the batches by itself.
+        model: says which layers and frames each clip leaves out.
+        config: how the run trains.
+        rank: of this process, among those that share each batch.
+        size: how many processes those are.
+        pinned: whether batches go into memory that a GPU reads by itself.
     """
 
     clips: Sequence[Clip] | Sequence[EncodedClip]
     labels: Labels
     model: EmiModel
     config: TrainingConfig
-    world: World
-    pinned: bool
+    rank: int = 0
+    size: int = 1
+    pinned: bool = False
 
     @cached_property
     def _augmentation(self) -> Augmentation:
@@ -89,10 +92,10 @@ class Loader:
 
     def make(self, indices: Sequence[int], epoch: int, step: int, most: int | None = None) -> Step:
         """One step, in groups of at most `most` clips: what is drawn for a clip does not depend on that."""
-        place = (self.config.seed, epoch, step, self.world.rank)
-        varied, drawn = make_generator("augmentation", *place), make_generator("draws", *place)
+        place = (self.config.seed, epoch, step, self.rank)
+        varied, drawn = make_generator("augmentation", *place), make_generator("masks", *place)
         left_out = make_generator("modalities", *place)
-        share = [self.clips[index] for index in share_batch(indices, self.world.rank, self.world.size)]
+        share = [self.clips[index] for index in share_batch(indices, self.rank, self.size)]
         clips = [self._vary(clip, varied) if isinstance(clip, Clip) else clip for clip in share]
         groups: list[Batch | FrameBatch] = []
         for places in self._group([clip.samples for clip in clips], most):
@@ -107,14 +110,14 @@ class Loader:
             if modalities is not None:
                 modalities = modalities.leave_out(self.model.fusion_config, left_out)
             groups.append(replace(batch, modalities=modalities))
-        counts = [len(share_batch(indices, rank, self.world.size)) for rank in range(self.world.size)]
+        counts = [len(share_batch(indices, rank, self.size)) for rank in range(self.size)]
         return Step([group.pin_memory() for group in groups] if self.pinned else groups, counts)
 
     def _make_batch(
         self, clips: Sequence[Clip], varied: np.random.Generator, drawn: np.random.Generator
     ) -> Batch:
         batch = make_batch(clips, self.labels)
-        batch = replace(batch, draws=self.model.draw([clip.samples for clip in clips], drawn))
+        batch = replace(batch, masks=self.model.draw_masks([clip.samples for clip in clips], drawn))
         if self.config.augmentation.active:
             for row, clip in zip(batch.waveforms, clips, strict=True):
                 waveform = row[: clip.samples]
@@ -136,7 +139,7 @@ class Loader:
         lengths = [clip.samples for clip in self.clips]
         groups: list[list[int]] = []
         for batch in self.plan(epoch):
-            share = share_batch(batch, self.world.rank, self.world.size)
+            share = share_batch(batch, self.rank, self.size)
             groups += [[share[i] for i in group] for group in self._group([lengths[i] for i in share])]
         return padding_efficiency(groups, lengths)
 

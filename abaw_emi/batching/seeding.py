@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["draws", "augmentation", "dropout", "modalities"]
+Purpose = Literal["masks", "augmentation", "dropout", "modalities"]
 
-_STREAMS: dict[Purpose, int] = {"draws": 1, "augmentation": 2, "dropout": 3, "modalities": 4}
+_STREAMS: dict[Purpose, int] = {"masks": 1, "augmentation": 2, "dropout": 3, "modalities": 4}
 
 
 def make_generator(purpose: Purpose, seed: int, epoch: int, step: int, rank: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Where the model runs and in which arithmetic, chosen once and recorded."""
+"""Where and in which arithmetic models run: chosen once for a command, and recorded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,54 @@ import contextlib
 import ctypes
 import os
 import platform
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 
 from abaw_emi.config.run import Precision
 from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.models.distributed import World
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What a command runs models with.
+
+    Attributes:
+        device: where they run.
+        precision: of their arithmetic; never "auto".
+        reporter: shows progress and warnings.
+        world: the processes that train together.
+    """
+
+    device: torch.device
+    precision: Precision
+    reporter: Reporter
+    world: World = field(default_factory=World)
+
+    @classmethod
+    def choose(
+        cls,
+        device: str,
+        precision: Precision,
+        reporter: Reporter,
+        *,
+        preset: Precision = "auto",
+        world: World | None = None,
+    ) -> Self:
+        """The runtime for what the command line says; see `choose_device` and `choose_precision`."""
+        world = world or World()
+        chosen = choose_device(device, world.local_rank)
+        arithmetic = choose_precision(precision, preset, chosen)
+        return cls(device=chosen, precision=arithmetic, reporter=reporter, world=world)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which a model of float32 weights runs in this precision."""
+        return autocast(self.precision, self.device)
 
 
 def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:

@@ -29,7 +29,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.encoder import Wav2Vec2Encoder
 from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, Sensed, collect_modalities
 from abaw_emi.models.logmel import LogMelEncoder
-from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.spec_augment import Masks
 
 
 class VadHead(nn.Module):
@@ -106,7 +106,7 @@ class EmiModel(PreTrainedModel):
             )
         return width * (config.global_vector + config.lstm)
 
-    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> Draws | None:
+    def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
 
         None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
@@ -114,7 +114,7 @@ class EmiModel(PreTrainedModel):
         """
         if self.config.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
             return None
-        return self.encoder.draw(lengths, rng)
+        return self.encoder.draw_masks(lengths, rng)
 
     def collect(self, clips: Sequence[Sensed]) -> Modalities | None:
         """What a batch of these clips brings beside its sound; None for a model that only hears."""
@@ -124,21 +124,21 @@ class EmiModel(PreTrainedModel):
         self,
         waveforms: Tensor,
         lengths: Tensor,
-        draws: Draws | None = None,
+        masks: Masks | None = None,
         modalities: Modalities | None = None,
     ) -> Tensor:
         """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
-        return self.regress(*self.encode(waveforms, lengths, draws), modalities)
+        return self.regress(*self.encode(waveforms, lengths, masks), modalities)
 
-    def encode(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
+    def encode(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
         """The frames of each clip; for models that have an encoder.
 
         Args:
             waveforms: (B, T) at 16 kHz, each clip normalised to zero mean and unit variance
                 (`batches.normalise`), zero-padded at its end.
             lengths: (B,) samples of each clip, at least `facts.MIN_SAMPLES`.
-            draws: what `draw` drew for these clips, on the waveforms' device. Without it there is neither
-                LayerDrop nor SpecAugment, in training mode neither.
+            masks: what `draw_masks` drew for these clips, on the waveforms' device. Without them there is
+                neither LayerDrop nor SpecAugment, not even in training mode.
 
         Returns:
             Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,). Of the
@@ -149,7 +149,7 @@ class EmiModel(PreTrainedModel):
             waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
             lengths = lengths.clamp(min=self.config.pad_samples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
-            frames, frame_lengths = self.encoder(waveforms, lengths, draws)  # (B, F, H)
+            frames, frame_lengths = self.encoder(waveforms, lengths, masks)  # (B, F, H)
             if self.config.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
         return frames, frame_lengths

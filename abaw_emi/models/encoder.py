@@ -16,7 +16,7 @@ from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
 from abaw_emi.core.errors import Problem, WeightsError
-from abaw_emi.models.spec_augment import Draws, Regularisation, Spans
+from abaw_emi.models.spec_augment import Masks, Regularisation, Spans
 from abaw_emi.models.wav2vec2 import Wav2Vec2
 
 _Lengths = TypeVar("_Lengths", int, Tensor)
@@ -54,7 +54,7 @@ class Wav2Vec2Encoder(nn.Module):
             lengths = (lengths - kernel) // stride + 1
         return lengths
 
-    def draw(self, lengths: Sequence[int], rng: np.random.Generator) -> Draws | None:
+    def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What clips of `lengths` samples leave out in one pass of training; None where it is never anything.
 
         Reads the backbone's `layerdrop`, `mask_time_*` and `mask_feature_*`; see `regularisation`.
@@ -64,23 +64,23 @@ class Wav2Vec2Encoder(nn.Module):
         return self._regularisation.draw([self.frame_lengths(length) for length in lengths], rng)
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, draws: Draws | None = None
+        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H) and frame lengths (B,); frames beyond a clip's length mean nothing.
 
-        Without `draws` there is no LayerDrop and no SpecAugment, in training neither; the other dropouts
+        Without `masks` there is no LayerDrop and no SpecAugment, in training neither; the other dropouts
         are torch's own, on in training mode. Hidden states are of the weights' dtype, or as autocast has it.
         """
         if not torch.is_autocast_enabled(waveforms.device.type):
             waveforms = waveforms.to(self.wav2vec2.feature_projection.projection.weight.dtype)
         frames = self.frame_lengths(lengths)
         if self.wav2vec2.config.feat_extract_norm == "group":
-            return self._run_by_length(waveforms, lengths, draws), frames
+            return self._run_by_length(waveforms, lengths, masks), frames
         real = None
         if _may_be_padded(waveforms, lengths):
             places = self.frame_lengths(waveforms.shape[1])
             real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
-        return self.wav2vec2(waveforms, real, draws), frames
+        return self.wav2vec2(waveforms, real, masks), frames
 
     def compile_regions(self, backend: str = "inductor") -> None:
         """Compiles the convolutions and each layer, in place, with torch.compile at their first run.
@@ -93,12 +93,12 @@ class Wav2Vec2Encoder(nn.Module):
         for layer in self.wav2vec2.encoder.layers:
             layer.compile(backend=backend)
 
-    def _run_by_length(self, waveforms: Tensor, lengths: Tensor, draws: Draws | None) -> Tensor:
+    def _run_by_length(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
         hidden_states: Tensor | None = None
         for length in lengths.unique().tolist():
             rows = lengths == length
             frames = self.frame_lengths(length)
-            taken = None if draws is None else draws.take(rows, frames)
+            taken = None if masks is None else masks.take(rows, frames)
             alone = self.wav2vec2(waveforms[rows, :length], None, taken)  # (rows, its frames, H)
             if hidden_states is None:
                 places = self.frame_lengths(waveforms.shape[1])

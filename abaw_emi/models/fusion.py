@@ -55,7 +55,7 @@ class Modalities:
     def leave_out(self, config: FusionConfig, rng: np.random.Generator) -> Modalities:
         """The same with modalities left out for one step of training; each clip keeps one that it has."""
         present = self.present.numpy()
-        # Drawn for all clips and modalities, whatever they have: a clip's draws depend on its place alone.
+        # Drawn for all clips and modalities, so that a clip's numbers follow from its place alone.
         order = rng.random(present.shape)
         kept = order >= config.modality_dropout
         if config.one_at_a_time:

@@ -74,14 +74,14 @@ class LogMelEncoder(nn.Module):
         # A feature that never changes keeps the scale 1e-3 rather than divide by nothing.
         self.feature_scale.copy_((second / count - mean.square()).clamp(min=1e-6).sqrt())
 
-    def forward(self, waveforms: Tensor, lengths: Tensor, draws: None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, waveforms: Tensor, lengths: Tensor, masks: None = None) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H), zero beyond a clip's last frame, and each clip's frames (B,).
 
         Args:
             waveforms: Clips (B, T) at 16 kHz, each of zero mean and unit variance; what lies
                 beyond a clip's length is not read.
             lengths: Samples of each clip (B,), at least 400.
-            draws: None; this encoder leaves out nothing but by dropout.
+            masks: None; this encoder leaves out nothing but by dropout.
         """
         features, mask = self._features(waveforms, lengths)  # (B, F', 3M), F' is 2F or 2F - 1
         features = (features - self.feature_mean) / self.feature_scale * mask

@@ -23,8 +23,8 @@ Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
-    """What one pass over a batch leaves out.
+class Masks:
+    """What one training pass over a batch leaves out: layers (LayerDrop), frames and features (SpecAugment).
 
     Attributes:
         layers_kept: (L, B) bool, the layers that each clip goes through.
@@ -37,25 +37,17 @@ class Draws:
     masked_frames: Tensor | None = None
     masked_features: Tensor | None = None
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Draws:
-        """The draws with `change` applied to each tensor."""
-        return Draws(
+    def map(self, change: Callable[[Tensor], Tensor]) -> Masks:
+        """The masks with `change` applied to each tensor."""
+        return Masks(
             layers_kept=change(self.layers_kept),
             masked_frames=None if self.masked_frames is None else change(self.masked_frames),
             masked_features=None if self.masked_features is None else change(self.masked_features),
         )
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Draws:
-        """The same draws on `device`."""
-        return self.map(lambda values: values.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Draws:
-        """The same draws in memory that a GPU reads by itself."""
-        return self.map(lambda values: values.pin_memory())
-
-    def take(self, rows: Tensor, frames: int) -> Draws:
-        """The draws of the clips `rows` (bool mask or indices), in a batch of at most `frames` frames."""
-        return Draws(
+    def take(self, rows: Tensor, frames: int) -> Masks:
+        """The masks of the clips `rows` (bool mask or indices), in a batch of at most `frames` frames."""
+        return Masks(
             layers_kept=self.layers_kept[:, rows],
             masked_frames=None if self.masked_frames is None else self.masked_frames[rows, :frames],
             masked_features=None if self.masked_features is None else self.masked_features[rows],
@@ -114,7 +106,7 @@ class Regularisation:
         """Whether anything is ever left out."""
         return self.layerdrop > 0 or self.time is not None or self.features is not None
 
-    def draw(self, frames: Sequence[int], rng: np.random.Generator) -> Draws:
+    def draw(self, frames: Sequence[int], rng: np.random.Generator) -> Masks:
         """What a batch of clips of so many frames leaves out, in the order that the module's text gives."""
         kept = np.ones((self.layers, len(frames)), dtype=np.bool_)
         masked_frames = np.zeros((len(frames), max(frames)), dtype=np.bool_)
@@ -126,7 +118,7 @@ class Regularisation:
                 masked_frames[row, : frames[row]] = self.time.draw(frames[row], own)
             if self.features is not None:
                 masked_features[row] = self.features.draw(self.width, own)
-        return Draws(
+        return Masks(
             layers_kept=torch.from_numpy(kept),
             masked_frames=None if self.time is None else torch.from_numpy(masked_frames),
             masked_features=None if self.features is None else torch.from_numpy(masked_features),

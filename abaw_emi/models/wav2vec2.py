@@ -6,7 +6,7 @@
 Parameters have transformers' names and shapes, so published checkpoints load as they are, and a clip's result
 is what transformers gives that clip alone (`tests/parity/test_encoder.py`). What differs: frames stay
 (B, F, C) throughout, a convolution of stride s being a matrix product of windows; LayerDrop and SpecAugment
-come from outside (`regularisation.Draws`) and are each clip's own; nothing in here waits for the device or
+come from outside (`regularisation.Masks`) and are each clip's own; nothing in here waits for the device or
 depends on values, so it compiles to one graph.
 """
 
@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
-from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.spec_augment import Masks
 
 
 class TimeNorm(nn.GroupNorm):
@@ -241,27 +241,27 @@ class Wav2Vec2(nn.Module):
             self.masked_spec_embed = nn.Parameter(torch.rand(config.hidden_size))
         self.encoder = Transformer(config)
 
-    def forward(self, waveforms: Tensor, real: Tensor | None, draws: Draws | None) -> Tensor:
+    def forward(self, waveforms: Tensor, real: Tensor | None, masks: Masks | None) -> Tensor:
         """Hidden states (B, F, H), meaningless (but finite) beyond a clip's end.
 
         Args:
             waveforms: (B, T), zero-padded at the end.
             real: (B, F), true within each clip; None where nothing is padded.
-            draws: what to leave out; None for nothing.
+            masks: what to leave out; None for nothing.
         """
         x = self.feature_projection(self.feature_extractor(waveforms))  # (B, F, H)
-        x = self._mask(x, draws)
-        hidden_states: Tensor = self.encoder(x, real, None if draws is None else draws.layers_kept)
+        x = self._mask(x, masks)
+        hidden_states: Tensor = self.encoder(x, real, None if masks is None else masks.layers_kept)
         return hidden_states
 
-    def _mask(self, x: Tensor, draws: Draws | None) -> Tensor:
+    def _mask(self, x: Tensor, masks: Masks | None) -> Tensor:
         """SpecAugment on x (B, F, H)."""
-        frames = None if draws is None else draws.masked_frames
+        frames = None if masks is None else masks.masked_frames
         if frames is None and self.training and self.config.apply_spec_augment:
             frames = x.new_zeros(x.shape[:2], dtype=torch.bool)  # so that the vector has a gradient: zero
         if frames is not None and self.masked_spec_embed is not None:
             frames = F.pad(frames, (0, x.shape[1] - frames.shape[1]))
             x = torch.where(frames[..., None], self.masked_spec_embed.to(x.dtype), x)
-        if draws is not None and draws.masked_features is not None:
-            x = x.masked_fill(draws.masked_features[:, None], 0)
+        if masks is not None and masks.masked_features is not None:
+            x = x.masked_fill(masks.masked_features[:, None], 0)
         return x

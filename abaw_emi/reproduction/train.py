@@ -14,8 +14,8 @@ from abaw_emi.models.device import choose_device
 from abaw_emi.reproduction.requirements import advise_backbone, find_lacks
 from abaw_emi.reproduction.rows import RowPlan, inspect_runs, name_problems
 from abaw_emi.reproduction.table import State
+from abaw_emi.training.initial_weights import find_initial_weights
 from abaw_emi.training.plan import Plan, check_folders
-from abaw_emi.training.starts import find_start
 from abaw_emi.training.train import train
 
 Failure = tuple[State, list[Problem]]
@@ -101,7 +101,7 @@ def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
     with gather(problems):
         problems += find_lacks(plan, data, skip_bad=wanted.on_bad_clip == "skip").values()
     try:
-        find_start(plan.config)
+        find_initial_weights(plan.config)
     except WeightsError as error:
         problems += [replace(problem, next_step=advise_backbone(plan)) for problem in error.problems]
     except EmiError as error:

@@ -11,6 +11,9 @@ from abaw_emi.config.run import Precision, RunConfig
 from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import Problem, RunError, gather
 from abaw_emi.core.files import check_writable
+from abaw_emi.core.progress import Reporter
+from abaw_emi.models.device import Runtime
+from abaw_emi.models.distributed import World
 from abaw_emi.runs.run import Run, name_run
 
 SAVE_MINUTES = 5.0
@@ -53,6 +56,11 @@ class Plan:
         fold = self.config.data.fold
         name = name_run(self.preset, train_plus_val=self.train_plus_val, fold=fold, seed=seed)
         return Run(self.out / name)
+
+    def choose_runtime(self, reporter: Reporter, world: World | None = None) -> Runtime:
+        """What the plan is run with; UsageError if there is no such device."""
+        preset = self.config.training.precision
+        return Runtime.choose(self.device, self.precision, reporter, preset=preset, world=world)
 
     @property
     def held_out(self) -> str:

@@ -8,30 +8,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from abaw_emi.batching.data import TrainingData, compare_data
-from abaw_emi.config.run import Precision
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
-from abaw_emi.core.ids import pack_ids, unpack_ids
-from abaw_emi.models.device import describe_hardware
-from abaw_emi.models.weights import Backbone
+from abaw_emi.core.ids import pack_ids
+from abaw_emi.models.device import Runtime, describe_hardware
 from abaw_emi.runs.run import Run
+from abaw_emi.training.initial_weights import InitialWeights
 
 # What a resumed run must share with the run that was started, else its record would not be true.
 _FIXED = ("data", "trained_on", "skipped", "backbone", "init_from", "precision")
 
 
 def describe_origin(
-    data: TrainingData, backbone: Backbone | None, revision: str, device: torch.device, precision: Precision
+    data: TrainingData, start: InitialWeights, revision: str, runtime: Runtime
 ) -> dict[str, Any]:
-    """What is known of a run before it starts, for its provenance record."""
-    return {
+    """What is known of a run before it starts, for its provenance record.
+
+    A run that starts from another one has seen that one's clips, too.
+    """
+    trained_on = frozenset(clip.filename for clip in data.train)
+    backbone = start.backbone
+    origin = {
         "version": VERSION,
         "git_commit": find_git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "trained_on": pack_ids(clip.filename for clip in data.train),
+        "trained_on": pack_ids(trained_on),
         "trained_on_complete": True,
         "init_from": None,
         "skipped": list(data.skipped),
@@ -41,20 +43,17 @@ def describe_origin(
         "backbone": None
         if backbone is None
         else {"name": backbone.name, "revision": revision, "commit": backbone.commit},
-        "precision": precision,
-        "hardware": describe_hardware(device),
+        "precision": runtime.precision,
+        "hardware": describe_hardware(runtime.device),
         "finished": None,
     }
-
-
-def add_origin(start: Run, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What changes in the record of a run that starts from the weights of `start`: it has seen its clips."""
-    record = start.read_provenance()
-    seen = unpack_ids(origin["trained_on"]) | (start.trained_on or frozenset())
-    return {
-        "init_from": {"run": start.name, "weights_sha256": record.get("weights_sha256")},
-        "trained_on": pack_ids(seen),
-        "trained_on_complete": start.trained_on_complete,
+    if start.run is None:
+        return origin
+    record = start.run.read_provenance()
+    return origin | {
+        "init_from": {"run": start.run.name, "weights_sha256": record.get("weights_sha256")},
+        "trained_on": pack_ids(trained_on | (start.run.trained_on or frozenset())),
+        "trained_on_complete": start.run.trained_on_complete,
         "backbone": record.get("backbone"),
     }
 

@@ -1,10 +1,10 @@
-"""One optimiser step on the groups of a batch, whatever the loss and however many processes share it."""
+"""One optimiser step on the groups of a batch, for any loss and any number of processes that share it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,13 +15,11 @@ from abaw_emi.batching.batches import Batch
 from abaw_emi.batching.frames import FrameBatch
 from abaw_emi.batching.loader import Step
 from abaw_emi.batching.seeding import seed_dropout
-from abaw_emi.config.run import Precision, TrainingConfig
+from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import Problem, TrainingError
-from abaw_emi.core.progress import Reporter
-from abaw_emi.models.device import autocast
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.distributed import World
 from abaw_emi.training.losses import Loss
 from abaw_emi.training.optim import ExponentialAverage, build_optimizer
 
@@ -43,12 +41,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a step; on the device still, so that nothing has to wait for it.
+    """What a step gave; its tensors are still on the device, so that nothing has to wait for it.
 
     Attributes:
         loss: of the whole step, over all processes; `size` clips.
         filenames: the clips of this process.
-        finite: (B,) whether each of them was given finite intensities.
+        finite: (B,) bool, whether the intensities of each of them are finite.
     """
 
     place: Place
@@ -73,45 +71,42 @@ class Outcome:
         return loss
 
 
-class Stepper:
-    """The weights, and whatever changes them.
+class TrainStep:
+    """The weights, and what changes them: loss, optimiser, loss scaler, average.
+
+    Args:
+        model: on the runtime's device.
+        config: how the run trains.
+        runtime: what it runs with.
 
     Attributes:
-        most: the largest group that fits the memory, where one did not; a resumed run starts with it.
+        most: the largest group that fits the memory, if one did not; a resumed run starts with it.
     """
 
-    def __init__(
-        self,
-        model: EmiModel,
-        config: TrainingConfig,
-        *,
-        world: World,
-        device: torch.device,
-        precision: Precision,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, model: EmiModel, config: TrainingConfig, runtime: Runtime) -> None:
         self.model = model
         self.config = config
-        self.world = world
-        self.device = device
-        self.precision = precision
-        self.reporter = reporter
+        self.runtime = runtime
+        self.world = runtime.world
+        self.device = runtime.device
         self.loss = Loss(config.loss)
         self.optimizer = build_optimizer(model, config)
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=_FP16_SCALE, enabled=precision == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, init_scale=_FP16_SCALE, enabled=runtime.precision == "fp16"
+        )
         self.average = ExponentialAverage(model, config.ema_decay) if config.ema_decay else None
         self.most: int | None = None
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         for weight in self.weights:
             weight.grad = torch.zeros_like(weight)  # every weight has one, on every process, in every step
 
-    def step(self, step: Step, place: Place, remake: Callable[[int], Step]) -> Outcome:
-        """Does one step.
+    def run(self, step: Step, place: Place, remake: Callable[[int], Step]) -> Outcome:
+        """Runs one step.
 
         Args:
             step: the clips.
             place: seeds the dropouts.
-            remake: makes the same step anew, in groups of at most so many clips.
+            remake: makes the same step again, in groups of at most so many clips.
 
         Raises:
             TrainingError: a single clip does not fit the memory.
@@ -119,15 +114,14 @@ class Stepper:
         if self.most is not None and any(len(group) > self.most for group in step.groups):
             step = remake(self.most)
         if self.loss.separable:
-            step, (outputs, loss) = self._retry(step, place, remake, self._descend)
+            step, (outputs, loss) = self._retry(step, place, remake, self._backward)
+            self.world.sum([loss])
         else:
             step, outputs = self._retry(step, place, remake, self._predict)
-            slopes, loss = self._slopes(outputs, step)
+            grads, loss = self._output_grads(outputs, step)
             step, _ = self._retry(
-                step, place, remake, lambda step, place: self._descend_along(step, place, slopes)
+                step, place, remake, lambda step, place: self._backward_from(step, place, grads)
             )
-        if self.loss.separable:
-            self.world.sum([loss])
         self.world.sum([weight.grad for weight in self.weights if weight.grad is not None])
         self.scaler.unscale_(self.optimizer)
         if self.config.clip_grad_value:
@@ -151,17 +145,12 @@ class Stepper:
         """The rate of the newest layers, the highest of all."""
         return float(max(group["lr"] for group in self.optimizer.param_groups))
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The model with its averaged weights, where they are averaged."""
-        if self.average is None:
-            yield
-        else:
-            with self.average.swapped():
-                yield
+    def averaged(self) -> AbstractContextManager[None]:
+        """A context in which the model has its averaged weights, if there is an average."""
+        return nullcontext() if self.average is None else self.average.swapped()
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, for `load_state_dict`."""
+        """All that `load_state_dict` needs."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -179,9 +168,9 @@ class Stepper:
             self.average.load_state_dict(state["average"])
         self.most = state["most"]
 
-    def _descend(self, step: Step, place: Place) -> tuple[Tensor, Tensor]:
+    def _backward(self, step: Step, place: Place) -> tuple[Tensor, Tensor]:
         """Adds up the gradients of a loss that is a mean over clips; the outputs, and this share's loss."""
-        outputs, total = self._nothing(), torch.zeros((), device=self.device)
+        outputs, total = self._no_outputs(), torch.zeros((), device=self.device)
         for index, batch in self._on_device(step):
             output = self._forward(batch, place, index)
             assert batch.intensities is not None
@@ -192,14 +181,14 @@ class Stepper:
         return torch.cat(outputs), total
 
     def _predict(self, step: Step, place: Place) -> Tensor:
-        """The outputs (N, 6) that training sees, without a graph."""
-        outputs = self._nothing()
+        """The outputs (N, 6) in training mode, without a graph."""
+        outputs = self._no_outputs()
         with torch.no_grad():
             outputs += [self._forward(batch, place, index) for index, batch in self._on_device(step)]
         return torch.cat(outputs)
 
-    def _slopes(self, outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """The loss of all processes' clips, and its derivative by each of this one's outputs (N, 6)."""
+    def _output_grads(self, outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """The gradient of the loss of all processes' clips by this one's outputs (N, 6), and that loss."""
         labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
         truth = torch.cat(labels) if labels else torch.zeros(0, outputs.shape[1])
         shares = [(outputs, truth.to(self.device, non_blocking=True))]
@@ -208,33 +197,33 @@ class Stepper:
         every_output = torch.cat([share[0] for share in shares])
         every_truth = torch.cat([share[1] for share in shares])
         start = sum(step.counts[: self.world.rank])
-        slopes = self.loss.gradient(every_output, every_truth)[start : start + len(outputs)]
-        return slopes.to(outputs), self.loss(every_output, every_truth).detach().to(self.device)
+        grads = self.loss.gradient(every_output, every_truth)[start : start + len(outputs)]
+        return grads.to(outputs), self.loss(every_output, every_truth).detach().to(self.device)
 
-    def _descend_along(self, step: Step, place: Place, slopes: Tensor) -> None:
-        """Gradients from the outputs' slopes; each group runs again, with the dropouts of the first time."""
+    def _backward_from(self, step: Step, place: Place, grads: Tensor) -> None:
+        """Adds up the weights' gradients; each group runs again, with the dropouts of the first time."""
         start = 0
         for index, batch in self._on_device(step):
             output = self._forward(batch, place, index)
-            self.scaler.scale((output * slopes[start : start + len(batch)]).sum()).backward()
+            self.scaler.scale((output * grads[start : start + len(batch)]).sum()).backward()
             start += len(batch)
 
     def _forward(self, batch: Batch | FrameBatch, place: Place, index: int) -> Tensor:
         seed_dropout(self.config.seed, place.epoch, place.step, self.world.rank, index)
-        with autocast(self.precision, self.device):
+        with self.runtime.autocast():
             return batch.run(self.model)
 
     def _on_device(self, step: Step) -> Iterator[tuple[int, Batch | FrameBatch]]:
         return ((index, batch.to(self.device)) for index, batch in enumerate(step.groups))
 
-    def _nothing(self) -> list[Tensor]:
-        """No outputs yet: a process may have no clip of a small last batch."""
+    def _no_outputs(self) -> list[Tensor]:
+        """What outputs are appended to: a process may have no clip of a small last batch."""
         return [torch.zeros(0, len(EMOTIONS), device=self.device)]
 
     def _retry(
         self, step: Step, place: Place, remake: Callable[[int], Step], work: Callable[[Step, Place], T]
     ) -> tuple[Step, T]:
-        """`work`, again in groups of half the size where the memory does not suffice."""
+        """`work`, repeated in groups of half the size while the memory is too small."""
         while True:
             self.optimizer.zero_grad(set_to_none=False)
             try:
@@ -251,5 +240,5 @@ class Stepper:
                 torch.cuda.empty_cache()
             found = f"{largest} clips side by side do not fit the device's memory"
             next_step = f"groups of {self.most} from here on; the gradients stay those of the whole batch"
-            self.reporter.warn([Problem(str(place), found, next_step=next_step)])
+            self.runtime.reporter.warn([Problem(str(place), found, next_step=next_step)])
             step = remake(self.most)

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from typing import Any
 
 from abaw_emi.batching.data import TrainingData, read_training_data
 from abaw_emi.batching.examples import Senses
-from abaw_emi.config.run import Precision
-from abaw_emi.core.errors import EmiError, Problem, RunError
+from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import parse_fold
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.inference.predict import describe_run, load_model, predict
-from abaw_emi.models.device import choose_device, choose_precision, make_deterministic
+from abaw_emi.models.device import Runtime, make_deterministic
+from abaw_emi.models.distributed import World
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import install_best
-from abaw_emi.training.distributed import World
+from abaw_emi.training.initial_weights import InitialWeights, find_initial_weights, fit_scales
 from abaw_emi.training.plan import Plan, check_folders
-from abaw_emi.training.record import add_origin, check_seen, compare_origin, describe_origin
-from abaw_emi.training.scales import fit_scales
-from abaw_emi.training.starts import Start, find_start
-from abaw_emi.training.trainer import Result, Training
-
-T = TypeVar("T")
+from abaw_emi.training.record import check_seen, compare_origin, describe_origin
+from abaw_emi.training.trainer import Times, Training
 
 
 def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
@@ -47,40 +41,32 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
         EmiError: whatever stands in the way; before a run that is there is touched.
     """
     world = world or World()
-    _agree(world, lambda: check_folders(plan))
-    device = choose_device(plan.device, world.local_rank)
-    precision = choose_precision(plan.precision, plan.config.training.precision, device)
+    world.run_first(lambda: check_folders(plan))
+    runtime = plan.choose_runtime(reporter, world)
     if plan.config.training.deterministic:
         make_deterministic()
-    runs = {seed: plan.run_of(seed) for seed in plan.seeds}
-    to_do = {seed: run for seed, run in runs.items() if plan.if_there == "overwrite" or not run.finished}
-    for run in runs.values():
-        if run not in to_do.values():
+    runs = [plan.run_of(seed) for seed in plan.seeds]
+    to_do = []
+    for seed, run in zip(plan.seeds, runs, strict=True):
+        if plan.if_there == "overwrite" or not run.finished:
+            to_do.append((seed, run))
+        else:
             reporter.say(f"{run.folder} is finished already")
             run.drop_state()  # of a process that was killed at its very end
     if not to_do:
-        return list(runs.values())
-    start = find_start(plan.config)
-    training_data = _read_together(plan, data, reporter, world)
-    if plan.config.data.fold:
-        reporter.say(
-            f"fold {plan.config.data.fold}: validating on clips held out of training; optimistic, because "
-            "speakers are not known and stand on both sides"
-        )
-    elif plan.train_plus_val:
-        reporter.say("training on train and valid: no validation remains, and the last weights are kept")
+        return runs
+    start = find_initial_weights(plan.config)
+    training_data = _read_together(plan, data, runtime)
+    _say_validation(plan, reporter)
     if start.run is not None:
         reporter.warn(check_seen(start.run, training_data))
-    replaced = list(to_do.values()) if plan.if_there == "overwrite" else []
-    for seed, run in to_do.items():
-        together = f", {world.size} processes" if world.size > 1 else ""
-        reporter.say(f"{run.folder} on {device} in {precision}{together}")
-        session = _Session(
-            plan, seed, run, start, training_data, device, precision, reporter, world, replaced
-        )
-        session.train()
+    replaced = [run for _, run in to_do] if plan.if_there == "overwrite" else []
+    together = f", {world.size} processes" if world.size > 1 else ""
+    for seed, run in to_do:
+        reporter.say(f"{run.folder} on {runtime.device} in {runtime.precision}{together}")
+        _Session(plan, seed, run, start, training_data, runtime, replaced).train()
         replaced = []
-    return list(runs.values())
+    return runs
 
 
 def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float]:
@@ -89,23 +75,21 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
     Returns:
         Seconds: "epoch" of training and "validation" on the full splits, "run" for all epochs and seeds.
     """
-    device = choose_device(plan.device)
-    precision = choose_precision(plan.precision, plan.config.training.precision, device)
-    start = find_start(plan.config)
+    runtime = plan.choose_runtime(reporter)
+    start = find_initial_weights(plan.config)
     few = _read_data(plan, data, reporter)
     smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "smoke")
-        session = _Session(smoke, plan.seeds[0], run, start, few, device, precision, reporter, World())
-        result = session.train()
+        took = _Session(smoke, plan.seeds[0], run, start, few, runtime).train()
     full_train, full_valid = len(data.ids("train")), len(data.ids("valid"))
     if plan.train_plus_val:
         full_train, full_valid = full_train + full_valid, 0
     if plan.config.data.fold:
         _, folds = parse_fold(plan.config.data.fold)
         full_train, full_valid = full_train - full_train // folds, full_train // folds
-    epoch = result.training_seconds * full_train / len(few.train)
-    validation = result.validation_seconds * full_valid / max(1, len(few.valid))
+    epoch = took.training * full_train / len(few.train)
+    validation = took.validation * full_valid / max(1, len(few.valid))
     return {
         "epoch": epoch,
         "validation": validation,
@@ -120,59 +104,43 @@ class _Session:
     plan: Plan
     seed: int
     run: Run
-    start: Start
+    start: InitialWeights
     data: TrainingData
-    device: torch.device
-    precision: Precision
-    reporter: Reporter
-    world: World
+    runtime: Runtime
     replaced: Sequence[Run] = ()
     """Runs that make room: all that are overwritten go when the first can start, so that one that is
     resumed later is never an old one."""
 
-    def train(self) -> Result:
-        """Trains the run, or goes on with it, and finishes its folder."""
-        config = self.plan.config_of(self.seed)
-        model = self.start.make_model(config, self.data.widths, self.reporter)
-        training = Training(
-            model,
-            config.training,
-            self.data,
-            self.run,
-            device=self.device,
-            precision=self.precision,
-            reporter=self.reporter,
-            world=self.world,
-            save_minutes=self.plan.save_minutes,
-        )
-        record = _agree(self.world, self._open)
+    def train(self) -> Times:
+        """Trains the run, or continues it, and finishes its folder."""
+        config, world, reporter = self.plan.config_of(self.seed), self.runtime.world, self.runtime.reporter
+        model = self.start.make_model(config, self.data.widths, reporter)
+        training = Training(model, config.training, self.data, self.run, self.runtime, self.plan.save_minutes)
+        record = world.run_first(self._open)
         if training.resume():
-            self.reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
+            reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
         elif self.start.run is None:
-            fit_scales(model, self.data.train, self.device)
-        places = self.world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
+            fit_scales(model, self.data.train, self.runtime.device)
+        places = world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
         if len(set(places)) > 1:
             found = f"the processes read different runs or data: {places}"
             raise RunError(Problem(str(self.run.folder), found, "files that all processes share"))
-        result = training.train()
-        _agree(self.world, lambda: self._close(record, training))
-        return result
+        took = training.train()
+        world.run_first(lambda: self._close(record, training))
+        return took
 
     def _open(self) -> dict[str, Any]:
         """Makes the run folder, or checks that it is the one that was started; returns its record."""
-        origin = describe_origin(
-            self.data, self.start.backbone, self.plan.config.model.revision, self.device, self.precision
-        )
-        if self.start.run is not None:
-            origin |= add_origin(self.start.run, origin)
+        world, reporter = self.runtime.world, self.runtime.reporter
+        origin = describe_origin(self.data, self.start, self.plan.config.model.revision, self.runtime)
         for run in self.replaced:
             run.remove()
         if before := self.run.read_provenance():
             if problems := compare_origin(self.run, before, origin, self.data):
                 raise RunError(problems)
-            if before.get("world_size", 1) != self.world.size:
-                found = f"{self.world.size} processes now, {before.get('world_size', 1)} when it was started"
-                self.reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
+            if before.get("world_size", 1) != world.size:
+                found = f"{world.size} processes now, {before.get('world_size', 1)} when it was started"
+                reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
             return before
         record = {
             "preset": self.plan.preset,
@@ -180,7 +148,7 @@ class _Session:
             "train_plus_val": self.plan.train_plus_val,
             "fold": self.plan.config.data.fold or None,
             "epochs_from": self.plan.epochs_from,
-            "world_size": self.world.size,
+            "world_size": world.size,
             **origin,
         }
         self.run.drop_state()  # without a record, nothing says what it belongs to
@@ -202,12 +170,13 @@ class _Session:
         }
         run.write_provenance(record)
         if self.data.valid:
-            model = load_model(run, self.device)
-            table = predict(model, training.valid, device=self.device, precision=self.precision)
+            runtime = self.runtime
+            model = load_model(run, runtime.device)
+            table = predict(model, training.valid, device=runtime.device, precision=runtime.precision)
             provenance = Provenance(
                 command="abaw-emi train",
                 split=self.plan.held_out,
-                members=[describe_run(run, self.precision, self.device)],
+                members=[describe_run(run, runtime.precision, runtime.device)],
                 trained_on=run.trained_on or frozenset(),
                 trained_on_complete=run.trained_on_complete,
                 skipped=self.data.skipped,
@@ -218,28 +187,21 @@ class _Session:
         run.drop_state()
 
 
-def _agree(world: World, work: Callable[[], T]) -> T:
-    """What the first process's `work` returns, on every process; all end where it fails."""
-    value: T | None = None
-    failure: EmiError | None = None
-    if world.leads:
-        try:
-            value = work()
-        except EmiError as error:
-            failure = error
-    value, failed = world.gather((value, failure is not None))[0]
-    if failure is not None:
-        raise failure
-    if failed:
-        raise SystemExit(1)  # the first process tells why
-    return value  # type: ignore[return-value] # the first process has worked
+def _say_validation(plan: Plan, reporter: Reporter) -> None:
+    if plan.config.data.fold:
+        reporter.say(
+            f"fold {plan.config.data.fold}: validating on clips held out of training; the score is "
+            "optimistic, because speakers are not known and may be on both sides"
+        )
+    elif plan.train_plus_val:
+        reporter.say("training on train and valid: no validation remains, and the last weights are kept")
 
 
-def _read_together(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> TrainingData:
+def _read_together(plan: Plan, data: DataFolder, runtime: Runtime) -> TrainingData:
     """The data, on every process; the first one reads before the others, and fills the cache for them."""
     read: list[TrainingData] = []
-    _agree(world, lambda: read.append(_read_data(plan, data, reporter)))
-    return read[0] if world.leads else _read_data(plan, data, reporter)
+    runtime.world.run_first(lambda: read.append(_read_data(plan, data, runtime.reporter)))
+    return read[0] if read else _read_data(plan, data, runtime.reporter)
 
 
 def _read_data(plan: Plan, data: DataFolder, reporter: Reporter) -> TrainingData:

@@ -15,23 +15,20 @@ from functools import partial
 from typing import Any, NoReturn
 
 import polars as pl
-import torch
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.data import TrainingData
 from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.batching.loader import Loader
-from abaw_emi.batching.sampler import (
-    share_batch,
-    sort_by_length,
-)
-from abaw_emi.config.run import Precision, TrainingConfig
+from abaw_emi.batching.sampler import share_batch, sort_by_length
+from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import FILENAME
-from abaw_emi.core.progress import Bar, Reporter
+from abaw_emi.core.progress import Bar
 from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.frozen_encoder import encode_clips
 from abaw_emi.inference.predict import predict
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder
 from abaw_emi.runs.run import Run
@@ -42,37 +39,40 @@ from abaw_emi.training.checkpoint import (
     save_model,
     write_checkpoint,
 )
-from abaw_emi.training.distributed import World
 from abaw_emi.training.log import MetricsLog
 from abaw_emi.training.optim import rate_factor
 from abaw_emi.training.plan import SAVE_MINUTES
-from abaw_emi.training.step import Outcome, Place, Stepper
+from abaw_emi.training.step import Outcome, Place, TrainStep
 
 LOG_EVERY = 10
-"""Steps between two lines in metrics.jsonl, and between two looks at what a GPU has done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How a run ended, and what this process spent on it; its weights are those of `best_epoch` (from 1)."""
-
-    epochs: int
-    best_epoch: int
-    training_seconds: float
-    validation_seconds: float
+"""Steps between two lines in metrics.jsonl, and between two waits for a GPU."""
 
 
 @dataclass(slots=True)
-class _Times:
-    """Seconds spent, and the clips trained on in them."""
+class Times:
+    """What this process spent: seconds of training and of validation, and the clips trained on."""
 
     training: float = 0.0
     validation: float = 0.0
     clips: int = 0
 
+    @property
+    def clips_per_second(self) -> float:
+        """Of training."""
+        return self.clips / self.training
+
 
 class Training:
-    """One run's weights and position; `train` goes on from wherever that is."""
+    """One run's weights and position; `train` continues from there.
+
+    Args:
+        model: with the weights to start from.
+        config: how to train.
+        data: what to train and validate on.
+        run: the run folder.
+        runtime: what to train with.
+        save_minutes: between two saves inside an epoch.
+    """
 
     def __init__(
         self,
@@ -80,35 +80,29 @@ class Training:
         config: TrainingConfig,
         data: TrainingData,
         run: Run,
-        *,
-        device: torch.device,
-        precision: Precision,
-        reporter: Reporter,
-        world: World | None = None,
+        runtime: Runtime,
         save_minutes: float = SAVE_MINUTES,
     ) -> None:
         self.model = model
-        self.model.to(device)  # type: ignore[arg-type] # transformers wraps torch's signature wrongly
+        self.model.to(runtime.device)  # type: ignore[arg-type] # transformers wraps torch's signature wrongly
         self.config = config
         self.data = data
         self.run = run
-        self.device = device
-        self.precision = precision
-        self.reporter = reporter
+        self.runtime = runtime
+        self.reporter = runtime.reporter
+        self.world = runtime.world
         self.save_seconds = 60 * save_minutes
-        self.world = world or World()
         self.world.broadcast(model.state_dict().values())
-        self.stepper = Stepper(
-            model, config, world=self.world, device=device, precision=precision, reporter=reporter
-        )
+        self.train_step = TrainStep(model, config, runtime)
         self.valid: Sequence[Clip] | Sequence[EncodedClip] = data.valid
         self.loader = Loader(
             clips=data.train,
             labels=data.intensities(),
             model=model,
             config=config,
-            world=self.world,
-            pinned=device.type == "cuda",
+            rank=self.world.rank,
+            size=self.world.size,
+            pinned=runtime.device.type == "cuda",
         )
         self.log = MetricsLog(run.metrics_file)
         self.at = Checkpoint()
@@ -116,27 +110,27 @@ class Training:
         self.saved_at = time.monotonic()
 
     def resume(self) -> bool:
-        """Goes to the last whole checkpoint of the run; False where nothing was saved yet."""
+        """Goes to the last whole checkpoint of the run; False if nothing was saved yet."""
         saved = read_checkpoint(self.run)
         if saved is None:
-            if self.world.leads:
+            if self.world.is_main:
                 self.log.cut(0, 0)  # lines of an attempt that saved nothing
             return False
         self.at, state, problems = saved
         self.reporter.warn(problems)
-        self.stepper.load_state_dict(state)
-        if self.world.leads:
+        self.train_step.load_state_dict(state)
+        if self.world.is_main:
             self.log.cut(self.at.epoch, self.at.step)
         return True
 
-    def train(self) -> Result:
-        """Trains to the last epoch, or until validation no longer gets better.
+    def train(self) -> Times:
+        """Trains to the last epoch, or until validation no longer gets better; returns what it took.
 
         Raises:
             TrainingError: an output is not a number; the clips are named.
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
-        total = _Times()
+        total = Times()
         frozen = self.model.encoder is not None and self.model.config.freeze_encoder
         if frozen and not self.config.augmentation.active:
             self._encode()
@@ -146,47 +140,42 @@ class Training:
         self.reporter.say(
             f"{self.steps:,} steps an epoch; {efficiency:.0%} of what is run is sound, not padding"
         )
-        if self.world.leads:
+        if self.world.is_main:
             self.log.show(self.at.epoch * self.steps + self.at.step)
         with deferred_signals() as stop:
             while self.at.epoch < self.config.epochs and not self._out_of_patience():
-                took = _Times()
+                took = Times()
                 self._train_epoch(stop, took)
                 loss = self.at.loss_sum / self.at.loss_clips
                 self.at.loss_sum, self.at.loss_clips = 0.0, 0
                 self.at.epoch += 1
                 self.at.step = 0
-                with self.stepper.averaged():
+                with self.train_step.averaged():
                     valid = self._validate(took)
                     self._keep(valid)
                 self._report_epoch(loss, valid, took)
                 self._save()
                 total.training += took.training
                 total.validation += took.validation
-                if signum := self._asked_to_stop(stop):
+                if signum := self.world.most(stop.signum):
                     self._stop(signum, f"saved after epoch {self.at.epoch}")
         self.log.close()
-        return Result(
-            epochs=self.at.epoch,
-            best_epoch=self.at.best_epoch,
-            training_seconds=total.training,
-            validation_seconds=total.validation,
-        )
+        return total
 
     def _encode(self) -> None:
         """Runs a frozen encoder once for all epochs, where the disk has room for its frames."""
         encoded = encode_clips(
             self.model,
             [clip for clip in (*self.data.train, *self.data.valid) if isinstance(clip, Clip)],
-            device=self.device,
-            precision=self.precision,
+            device=self.runtime.device,
+            precision=self.runtime.precision,
             reporter=self.reporter,
         )
         if encoded is not None:
             count = len(self.data.train)
             self.loader, self.valid = replace(self.loader, clips=encoded[:count]), encoded[count:]
 
-    def _train_epoch(self, stop: StopRequest, took: _Times) -> None:
+    def _train_epoch(self, stop: StopRequest, took: Times) -> None:
         """Trains what is left of the epoch, and notes what it took."""
         self.model.train()
         epoch = self.at.epoch
@@ -200,32 +189,31 @@ class Training:
                 factor = rate_factor(
                     epoch + number / len(plan), warmup=self.config.warmup_epochs, epochs=self.config.epochs
                 )
-                self.stepper.set_rate(factor)
+                self.train_step.set_rate(factor)
                 remake = partial(self.loader.make, plan[number], epoch, number)
-                outcomes.append(self.stepper.step(step, Place(epoch, number), remake))
+                outcomes.append(self.train_step.run(step, Place(epoch, number), remake))
                 took.clips += step.size
                 self.at.step += 1
                 took.training = time.monotonic() - start
                 last = self.at.step == len(plan)
-                signum = 0 if last else self._asked_to_stop(stop)
+                signum = 0 if last else self.world.most(stop.signum)
                 save = bool(signum) or time.monotonic() - self.saved_at >= self.save_seconds
-                if self.device.type == "cpu" or last or save or self.at.step % LOG_EVERY == 0:
-                    self._look_at(outcomes, took, bar)
+                if self.runtime.device.type == "cpu" or last or save or self.at.step % LOG_EVERY == 0:
+                    self._collect(outcomes, took, bar)
                 if save and not last:
                     self._save()
                 if signum:
                     self._stop(signum, f"saved at {label}, step {self.at.step} of {len(plan)}")
 
-    def _look_at(self, outcomes: list[Outcome], took: _Times, bar: Bar) -> None:
-        """Waits for the steps of `outcomes`, checks and counts them, and forgets them."""
+    def _collect(self, outcomes: list[Outcome], took: Times, bar: Bar) -> None:
+        """Waits for the steps of `outcomes`, checks and counts them, and empties the list."""
         for outcome in outcomes:
             loss = outcome.check()
             self.at.loss_sum += loss * outcome.size
             self.at.loss_clips += outcome.size
-        rate = took.clips / took.training
-        learning_rate = self.stepper.learning_rate
+        rate, learning_rate = took.clips_per_second, self.train_step.learning_rate
         bar.advance(len(outcomes), note=f"loss {loss:.4f}  lr {learning_rate:.1e}  {rate:,.0f} clips/s")
-        if self.world.leads and self.at.step % LOG_EVERY == 0:
+        if self.world.is_main and self.at.step % LOG_EVERY == 0:
             self.log.append(
                 self.at.epoch * self.steps + self.at.step,
                 epoch=self.at.epoch + 1,
@@ -236,7 +224,7 @@ class Training:
             )
         outcomes.clear()
 
-    def _validate(self, took: _Times) -> Score | None:
+    def _validate(self, took: Times) -> Score | None:
         if not self.data.valid:
             return None
         start = time.monotonic()
@@ -245,8 +233,8 @@ class Training:
         part = predict(
             self.model,
             [self.valid[index] for index in share],
-            device=self.device,
-            precision=self.precision,
+            device=self.runtime.device,
+            precision=self.runtime.precision,
             reporter=self.reporter,
             description="validating",
         )
@@ -266,36 +254,31 @@ class Training:
         self.at.best_epoch = self.at.epoch
         if valid is not None:
             self.at.best, self.at.pearson = valid.mean_pearson, valid.pearson
-        if self.world.leads:
+        if self.world.is_main:
             save_model(self.model, best_folder(self.run, self.at.best_epoch))
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
         return bool(self.data.valid and patience and self.at.epoch - self.at.best_epoch >= patience)
 
-    def _asked_to_stop(self, stop: StopRequest) -> int:
-        """The signal that asked for a stop, on whatever process; 0 for none."""
-        return self.world.most(stop.signum)
-
     def _stop(self, signum: int, saved: str) -> NoReturn:
         stopped = Interrupted(signum, saved)
-        if self.world.leads:
+        if self.world.is_main:
             raise stopped
         raise SystemExit(stopped.exit_code)  # the first process says how to go on
 
     def _save(self) -> None:
-        if self.world.leads:
-            write_checkpoint(self.run, self.at, self.stepper.state_dict())
+        if self.world.is_main:
+            write_checkpoint(self.run, self.at, self.train_step.state_dict())
         self.saved_at = time.monotonic()
 
-    def _report_epoch(self, loss: float, valid: Score | None, took: _Times) -> None:
-        if not self.world.leads:
+    def _report_epoch(self, loss: float, valid: Score | None, took: Times) -> None:
+        if not self.world.is_main:
             return
-        rate = took.clips / took.training
         line: dict[str, Any] = {
             "train_loss": loss,
-            "learning_rate": self.stepper.learning_rate,
-            "clips_per_second": rate,
+            "learning_rate": self.train_step.learning_rate,
+            "clips_per_second": took.clips_per_second,
             "padding_efficiency": self.loader.padding_efficiency(self.at.epoch - 1),
         }
         text = f"epoch {self.at.epoch}/{self.config.epochs}: loss {loss:.4f}"
@@ -308,4 +291,4 @@ class Training:
         self.log.append(self.at.epoch * self.steps, epoch=self.at.epoch, **line)
         seconds = took.training * len(self.data.train) / took.clips + took.validation
         left = timedelta(seconds=round((self.config.epochs - self.at.epoch) * seconds))
-        self.reporter.say(f"{text}, {rate:,.0f} clips/s, about {left} left")
+        self.reporter.say(f"{text}, {took.clips_per_second:,.0f} clips/s, about {left} left")

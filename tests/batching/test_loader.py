@@ -5,7 +5,6 @@ import torch
 
 from abaw_emi.batching.loader import Loader, Step
 from abaw_emi.config.run import TrainingConfig
-from abaw_emi.training.distributed import World
 from tests.small_models import make_clip, small_model
 
 CLIPS = [make_clip(number, 16_000) for number in range(24)]
@@ -19,8 +18,8 @@ def load(*, seed: int = 1, rank: int = 0, epoch: int = 0, step: int = 0, most: i
         labels=LABELS,
         model=MODEL,
         config=TrainingConfig(seed=seed),
-        world=World(rank=rank, size=2),
-        pinned=False,
+        rank=rank,
+        size=2,
     )
     return loader.make(range(len(CLIPS)), epoch, step, most)
 
@@ -29,8 +28,8 @@ def drawn(step: Step) -> list[list[bool]]:
     """The layers that each clip goes through, and the frames that it keeps."""
     parts = []
     for group in step.groups:
-        assert group.draws is not None  # type: ignore[union-attr]
-        parts.append(torch.cat([group.draws.layers_kept.T, group.draws.masked_frames], dim=1))  # type: ignore[union-attr]
+        assert group.masks is not None  # type: ignore[union-attr]
+        parts.append(torch.cat([group.masks.layers_kept.T, group.masks.masked_frames], dim=1))  # type: ignore[union-attr]
     rows: list[list[bool]] = torch.cat(parts).tolist()
     return rows
 

@@ -18,7 +18,7 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.spec_augment import Masks
 from abaw_emi.training.checkpoint import save_model
 from tests.small_models import ENCODERS, LONGEST, SHORTEST, make_clip, small_model
 
@@ -34,13 +34,13 @@ NO_DROPOUT = dict.fromkeys(
 quick = settings(deadline=None, max_examples=12)
 
 
-def forward(model: EmiModel, clips: list[Clip], padding: float = 0.0, draws: Draws | None = None) -> Tensor:
+def forward(model: EmiModel, clips: list[Clip], padding: float = 0.0, masks: Masks | None = None) -> Tensor:
     """The model's output for a batch, with noise of size `padding` beyond each clip's end."""
     batch = make_batch(clips)
     waveforms = batch.waveforms.to(next(model.parameters()).dtype)
     noise = padding * torch.randn(waveforms.shape, generator=torch.Generator().manual_seed(0))
     beyond = torch.arange(waveforms.shape[1]) >= batch.lengths[:, None]
-    return model(torch.where(beyond, noise.to(waveforms.dtype), waveforms), batch.lengths, draws)
+    return model(torch.where(beyond, noise.to(waveforms.dtype), waveforms), batch.lengths, masks)
 
 
 # Every combination of the switches that leaves something to predict from.
@@ -237,9 +237,9 @@ def test_clips_shorter_than_a_span_of_spec_augment_can_be_trained_on(
     encoder: str, changes: dict[str, Any], lengths: list[int]
 ) -> None:
     model = small_model(encoder, backbone=changes).train()
-    draws = model.draw(lengths, np.random.default_rng(0))
+    masks = model.draw_masks(lengths, np.random.default_rng(0))
     clips = [make_clip(number, length) for number, length in enumerate(lengths)]
-    found = forward(model, clips, draws=draws)
+    found = forward(model, clips, masks=masks)
     found.sum().backward()
     assert found.isfinite().all()
     assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
@@ -250,8 +250,8 @@ def test_spec_augment_masks_long_clips_while_training_and_short_ones_never(encod
     model = small_model(encoder, backbone={**NO_DROPOUT, "mask_time_prob": 0.5})
     clips = [make_clip(0, 3_279), make_clip(1, 32_000)]
     calm = forward(model, clips)
-    draws = model.train().draw([3_279, 32_000], np.random.default_rng(0))
-    found = forward(model, clips, draws=draws)
+    masks = model.train().draw_masks([3_279, 32_000], np.random.default_rng(0))
+    found = forward(model, clips, masks=masks)
     torch.testing.assert_close(found[0], calm[0], rtol=0, atol=1e-5)
     assert (found[1] - calm[1]).abs().max() > 1e-3
 

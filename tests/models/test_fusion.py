@@ -20,15 +20,14 @@ from abaw_emi.batching.loader import Loader
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import ModelConfig, TrainingConfig
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.core.progress import Reporter
 from abaw_emi.core.store import ArrayStore
 from abaw_emi.features.reader import FeatureClip
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
-from abaw_emi.training.distributed import World
-from abaw_emi.training.step import Place, Stepper
+from abaw_emi.training.step import Place, TrainStep
+from tests import small_models
 from tests.small_models import make_clip
 
 CPU = torch.device("cpu")
@@ -187,16 +186,14 @@ def test_each_modality_is_left_out_as_often_as_is_asked_for() -> None:
 def train_steps(model: EmiModel, clips: list[EncodedClip], steps: int = 6) -> dict[str, torch.Tensor]:
     config = TrainingConfig(batch_size=4, group_size=2, learning_rate=1e-2)
     labels = {clip.filename: np.full(6, number / 10, np.float32) for number, clip in enumerate(clips)}
-    loader = Loader(clips=clips, labels=labels, model=model, config=config, world=World(), pinned=False)
-    stepper = Stepper(
-        model, config, world=World(), device=CPU, precision="fp32", reporter=Reporter(quiet=True)
-    )
+    loader = Loader(clips=clips, labels=labels, model=model, config=config)
+    train_step = TrainStep(model, config, small_models.CPU)
     model.train()
     for number in range(steps):
         indices = loader.plan(0)[number % 2]
         step = loader.make(indices, 0, number)
-        stepper.set_rate(1.0)
-        stepper.step(step, Place(0, number), partial(loader.make, indices, 0, number)).check()
+        train_step.set_rate(1.0)
+        train_step.run(step, Place(0, number), partial(loader.make, indices, 0, number)).check()
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
@@ -227,8 +224,6 @@ def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(store: Arr
             labels=labels,
             model=model,
             config=TrainingConfig(batch_size=8, group_size=size),
-            world=World(),
-            pinned=False,
         )
         groups = loader.make(loader.plan(0)[0], 0, 0).groups
         assert all(group.modalities is not None for group in groups)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.wav2vec2 import modeling_wav2vec2
 
-from abaw_emi.models.spec_augment import Draws, Regularisation, Spans
+from abaw_emi.models.spec_augment import Masks, Regularisation, Spans
 from tests.small_models import small_model
 
 PUBLISHED = Spans(share=0.05, length=10, at_least=2)
@@ -29,7 +29,7 @@ def theirs(spans: Spans, places: int) -> np.ndarray:
     )[0]
 
 
-def equal(one: Draws, other: Draws) -> bool:
+def equal(one: Masks, other: Masks) -> bool:
     pairs = [
         (getattr(one, name), getattr(other, name))
         for name in ("layers_kept", "masked_frames", "masked_features")
@@ -81,13 +81,13 @@ def test_as_many_frames_are_masked_as_in_transformers(places: int) -> None:
 
 
 def test_each_layer_of_each_clip_is_dropped_with_its_probability_and_by_itself() -> None:
-    draws = [ALL.draw([50] * 8, np.random.default_rng(seed)) for seed in range(500)]
-    kept = torch.cat([draw.layers_kept for draw in draws], dim=1).float()  # (12, 4000)
+    masks = [ALL.draw([50] * 8, np.random.default_rng(seed)) for seed in range(500)]
+    kept = torch.cat([draw.layers_kept for draw in masks], dim=1).float()  # (12, 4000)
     error = (0.1 * 0.9 / kept.shape[1]) ** 0.5
     assert (kept.mean(1) - 0.9).abs().max() < 4 * error
     correlations = torch.corrcoef(kept) - torch.eye(12)
     assert correlations.abs().max() < 5 / kept.shape[1] ** 0.5
-    rows = torch.stack([draw.layers_kept for draw in draws]).float().transpose(1, 2).flatten(0, 1)
+    rows = torch.stack([draw.layers_kept for draw in masks]).float().transpose(1, 2).flatten(0, 1)
     neighbours = torch.corrcoef(torch.stack([rows[:-1].flatten(), rows[1:].flatten()]))[0, 1]
     assert neighbours.abs() < 5 / rows.numel() ** 0.5
 
@@ -111,47 +111,42 @@ def test_what_a_clip_draws_does_not_depend_on_the_clips_beside_it() -> None:
     here = ALL.draw(lengths, np.random.default_rng(3))
     beside_others = ALL.draw([12, 50, 80, 599, 20], np.random.default_rng(3))
     for row in (1, 3):
-        one, other = (draws.take(torch.tensor([row]), lengths[row]) for draws in (here, beside_others))
+        one, other = (masks.take(torch.tensor([row]), lengths[row]) for masks in (here, beside_others))
         assert equal(one, other)
 
 
 def test_nothing_is_masked_beyond_a_clips_end_or_in_a_clip_shorter_than_a_span() -> None:
     lengths = [100, 9, 10, 1, 57]
-    draws = ALL.draw(lengths, np.random.default_rng(0))
-    assert draws.masked_frames is not None
-    assert draws.masked_frames.shape == (5, 100)
-    counts = draws.masked_frames.sum(1)
+    masks = ALL.draw(lengths, np.random.default_rng(0))
+    assert masks.masked_frames is not None
+    assert masks.masked_frames.shape == (5, 100)
+    counts = masks.masked_frames.sum(1)
     assert [int(counts[row]) for row in (1, 2, 3)] == [0, 10, 0]
     for row, length in enumerate(lengths):
-        assert not draws.masked_frames[row, length:].any()
+        assert not masks.masked_frames[row, length:].any()
     assert counts[0] >= 10
     assert counts[4] >= 10
 
 
-def test_draws_move_as_one() -> None:
-    draws = ALL.draw([30, 20], np.random.default_rng(0))
-    assert equal(draws.to("cpu", non_blocking=True), draws)
-    away = draws.to("meta")
+def test_masks_change_together() -> None:
+    masks = ALL.draw([30, 20], np.random.default_rng(0))
+    away = masks.map(lambda values: values.to("meta"))
     moved = (away.layers_kept, away.masked_frames, away.masked_features)
     assert all(values is not None and values.device.type == "meta" for values in moved)
-    bare = Draws(layers_kept=draws.layers_kept)
+    bare = Masks(layers_kept=masks.layers_kept)
     assert equal(bare.map(torch.logical_not).map(torch.logical_not), bare)
-    if torch.cuda.is_available():
-        pinned = draws.pin_memory()
-        assert pinned.layers_kept.is_pinned()
-        assert equal(pinned, draws)
 
 
 @pytest.mark.parametrize("encoder", ["layer", "group"])
 def test_a_model_draws_for_the_frames_of_its_clips(encoder: str) -> None:
     model = small_model(encoder, backbone={"mask_time_prob": 0.3, "layerdrop": 0.5})
-    draws = model.draw([400, 32_000, 16_000], np.random.default_rng(0))
-    assert draws is not None
-    assert draws.layers_kept.shape == (2, 3)
-    assert draws.masked_frames is not None
-    assert draws.masked_frames.shape == (3, 99)
-    assert draws.masked_frames.sum(1).tolist()[0] == 0
-    assert draws.masked_features is None
+    masks = model.draw_masks([400, 32_000, 16_000], np.random.default_rng(0))
+    assert masks is not None
+    assert masks.layers_kept.shape == (2, 3)
+    assert masks.masked_frames is not None
+    assert masks.masked_frames.shape == (3, 99)
+    assert masks.masked_frames.sum(1).tolist()[0] == 0
+    assert masks.masked_features is None
 
 
 @pytest.mark.parametrize(
@@ -169,5 +164,5 @@ def test_a_model_that_leaves_nothing_out_draws_nothing(
 ) -> None:
     model = small_model(encoder, backbone=backbone, **parts).train()
     rng = np.random.default_rng(0)
-    assert model.draw([400, 32_000], rng) is None
+    assert model.draw_masks([400, 32_000], rng) is None
     assert rng.random() == np.random.default_rng(0).random()

@@ -12,7 +12,7 @@ from abaw_emi.batching.batches import make_batch
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder
-from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.spec_augment import Masks
 from tests.backbones import small_config
 from tests.small_models import make_clip, small_model
 
@@ -31,11 +31,11 @@ def batch(lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Tensor]:
     return clips.waveforms, clips.lengths
 
 
-def drawing_model(norm: str, **backbone: Any) -> tuple[EmiModel, Draws]:
+def drawing_model(norm: str, **backbone: Any) -> tuple[EmiModel, Masks]:
     model = small_model(norm, backbone={**DRAWING, **NO_DROPOUT, **backbone}).train()
-    draws = model.draw(LENGTHS, np.random.default_rng(1))
-    assert draws is not None
-    return model, draws
+    masks = model.draw_masks(LENGTHS, np.random.default_rng(1))
+    assert masks is not None
+    return model, masks
 
 
 def gradients(model: EmiModel) -> dict[str, Tensor]:
@@ -81,10 +81,10 @@ def test_all_that_is_wrong_with_a_config_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_without_draws_training_leaves_out_no_layer_and_no_frame(norm: str) -> None:
-    model, draws = drawing_model(norm)
+    model, masks = drawing_model(norm)
     waveforms, lengths = batch()
     with torch.no_grad():
-        trained, left_out = model(waveforms, lengths), model(waveforms, lengths, draws)
+        trained, left_out = model(waveforms, lengths), model(waveforms, lengths, masks)
         calm = model.eval()(waveforms, lengths)
     assert torch.equal(trained, calm)
     assert (left_out - calm).abs().amax(1).max() > 1e-2
@@ -92,14 +92,14 @@ def test_without_draws_training_leaves_out_no_layer_and_no_frame(norm: str) -> N
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_clip_gives_with_its_draws_what_it_gives_alone(norm: str) -> None:
-    model, draws = drawing_model(norm)
+    model, masks = drawing_model(norm)
     model = model.double()
     waveforms, lengths = batch()
-    together = model(waveforms, lengths, draws)
+    together = model(waveforms, lengths, masks)
     together.square().sum().backward()
     expected = gradients(model)
     for row, length in enumerate(LENGTHS):
-        taken = draws.take(torch.tensor([row]), model.encoder.frame_lengths(length))
+        taken = masks.take(torch.tensor([row]), model.encoder.frame_lengths(length))
         alone = model(waveforms[row : row + 1, :length], lengths[row : row + 1], taken)
         torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-10)
         alone.square().sum().backward()
@@ -115,13 +115,13 @@ def test_a_clip_gives_with_its_draws_what_it_gives_alone(norm: str) -> None:
 def test_every_weight_has_a_gradient_whatever_is_left_out(
     norm: str, changes: dict[str, Any], kept: bool
 ) -> None:
-    model, draws = drawing_model(norm, **changes)
-    draws = Draws(
-        layers_kept=torch.full_like(draws.layers_kept, kept),
-        masked_frames=draws.masked_frames if kept else None,
-        masked_features=draws.masked_features,
+    model, masks = drawing_model(norm, **changes)
+    masks = Masks(
+        layers_kept=torch.full_like(masks.layers_kept, kept),
+        masked_frames=masks.masked_frames if kept else None,
+        masked_features=masks.masked_features,
     )
-    model(*batch(), draws).sum().backward()
+    model(*batch(), masks).sum().backward()
     without = {name for name, weight in model.named_parameters() if weight.grad is None}
     unused = {"encoder.wav2vec2.masked_spec_embed"} if "apply_spec_augment" in changes else set()
     assert without == unused
@@ -131,8 +131,8 @@ def test_every_weight_has_a_gradient_whatever_is_left_out(
 
 
 def test_frames_beyond_a_clips_end_are_numbers() -> None:
-    model, draws = drawing_model("layer")
-    hidden_states, frames = model.encode(*batch(), draws)
+    model, masks = drawing_model("layer")
+    hidden_states, frames = model.encode(*batch(), masks)
     assert frames.tolist() == [1, 15, 62, 62, 96]
     assert hidden_states.shape[:2] == (5, 96)
     assert hidden_states.isfinite().all()
@@ -140,10 +140,10 @@ def test_frames_beyond_a_clips_end_are_numbers() -> None:
 
 @pytest.mark.parametrize("beyond", [0, 1, 319, 20_000])
 def test_padding_further_than_the_longest_clip_changes_nothing(beyond: int) -> None:
-    model, draws = drawing_model("layer")
+    model, masks = drawing_model("layer")
     model = model.double()
     for lengths in ((20_000,), (20_000, 20_000), LENGTHS):
-        taken = draws.take(torch.arange(len(lengths)), model.encoder.frame_lengths(max(lengths)))
+        taken = masks.take(torch.arange(len(lengths)), model.encoder.frame_lengths(max(lengths)))
         waveforms, real = batch(lengths)
         padded = torch.nn.functional.pad(waveforms, (0, beyond))
         expected = model(waveforms, real, taken)
@@ -151,13 +151,13 @@ def test_padding_further_than_the_longest_clip_changes_nothing(beyond: int) -> N
 
 
 def test_compiled_whole_it_is_one_graph_that_computes_the_same() -> None:
-    model, draws = drawing_model("layer")
+    model, masks = drawing_model("layer")
     waveforms, lengths = batch()
     torch._dynamo.reset()
     compiled = torch.compile(model.encode, fullgraph=True, backend="aot_eager")
     results = []
     for encode in (model.encode, compiled):
-        frames, frame_lengths = encode(waveforms, lengths, draws)
+        frames, frame_lengths = encode(waveforms, lengths, masks)
         real = torch.arange(frames.shape[1]) < frame_lengths[:, None]
         frames[real].square().sum().backward()
         results.append((frames[real], gradients(model)))
@@ -171,7 +171,7 @@ def test_compiled_whole_it_is_one_graph_that_computes_the_same() -> None:
 
 @pytest.mark.parametrize("norm", ["layer", pytest.param("group", marks=pytest.mark.exact)])
 def test_compiled_by_regions_it_computes_the_same_under_the_same_names(norm: str) -> None:
-    model, draws = drawing_model(norm, num_hidden_layers=10)
+    model, masks = drawing_model(norm, num_hidden_layers=10)
     names = list(model.state_dict())
     waveforms, lengths = batch()
     results = []
@@ -181,7 +181,7 @@ def test_compiled_by_regions_it_computes_the_same_under_the_same_names(norm: str
             torch._dynamo.reset()
             torch._dynamo.utils.counters.clear()
             model.encoder.compile_regions(backend="aot_eager")
-        output = model(waveforms, lengths, draws)
+        output = model(waveforms, lengths, masks)
         output.square().sum().backward()
         results.append((output, gradients(model)))
     assert list(model.state_dict()) == names
@@ -227,9 +227,9 @@ def test_the_mean_over_frames_does_not_round_as_it_adds_up() -> None:
 def test_a_frozen_extractor_is_not_trained_and_the_rest_is(norm: str) -> None:
     model = small_model(norm, backbone=DRAWING, freeze_extractor=True).train()
     prefix = "encoder.wav2vec2.feature_extractor."
-    draws = model.draw(LENGTHS, np.random.default_rng(0))
-    assert draws is not None
-    model(*batch(), draws).square().sum().backward()
+    masks = model.draw_masks(LENGTHS, np.random.default_rng(0))
+    assert masks is not None
+    model(*batch(), masks).square().sum().backward()
     for name, weight in model.named_parameters():
         assert (weight.grad is None) == name.startswith(prefix), name
         assert weight.requires_grad != name.startswith(prefix), name

@@ -17,7 +17,7 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder
-from abaw_emi.models.spec_augment import Draws
+from abaw_emi.models.spec_augment import Masks
 from abaw_emi.models.weights import find_backbone, load_backbone
 from tests.backbones import backbone_weights, small_config, write_backbone
 from tests.small_models import LONGEST, make_clip
@@ -96,18 +96,18 @@ def features_masked(mask: Tensor | None) -> Iterator[None]:
         yield
 
 
-def left_out(theirs: Wav2Vec2Model, waveform: Tensor, draws: Draws, row: int) -> Tensor:
-    """transformers' hidden states (F, H) of one clip alone, with what `draws` leaves out of it."""
+def left_out(theirs: Wav2Vec2Model, waveform: Tensor, masks: Masks, row: int) -> Tensor:
+    """transformers' hidden states (F, H) of one clip alone, with what `masks` leaves out of it."""
     layers = theirs.encoder.layers
     spans = None
-    if draws.masked_frames is not None:
+    if masks.masked_frames is not None:
         frames = int(theirs._get_feat_extract_output_lengths(len(waveform)))
-        spans = draws.masked_frames[row : row + 1, :frames]
+        spans = masks.masked_frames[row : row + 1, :frames]
     theirs.encoder.layers = nn.ModuleList(
-        layer for layer, kept in zip(layers, draws.layers_kept[:, row], strict=True) if kept
+        layer for layer, kept in zip(layers, masks.layers_kept[:, row], strict=True) if kept
     )
     try:
-        with features_masked(None if draws.masked_features is None else draws.masked_features[row]):
+        with features_masked(None if masks.masked_features is None else masks.masked_features[row]):
             return theirs(waveform[None].clone(), mask_time_indices=spans).last_hidden_state[0]
     finally:
         theirs.encoder.layers = layers
@@ -134,15 +134,15 @@ def test_in_training_states_and_gradients_are_those_of_transformers_with_the_sam
     ours.wav2vec2.load_state_dict(theirs.state_dict(), strict=True)
     batch = make_batch([make_clip(number, length) for number, length in enumerate(TRAINED)])
     waveforms = batch.waveforms.to(dtype)
-    draws = ours.draw(TRAINED, np.random.default_rng(5))
-    assert draws is not None
-    hidden_states, frames = ours(waveforms, batch.lengths, draws)
+    masks = ours.draw_masks(TRAINED, np.random.default_rng(5))
+    assert masks is not None
+    hidden_states, frames = ours(waveforms, batch.lengths, masks)
     places = torch.arange(hidden_states.shape[1])
     weights = torch.randn(hidden_states.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     (hidden_states * weights)[places < frames[:, None]].sum().backward()
     names = dict(theirs.named_parameters())  # before layers are taken out
     for row, length in enumerate(TRAINED):
-        expected = left_out(theirs, waveforms[row, :length], draws, row)
+        expected = left_out(theirs, waveforms[row, :length], masks, row)
         torch.testing.assert_close(hidden_states[row, : frames[row]], expected, rtol=0, atol=tolerance)
         (expected * weights[row, : frames[row]]).sum().backward()
     found = dict(ours.wav2vec2.named_parameters())

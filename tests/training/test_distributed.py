@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from abaw_emi.models.distributed import World
 from abaw_emi.runs.run import Run, find_run
-from abaw_emi.training.distributed import World
 
 QUICK = ["--preset", "tiny", "--device", "cpu", "--quiet", "--set", "training.epochs=3"]
 # 7 clips in groups of 2, the last batch of an epoch of 5 or 1: processes with and without clips.
@@ -103,6 +103,6 @@ def test_a_stop_reaches_all_processes_and_says_how_to_go_on(data_root: Path, tmp
 
 def test_one_process_is_the_plain_case() -> None:
     world = World()
-    assert world.leads
+    assert world.is_main
     assert world.gather("value") == ["value"]
     assert world.most(3) == 3

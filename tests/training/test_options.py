@@ -95,16 +95,16 @@ def test_a_run_with_everything_on_is_killed_and_goes_on_as_if_it_had_not_been(
 ) -> None:
     everything = change(config, **EVERYTHING)
     straight = run_of(everything, data_root, tmp_path / "straight")
-    look_at, steps = Training._look_at, 0
+    collect, steps = Training._collect, 0
 
     def killed(training: Training, *arguments: Any) -> None:
         nonlocal steps
-        look_at(training, *arguments)
+        collect(training, *arguments)
         steps += 1
         if steps in (2, 4):
             raise KeyboardInterrupt  # nothing is saved for it, as for kill -9
 
-    monkeypatch.setattr(Training, "_look_at", killed)
+    monkeypatch.setattr(Training, "_collect", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run_of(everything, data_root, tmp_path / "killed", if_there="resume", save_minutes=0.0)
@@ -246,7 +246,7 @@ def test_overwriting_removes_every_old_run_before_the_first_new_one_trains(
     def killed(training: Training, *arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Training, "_look_at", killed)
+    monkeypatch.setattr(Training, "_collect", killed)
     with pytest.raises(KeyboardInterrupt):
         train(Plan(**plan, if_there="overwrite"), DataFolder(data_root), QUIET)  # type: ignore[arg-type]
     assert not first.finished

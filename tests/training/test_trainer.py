@@ -38,6 +38,7 @@ from abaw_emi.training.train import train, try_out
 from abaw_emi.training.trainer import Training
 from tests.backbones import write_backbone
 from tests.foreign_data import write_data
+from tests.small_models import CPU
 
 QUIET = Reporter(quiet=True)
 
@@ -254,16 +255,7 @@ def test_a_step_on_groups_is_one_adamw_step_on_the_whole_batch(
     reference = EmiModel(EmiConfig(encoder_config={"dropout": 0.0}))
     reference.load_state_dict(model.state_dict())
     (tmp_path / "run").mkdir()
-    training = Training(
-        model,
-        training_config,
-        data,
-        Run(tmp_path / "run"),
-        device=torch.device("cpu"),
-        precision="fp32",
-        reporter=QUIET,
-    )
-    training.train()
+    Training(model, training_config, data, Run(tmp_path / "run"), CPU).train()
 
     batch = make_batch(data.train, data.intensities())
     loss = torch.nn.functional.mse_loss(reference(batch.waveforms, batch.lengths), batch.intensities)

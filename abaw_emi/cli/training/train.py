@@ -144,7 +144,7 @@ def train(
     from abaw_emi.cli.output import print_json, recall_audit, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.training.distributed import join_world
+    from abaw_emi.models.distributed import join_world
     from abaw_emi.training.plan import Plan
     from abaw_emi.training.train import train as train_runs
     from abaw_emi.training.train import try_out
@@ -181,9 +181,9 @@ def train(
             _print_duration(seconds)
         return
     with join_world() as world:
-        reporter.console.quiet = not world.leads
+        reporter.console.quiet = not world.is_main
         runs = train_runs(plan, folder, reporter, world)
-    if world.leads:
+    if world.is_main:
         _print_runs(runs, reporter, as_json=as_json)
 
 

@@ -9,7 +9,7 @@ communicates inside the backward pass, which an out-of-memory group could then n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from abaw_emi.core.errors import EmiError
 
 T = TypeVar("T")
 
@@ -30,16 +32,38 @@ _BUCKET = 2**25
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes of a run; every method is called by all of them, in the same order."""
+    """The processes of a run; every method is called by all of them, in the same order.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: how many processes there are.
+        local_rank: of this process among those on its machine.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and messages."""
         return self.rank == 0
+
+    def run_first(self, work: Callable[[], T]) -> T:
+        """What the first process's `work` returns, on every process; all of them end if it fails."""
+        value: T | None = None
+        failure: EmiError | None = None
+        if self.is_main:
+            try:
+                value = work()
+            except EmiError as error:
+                failure = error
+        value, failed = self.gather((value, failure is not None))[0]
+        if failure is not None:
+            raise failure
+        if failed:
+            raise SystemExit(1)  # the first process reports why
+        return value  # type: ignore[return-value] # the first process has worked
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's values, in place."""

@@ -1,0 +1,107 @@
+"""The weights that a run starts from: a backbone's, another run's, or (neither) random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.inference.predict import load_model
+from abaw_emi.models.branches import Branch
+from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.logmel import LogMelEncoder
+from abaw_emi.models.weights import Backbone, find_backbone, load_backbone
+from abaw_emi.runs.run import Run, find_run
+
+_SHOWN = 400
+"""Characters that are printed of torch's list of weights that do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitialWeights:
+    """Where a run's first weights come from; at most one of the two.
+
+    Attributes:
+        backbone: a wav2vec 2.0.
+        run: a finished run.
+    """
+
+    backbone: Backbone | None = None
+    run: Run | None = None
+
+    def make_model(self, config: RunConfig, widths: Mapping[str, int], reporter: Reporter) -> EmiModel:
+        """The model that a run of `config` starts with; new weights are drawn from the run's seed.
+
+        Args:
+            config: the run.
+            widths: D of each of its feature folders.
+            reporter: receives warnings about what the backbone is missing.
+
+        Raises:
+            EmiError: the weights cannot be read, or do not fit.
+        """
+        torch.manual_seed(config.training.seed)
+        if self.run is not None:
+            return _continue_from(self.run, config, widths)
+        encoder_config = self.backbone.config if self.backbone else None
+        model = EmiModel(EmiConfig.from_parts(config.model, encoder_config, widths))
+        if self.backbone is not None:
+            reporter.warn(load_backbone(model, self.backbone))
+        return model
+
+
+def find_initial_weights(config: RunConfig) -> InitialWeights:
+    """What runs of `config` start from.
+
+    Raises:
+        EmiError: there is no such backbone or finished run.
+    """
+    if config.training.init_from:
+        return InitialWeights(run=find_run(Path(config.training.init_from)))
+    if config.model.encoder != "wav2vec2":
+        return InitialWeights()
+    return InitialWeights(backbone=find_backbone(config.model.backbone, config.model.revision))
+
+
+def fit_scales(model: EmiModel, clips: Sequence[Clip] | Sequence[EncodedClip], device: torch.device) -> None:
+    """Fits what standardises spectra and features to the training clips, before the first step.
+
+    A wav2vec 2.0 is left as it is: its published weights include their own normalisation.
+
+    Args:
+        model: on `device`.
+        clips: to train on.
+        device: where the model is.
+    """
+    if isinstance(model.encoder, LogMelEncoder):
+        with_sound = (clip for clip in clips if isinstance(clip, Clip) and clip.has_sound)
+        alone = (make_batch([clip]).to(device) for clip in with_sound)
+        model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
+    features = [clip.features.arrays for clip in clips if clip.features is not None]
+    for name, branch in zip(model.widths, model.branches, strict=True):
+        assert isinstance(branch, Branch)
+        branch.fit_scale(arrays[name].read() for arrays in features if name in arrays)
+
+
+def _continue_from(run: Run, config: RunConfig, widths: Mapping[str, int]) -> EmiModel:
+    before = load_model(run, torch.device("cpu"))
+    if before.config.encoder != config.model.encoder:
+        found = f"its encoder is {before.config.encoder}"
+        raise RunError(Problem(str(run.folder), found, f"{config.model.encoder}, as the run asks for"))
+    model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config, widths))
+    try:
+        model.load_state_dict(before.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:_SHOWN]
+        expected = "the [model] settings of its run.toml"
+        raise RunError(Problem(str(run.folder), f"its weights do not fit: {reason}", expected)) from error
+    return model
