@@ -108,7 +108,7 @@ class Loader:
             )
             modalities = self.model.collect(group)
             if modalities is not None:
-                modalities = modalities.leave_out(self.model.fusion_config, left_out)
+                modalities = modalities.leave_out(self.model.parts.fusion, left_out)
             groups.append(replace(batch, modalities=modalities))
         counts = [len(share_batch(indices, rank, self.size)) for rank in range(self.size)]
         return Step([group.pin_memory() for group in groups] if self.pinned else groups, counts)

@@ -93,8 +93,8 @@ def encode_clips(
 
 def hash_encoder(model: EmiModel) -> str:
     """SHA-256 of all that shapes a clip's frames: the encoder, its config, and the VAD head."""
-    config = model.config
-    described = json.dumps([config.encoder, config.encoder_config, config.vad_head], sort_keys=True)
+    parts = model.parts
+    described = json.dumps([parts.encoder, model.config.encoder_config, parts.vad_head], sort_keys=True)
     found = hashlib.sha256(described.encode())
     for name, tensor in model.state_dict().items():
         if name.startswith(("encoder.", "vad_head.")) and not name.endswith(_UNUSED):

@@ -140,7 +140,7 @@ def _predict(
     clips, encoded = inputs.clips, None
     processes = choose_processes(model, clips, device)
     sounds = [clip for clip in clips if isinstance(clip, Clip)]
-    if model.config.freeze_encoder and sounds:  # other seeds, and other heads, have the same one
+    if model.parts.freeze_encoder and sounds:  # other seeds, and other heads, have the same one
         encoded = encode_clips(
             model, sounds, device=device, precision=precision, reporter=reporter, processes=processes
         )

@@ -146,7 +146,7 @@ def _narrow_encoder(model: EmiModel) -> None:
     with torch.inference_mode():
         expected, _ = model.encode(noise, lengths)
         model.encoder.to(torch.bfloat16)
-        if model.config.vad_head:
+        if model.parts.vad_head:
             model.vad_head.to(torch.bfloat16)
         found, _ = model.encode(noise, lengths)
     error = float((found.float() - expected).norm() / expected.norm())

@@ -6,24 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
+from pydantic import TypeAdapter
 from transformers import PreTrainedConfig
 
-from abaw_emi.config.parts import FusionConfig
-from abaw_emi.config.run import LogMelConfig, ModelConfig
+from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import SAMPLE_RATE
+
+_REPLACED = frozenset({"backbone", "revision", "logmel", "pad_seconds"})
+"""Fields of `ModelConfig` that `encoder_config` and `pad_samples` stand for."""
 
 
 class EmiConfig(PreTrainedConfig):
-    """What rebuilds an `EmiModel`: the encoder's own config and the parts of `config.ModelConfig`.
+    """What rebuilds an `EmiModel`: a `ModelConfig`, the encoder's own config, and the features' widths.
+
+    `config.json` holds the fields of the `ModelConfig` side by side with the others.
 
     Args:
-        encoder: "wav2vec2", "logmel" or "none".
         encoder_config: the backbone's `config.json`, or the fields of `LogMelConfig`.
-        vad_head: see `config.ModelConfig`, as for the rest.
-        pad_samples: its `pad_seconds`, in samples.
-        features: the fields of each `FeatureConfig`.
+        pad_samples: `ModelConfig.pad_seconds`, in samples.
         widths: D of each of the features.
-        fusion: the fields of `FusionConfig`.
+        **values: the other fields of `ModelConfig`, and whatever transformers keeps in the file.
     """
 
     model_type = "abaw_emi"
@@ -31,58 +33,46 @@ class EmiConfig(PreTrainedConfig):
     def __init__(
         self,
         *,
-        encoder: str = "logmel",
         encoder_config: dict[str, Any] | None = None,
-        freeze_encoder: bool = False,
-        freeze_extractor: bool = False,
-        vad_head: bool = False,
-        global_vector: bool = True,
-        lstm: bool = True,
-        regression_head: bool = True,
-        lstm_layers: int = 2,
-        lstm_dropout: float = 0.0,
         pad_samples: int = 0,
-        features: Sequence[dict[str, Any]] = (),
         widths: Sequence[int] = (),
-        fusion: dict[str, Any] | None = None,
-        **kwargs: Any,
+        **values: Any,
     ) -> None:
-        self.encoder = encoder
-        self.encoder_config = asdict(LogMelConfig()) if encoder_config is None else encoder_config
-        self.freeze_encoder = freeze_encoder
-        self.freeze_extractor = freeze_extractor
-        self.vad_head = vad_head
-        self.global_vector = global_vector
-        self.lstm = lstm
-        self.regression_head = regression_head
-        self.lstm_layers = lstm_layers
-        self.lstm_dropout = lstm_dropout
+        defaults = asdict(ModelConfig(encoder="logmel", vad_head=False))
+        self.encoder_config = defaults["logmel"] if encoder_config is None else encoder_config
         self.pad_samples = pad_samples
-        self.features = list(features)
         self.widths = list(widths)
-        self.fusion = asdict(FusionConfig()) if fusion is None else fusion
-        super().__init__(**kwargs)
+        for name in defaults.keys() - _REPLACED:
+            value = values.pop(name, defaults[name])
+            setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        super().__init__(**values)
 
     @classmethod
     def from_parts(
         cls,
-        model: ModelConfig,
+        parts: ModelConfig,
         encoder_config: dict[str, Any] | None = None,
         widths: Mapping[str, int] | None = None,
     ) -> Self:
-        """The config of the model that `model` describes.
+        """The config of the model that `parts` describes.
 
         Args:
-            model: its parts.
+            parts: as in `run.toml`.
             encoder_config: the backbone's.
             widths: D of each feature folder.
         """
-        parts = asdict(model)
-        del parts["backbone"], parts["revision"]
-        logmel = parts.pop("logmel")
         return cls(
-            encoder_config=logmel if encoder_config is None else encoder_config,
-            pad_samples=round(parts.pop("pad_seconds") * SAMPLE_RATE),
-            widths=[(widths or {})[feature.name] for feature in model.features],
-            **parts,
+            encoder_config=asdict(parts.logmel) if encoder_config is None else encoder_config,
+            pad_samples=round(parts.pad_seconds * SAMPLE_RATE),
+            widths=[(widths or {})[feature.name] for feature in parts.features],
+            **{name: value for name, value in asdict(parts).items() if name not in _REPLACED},
+        )
+
+    def to_parts(self) -> ModelConfig:
+        """The `ModelConfig`; its backbone's name is not stored, so it has the default one."""
+        values = {name: getattr(self, name) for name in asdict(ModelConfig()).keys() - _REPLACED}
+        if values["encoder"] != "wav2vec2":
+            values["logmel"] = self.encoder_config
+        return TypeAdapter(ModelConfig).validate_python(
+            {**values, "pad_seconds": self.pad_samples / SAMPLE_RATE}
         )

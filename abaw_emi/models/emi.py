@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from abaw_emi.config.parts import FeatureConfig, FusionConfig
-from abaw_emi.config.run import LogMelConfig
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.encoder import Wav2Vec2Encoder
@@ -62,19 +60,17 @@ class EmiModel(PreTrainedModel):
 
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
+        self.parts = parts = config.to_parts()
         self.encoder: Wav2Vec2Encoder | LogMelEncoder | None = None
-        names = [feature["name"] for feature in config.features]
-        self.widths: dict[str, int] = dict(zip(names, config.widths, strict=True))
-        self.fusion_config = FusionConfig(**config.fusion)
-        widths = [] if config.encoder == "none" else [self._make_sound_parts(config)]
-        branches = [
-            Branch(FeatureConfig(**feature), width)
-            for feature, width in zip(config.features, config.widths, strict=True)
-        ]
+        self.widths = {
+            feature.name: width for feature, width in zip(parts.features, config.widths, strict=True)
+        }
+        widths = [] if parts.encoder == "none" else [self._make_audio_parts(config.encoder_config)]
+        branches = [Branch(feature, self.widths[feature.name]) for feature in parts.features]
         self.branches = nn.ModuleList(branches)
         widths += [branch.output_width for branch in branches]
-        dense, size = config.regression_head, self.fusion_config.head_size
-        if self.fusion_config.kind == "mean" and len(widths) > 1:
+        dense, size = parts.regression_head, parts.fusion.head_size
+        if parts.fusion.kind == "mean" and len(widths) > 1:
             self.late_mean = LateMean(widths, dense=dense, size=size)
         else:
             if len(widths) > 1:
@@ -84,27 +80,28 @@ class EmiModel(PreTrainedModel):
         for module in self._frozen():
             module.requires_grad_(False)
 
-    def _make_sound_parts(self, config: EmiConfig) -> int:
-        """Makes what hears, and returns the width of what it makes of a clip."""
-        if config.encoder == "wav2vec2":
-            self.encoder = Wav2Vec2Encoder(config.encoder_config)
+    def _make_audio_parts(self, encoder_config: dict[str, Any]) -> int:
+        """Makes the encoder and what follows it, and returns the width of the vector they make of a clip."""
+        parts = self.parts
+        if parts.encoder == "wav2vec2":
+            self.encoder = Wav2Vec2Encoder(encoder_config)
         else:
-            self.encoder = LogMelEncoder(LogMelConfig(**config.encoder_config))
+            self.encoder = LogMelEncoder(parts.logmel)
         width = self.encoder.hidden_size
-        if config.vad_head:
+        if parts.vad_head:
             assert isinstance(self.encoder, Wav2Vec2Encoder), "config.ModelConfig sees to it"
             backbone: Any = self.encoder.wav2vec2.config
             self.vad_head = VadHead(width, backbone.num_labels, backbone.final_dropout)
             width += backbone.num_labels
-        if config.lstm:
+        if parts.lstm:
             self.lstm = nn.LSTM(
                 width,
                 width,
-                num_layers=config.lstm_layers,
-                dropout=config.lstm_dropout if config.lstm_layers > 1 else 0.0,
+                num_layers=parts.lstm_layers,
+                dropout=parts.lstm_dropout if parts.lstm_layers > 1 else 0.0,
                 batch_first=True,
             )
-        return width * (config.global_vector + config.lstm)
+        return width * (parts.global_vector + parts.lstm)
 
     def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
@@ -112,7 +109,7 @@ class EmiModel(PreTrainedModel):
         None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
         `regularisation` for the order.
         """
-        if self.config.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
+        if self.parts.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
             return None
         return self.encoder.draw_masks(lengths, rng)
 
@@ -148,9 +145,9 @@ class EmiModel(PreTrainedModel):
         if self.config.pad_samples:  # to be compared with: from here on, nothing tells padding from sound
             waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
             lengths = lengths.clamp(min=self.config.pad_samples)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_encoder):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.parts.freeze_encoder):
             frames, frame_lengths = self.encoder(waveforms, lengths, masks)  # (B, F, H)
-            if self.config.vad_head:
+            if self.parts.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
         return frames, frame_lengths
 
@@ -183,12 +180,12 @@ class EmiModel(PreTrainedModel):
     def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
         """What the clips sound like, (B, D or 2D): the mean of the frames, the LSTM's last state."""
         parts = []
-        if self.config.global_vector:
+        if self.parts.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
             wide = torch.promote_types(frames.dtype, torch.float32)  # half precision would lose late frames
             total = frames.masked_fill(~real[..., None], 0).sum(dim=1, dtype=wide)
             parts.append((total / frame_lengths[:, None]).to(frames.dtype))
-        if self.config.lstm:
+        if self.parts.lstm:
             states, _ = self.lstm(frames)
             # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
             parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
@@ -217,9 +214,9 @@ class EmiModel(PreTrainedModel):
         return self
 
     def _frozen(self) -> list[nn.Module]:
-        if self.config.freeze_encoder and self.encoder is not None:
-            return [self.encoder, *([self.vad_head] if self.config.vad_head else [])]
-        if self.config.freeze_extractor and isinstance(self.encoder, Wav2Vec2Encoder):
+        if self.parts.freeze_encoder and self.encoder is not None:
+            return [self.encoder, *([self.vad_head] if self.parts.vad_head else [])]
+        if self.parts.freeze_extractor and isinstance(self.encoder, Wav2Vec2Encoder):
             return [self.encoder.wav2vec2.feature_extractor]
         return []
 

@@ -86,7 +86,7 @@ def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
     weights = read_weights(backbone.folder)
     if not any(key.startswith("wav2vec2.") for key in weights):
         weights = {f"wav2vec2.{key}": value for key, value in weights.items()}
-    if model.config.vad_head and "classifier.dense.weight" not in weights:
+    if model.parts.vad_head and "classifier.dense.weight" not in weights:
         raise WeightsError(
             Problem(
                 backbone.name,

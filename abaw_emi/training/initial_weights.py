@@ -94,8 +94,8 @@ def fit_scales(model: EmiModel, clips: Sequence[Clip] | Sequence[EncodedClip], d
 
 def _continue_from(run: Run, config: RunConfig, widths: Mapping[str, int]) -> EmiModel:
     before = load_model(run, torch.device("cpu"))
-    if before.config.encoder != config.model.encoder:
-        found = f"its encoder is {before.config.encoder}"
+    if before.parts.encoder != config.model.encoder:
+        found = f"its encoder is {before.parts.encoder}"
         raise RunError(Problem(str(run.folder), found, f"{config.model.encoder}, as the run asks for"))
     model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config, widths))
     try:

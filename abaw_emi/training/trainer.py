@@ -131,7 +131,7 @@ class Training:
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
         total = Times()
-        frozen = self.model.encoder is not None and self.model.config.freeze_encoder
+        frozen = self.model.encoder is not None and self.model.parts.freeze_encoder
         if frozen and not self.config.augmentation.active:
             self._encode()
         if self.config.compile and isinstance(self.model.encoder, Wav2Vec2Encoder):
