@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.audit.files import Splits
-from abaw_emi.audit.finding import Finding, make_finding
+from abaw_emi.audit.finding import make_finding
 from abaw_emi.audit.fingerprint import Print, find_matches
 from abaw_emi.audit.sound import HeardClip
 from abaw_emi.core.constants import Split
+from abaw_emi.core.errors import Diagnostic
 
 _SAME_LABELS = 1e-6
 
@@ -49,7 +50,7 @@ def find_pairs(clips: Iterable[HeardClip], prints: Mapping[str, Print]) -> list[
 
 def check_duplicates(
     pairs: Sequence[Pair], splits: Splits, labels: Mapping[str, npt.NDArray[np.float64]]
-) -> list[Finding]:
+) -> list[Diagnostic]:
     """Findings on pairs: between splits, within a split, and of different labels.
 
     Args:

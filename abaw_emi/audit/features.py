@@ -13,9 +13,9 @@ from pathlib import Path
 
 from abaw_emi.audit.fact_store import Track
 from abaw_emi.audit.files import Splits
-from abaw_emi.audit.finding import Finding, make_finding
+from abaw_emi.audit.finding import make_finding
 from abaw_emi.core.constants import FEATURE_WIDTHS
-from abaw_emi.core.errors import CorpusError, EmiError, FeatureError
+from abaw_emi.core.errors import CorpusError, Diagnostic, EmiError, FeatureError
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES
 from abaw_emi.features.faces import FACE_FOLDER, find_faces, find_gaps
@@ -38,7 +38,7 @@ class _Folder:
 
 def check_features(
     data: DataFolder, splits: Splits, seconds: Mapping[str, float | None], track: Track
-) -> list[Finding]:
+) -> list[Diagnostic]:
     """The findings on every feature folder that is there, and on the faces.
 
     Args:
@@ -81,7 +81,7 @@ def _read(files: Mapping[str, Path], name: str, track: Track) -> _Folder:
 
 def _check_folder(
     name: str, folder: _Folder, ids: set[str], splits: Splits, seconds: Mapping[str, float | None]
-) -> list[Finding]:
+) -> list[Diagnostic]:
     findings = []
     for split, clips in splits.ids.items():
         if missing := set(clips) - ids:
@@ -131,7 +131,7 @@ def _check_lengths(
     shapes: Mapping[str, tuple[int, int]],
     splits: Splits,
     seconds: Mapping[str, float | None],
-) -> list[Finding]:
+) -> list[Diagnostic]:
     lengths = {
         clip: (frames, length) for clip, (frames, _) in shapes.items() if (length := seconds.get(clip))
     }
@@ -156,7 +156,7 @@ def _check_lengths(
     ]
 
 
-def _check_faces(data: DataFolder, splits: Splits) -> list[Finding]:
+def _check_faces(data: DataFolder, splits: Splits) -> list[Diagnostic]:
     if not any((data.root / package / FACE_FOLDER).is_dir() for package in PACKAGES):
         return []
     try:
@@ -181,7 +181,7 @@ def _check_faces(data: DataFolder, splits: Splits) -> list[Finding]:
     return findings
 
 
-def _refused(name: str, error: EmiError) -> Finding:
+def _refused(name: str, error: EmiError) -> Diagnostic:
     return make_finding(
         "unusable features",
         "error",

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw_emi.audit.finding import Finding, make_finding
+from abaw_emi.audit.finding import make_finding
 from abaw_emi.core.constants import SPLITS, Split
+from abaw_emi.core.errors import Diagnostic
 from abaw_emi.data.layout import (
     AUDIO_FOLDER,
     AUDIO_SUFFIXES,
@@ -56,7 +57,7 @@ def assign_splits(named: Mapping[Split, Sequence[str]], files: Collection[str]) 
 
 def check_files(
     data: Path, files: Mapping[str, ClipFiles], splits: Splits, named: Collection[Split]
-) -> list[Finding]:
+) -> list[Diagnostic]:
     """Every finding that the names of files alone tell.
 
     Args:
@@ -72,7 +73,7 @@ def check_files(
     ]
 
 
-def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> list[Finding]:
+def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> list[Diagnostic]:
     findings = []
     for split, ids in splits.ids.items():
         if lost := [clip for clip in ids if clip not in files]:
@@ -106,7 +107,7 @@ def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> list[Findi
 
 def _check_unlisted(
     data: Path, files: Mapping[str, ClipFiles], splits: Splits, named: Collection[Split]
-) -> list[Finding]:
+) -> list[Diagnostic]:
     findings = []
     if splits.unlisted:
         findings.append(
@@ -140,7 +141,7 @@ def _check_unlisted(
     return findings
 
 
-def _check_listing(data: Path) -> list[Finding]:
+def _check_listing(data: Path) -> list[Diagnostic]:
     """Files in the clips' folders that are not looked at, or that another one hides."""
     strangers: list[Path] = []
     media = 0

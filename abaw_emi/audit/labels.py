@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from abaw_emi.audit.finding import Finding, make_finding
+from abaw_emi.audit.finding import make_finding
 from abaw_emi.audit.label_statistics import (
     MOST_RATERS,
     PUBLISHED_MEANS,
@@ -21,7 +21,7 @@ from abaw_emi.audit.label_statistics import (
     find_all_zero,
 )
 from abaw_emi.core.constants import EMOTIONS, FILENAME, OFFICIAL_COUNTS, Split
-from abaw_emi.core.errors import Problem, gather
+from abaw_emi.core.errors import Diagnostic, Problem, gather
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.tables import inspect_table, read_ids
@@ -45,7 +45,7 @@ class SplitTables:
 
     labels: dict[Split, pl.DataFrame] = field(default_factory=dict)
     ids: dict[Split, list[str]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Diagnostic] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class LabelAudit:
 
     statistics: dict[Split, LabelStatistics]
     shift: dict[str, LabelShift]
-    findings: list[Finding]
+    findings: list[Diagnostic]
 
 
 def read_tables(files: Mapping[Split, Path]) -> SplitTables:
@@ -81,7 +81,7 @@ def read_tables(files: Mapping[Split, Path]) -> SplitTables:
     return tables
 
 
-def _unusable(split: Split, path: Path, problems: Collection[Problem]) -> Finding:
+def _unusable(split: Split, path: Path, problems: Collection[Problem]) -> Diagnostic:
     what = "test ids" if split == "test" else "labels"
     return make_finding(
         "label file",
@@ -95,7 +95,7 @@ def _unusable(split: Split, path: Path, problems: Collection[Problem]) -> Findin
     )
 
 
-def check_ids(ids: Mapping[Split, Collection[str]]) -> list[Finding]:
+def check_ids(ids: Mapping[Split, Collection[str]]) -> list[Diagnostic]:
     """Findings on which clips the splits name, and how many."""
     findings = []
     for first, second in combinations(ids, 2):
@@ -132,7 +132,7 @@ def audit_labels(labels: Mapping[Split, pl.DataFrame]) -> LabelAudit:
     """What the label tables of train and valid tell, one or both."""
     statistics = {split: describe_labels(table) for split, table in labels.items()}
     shift = compare_labels(labels["train"], labels["valid"]) if len(labels) == len(LABELLED) else {}
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     for split, told in statistics.items():
         findings += [
             *_check_constant(split, told),
@@ -144,7 +144,7 @@ def audit_labels(labels: Mapping[Split, pl.DataFrame]) -> LabelAudit:
     return LabelAudit(statistics=statistics, shift=shift, findings=[*findings, *_check_shift(shift)])
 
 
-def _check_constant(split: Split, told: LabelStatistics) -> list[Finding]:
+def _check_constant(split: Split, told: LabelStatistics) -> list[Diagnostic]:
     constant = [name for name, of in told.emotions.items() if of.smallest == of.largest]
     if not constant:
         return []
@@ -161,7 +161,7 @@ def _check_constant(split: Split, told: LabelStatistics) -> list[Finding]:
     ]
 
 
-def _check_means(split: Split, told: LabelStatistics) -> list[Finding]:
+def _check_means(split: Split, told: LabelStatistics) -> list[Diagnostic]:
     """Only of as many clips as are delivered: what is published is of those."""
     if told.rows != OFFICIAL_COUNTS[split]:
         return []
@@ -199,7 +199,7 @@ def _check_means(split: Split, told: LabelStatistics) -> list[Finding]:
     ]
 
 
-def _check_fractions(split: Split, told: LabelStatistics) -> list[Finding]:
+def _check_fractions(split: Split, told: LabelStatistics) -> list[Diagnostic]:
     """Whether nearly all rows are votes over raters: by chance 2 % of six-digit numbers are k/N."""
     count = round((1 - told.fractions) * told.rows)
     if not count:
@@ -220,7 +220,7 @@ def _check_fractions(split: Split, told: LabelStatistics) -> list[Finding]:
     ]
 
 
-def _check_sums(split: Split, told: LabelStatistics) -> list[Finding]:
+def _check_sums(split: Split, told: LabelStatistics) -> list[Diagnostic]:
     if told.largest_sum <= 1 + 1e-6:
         return []
     return [
@@ -235,7 +235,7 @@ def _check_sums(split: Split, told: LabelStatistics) -> list[Finding]:
     ]
 
 
-def _check_all_zero(split: Split, told: LabelStatistics, ids: list[str]) -> list[Finding]:
+def _check_all_zero(split: Split, told: LabelStatistics, ids: list[str]) -> list[Diagnostic]:
     if not ids:
         return []
     return [
@@ -250,7 +250,7 @@ def _check_all_zero(split: Split, told: LabelStatistics, ids: list[str]) -> list
     ]
 
 
-def _check_shift(shift: Mapping[str, LabelShift]) -> list[Finding]:
+def _check_shift(shift: Mapping[str, LabelShift]) -> list[Diagnostic]:
     found = [emotion for emotion in EMOTIONS if emotion in shift and shift[emotion].p < ALPHA]
     if not found:
         return []

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from abaw_emi.audit.finding import Finding, Severity
+from abaw_emi.audit.finding import name_splits
 from abaw_emi.audit.label_statistics import LabelShift, LabelStatistics
 from abaw_emi.core.constants import MAX_SECONDS, SPLITS, Split
-from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.errors import CorpusError, Diagnostic, Problem, Severity
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.data.folder import DataFolder
@@ -25,11 +26,23 @@ AUDIT = "audit.json"
 
 FORMAT = 1
 
+_KEYS = {"code": "kind", "next_step": "step"}
+"""Attributes of a finding that have another name in the file; its place follows from its splits."""
+
 EDGES = tuple(step / 2 for step in range(31))
 """Of the histogram's bins, in s: half seconds up to 15; the last bin holds whatever is longer, too."""
 
 _TOLD_ANYWAY = {"counts", "no sound file"}
 """What every command that reads clips tells by itself."""
+
+
+def _rename(values: Any) -> Any:
+    """A finding as the file holds it, under the names of `Diagnostic`."""
+    if not isinstance(values, dict):
+        return values
+    named = {attribute: values[key] for attribute, key in _KEYS.items() if key in values}
+    splits = values.get("splits")
+    return {**values, **named, "where": name_splits(map(str, splits if isinstance(splits, list) else []))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +110,7 @@ class Audit:
     labels: dict[Split, LabelStatistics]
     shift: dict[str, LabelShift]
     compared: int
-    findings: list[Finding]
+    findings: list[Annotated[Diagnostic, BeforeValidator(_rename)]]
     max_seconds: float = MAX_SECONDS
     format: int = FORMAT
 
@@ -109,13 +122,22 @@ class Audit:
 _AUDIT = TypeAdapter(Audit)
 
 
+def audit_to_json(audit: Audit) -> dict[str, Any]:
+    """The record as JSON values, under the names that its file has always had."""
+    values = asdict(audit)
+    for finding in values["findings"]:
+        del finding["where"], finding["expected"]
+        finding |= {key: finding.pop(attribute) for attribute, key in _KEYS.items()}
+    return values
+
+
 def write_audit(audit: Audit, path: Path) -> None:
     """Writes the record, whole or not at all.
 
     Raises:
         TableError: it cannot be written.
     """
-    write_bytes(path, (json.dumps(asdict(audit), indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(audit_to_json(audit), indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_audit(path: Path) -> Audit:
@@ -124,13 +146,17 @@ def read_audit(path: Path) -> Audit:
     Raises:
         CorpusError: it cannot be read, or is no such record.
     """
+    step = "make it with abaw-emi audit"
     try:
-        return _AUDIT.validate_json(path.read_bytes())
+        audit = _AUDIT.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         found = (
             f"cannot be read ({error.strerror})" if isinstance(error, OSError) else "is no record of an audit"
         )
-        raise CorpusError(Problem(str(path), found, next_step="make it with abaw-emi audit")) from error
+        raise CorpusError(Problem(str(path), found, next_step=step)) from error
+    if audit.format != FORMAT:
+        raise CorpusError(Problem(str(path), f"is of format {audit.format}", f"format {FORMAT}", step))
+    return audit
 
 
 def find_audit(data: DataFolder, folder: Path = Path()) -> tuple[Audit | None, list[Problem]]:
@@ -156,10 +182,10 @@ def find_audit(data: DataFolder, folder: Path = Path()) -> tuple[Audit | None, l
 def warnings_for(audit: Audit, *splits: Split) -> list[Problem]:
     """What the audit holds against working with these splits: its errors and warnings, a line each."""
     return [
-        Problem(f"{AUDIT}, {finding.problem.where}", finding.problem.found, next_step=finding.step)
+        replace(finding, where=f"{AUDIT}, {finding.where}")
         for finding in audit.findings
         if finding.severity != "note"
-        and finding.kind not in _TOLD_ANYWAY
+        and finding.code not in _TOLD_ANYWAY
         and set(splits) & set(finding.splits)
     ]
 

@@ -16,13 +16,13 @@ from abaw_emi.audit.duplicates import check_duplicates, find_pairs
 from abaw_emi.audit.fact_store import FactStore, Track, track_nothing
 from abaw_emi.audit.features import check_features
 from abaw_emi.audit.files import assign_splits, check_files
-from abaw_emi.audit.finding import sort_findings
 from abaw_emi.audit.fingerprint import FEWEST_ROWS
 from abaw_emi.audit.labels import audit_labels, check_ids, read_tables
 from abaw_emi.audit.probe import Heard
 from abaw_emi.audit.record import Audit, Histogram, count_durations, describe_durations, fingerprint_listing
 from abaw_emi.audit.sound import check_sounds, check_usable, choose_sources
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, VERSION, Split
+from abaw_emi.core.errors import SEVERITIES
 from abaw_emi.core.hashing import sha256
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
@@ -102,7 +102,7 @@ def audit_folder(
         labels=labels.statistics,
         shift=labels.shift,
         compared=len(prints),
-        findings=sort_findings(findings),
+        findings=sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)),
     )
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abaw_emi.audit.files import Splits
-from abaw_emi.audit.finding import Finding, Severity, make_finding
+from abaw_emi.audit.finding import make_finding
 from abaw_emi.audit.probe import LOUD, Heard, SoundFacts, Trouble
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
+from abaw_emi.core.errors import Diagnostic, Severity
 from abaw_emi.data.layout import ClipFiles
 
 LOUD_SHARE = 0.005
@@ -57,7 +58,7 @@ def check_usable(
     heard: Mapping[Path, Heard],
     clips: Mapping[str, HeardClip],
     splits: Splits,
-) -> list[Finding]:
+) -> list[Diagnostic]:
     """A finding for each way in which files cannot be used, apart for clips that have another file."""
     in_use = splits.find()
     groups: dict[tuple[Trouble, Severity], list[tuple[str, str]]] = {}
@@ -91,7 +92,7 @@ def check_usable(
     return findings
 
 
-def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Finding]:
+def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]:
     """What sounds wrong in the files that are read."""
 
     def find(
@@ -102,7 +103,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Finding]:
         means: str,
         step: str = "",
         tell: Callable[[SoundFacts], str] = lambda facts: f"{facts.seconds:.2f} s",
-    ) -> list[Finding]:
+    ) -> list[Diagnostic]:
         members = [(clip, clip.facts) for clip in clips if clip.facts is not None and test(clip, clip.facts)]
         if not members:
             return []
@@ -194,7 +195,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Finding]:
     ]
 
 
-def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> list[Finding]:
+def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> list[Diagnostic]:
     lengths = {clip.filename: clip.facts.seconds for clip in clips if clip.facts is not None}
     cut = {filename: seconds for filename, seconds in lengths.items() if seconds > MAX_SECONDS}
     if not cut:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
+from abaw_emi.core.errors import Diagnostic, EmiError, Problem, UsageError, gather
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from abaw_emi.core.constants import Split
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import Provenance
-    from abaw_emi.evaluation.diagnostics import Smell
     from abaw_emi.evaluation.score import Score
     from abaw_emi.evaluation.significance import Difference
 
@@ -97,9 +96,19 @@ def describe_intervals(n: int, groups: int | None) -> str:
 
 
 def score_to_json(
-    score: Score, problems: Iterable[Problem] = (), smells: Sequence[Smell] = ()
+    score: Score, problems: Iterable[Problem] = (), diagnostics: Sequence[Diagnostic] = ()
 ) -> dict[str, Any]:
     """A score as the JSON object that `score --json` prints."""
+    found = [
+        {
+            "severity": each.severity,
+            "code": each.code,
+            "kind": each.code,
+            "where": each.where,
+            "message": str(each),
+        }
+        for each in diagnostics
+    ]
     return {
         "mean_pearson": score.mean_pearson,
         "pearson": score.pearson,
@@ -109,8 +118,9 @@ def score_to_json(
         "signature": score.signature,
         "contaminated": score.seen > 0,
         "against": [difference.to_json() for difference in score.against.values()],
-        "smells": [{"kind": smell.kind, "message": str(smell.problem)} for smell in smells],
-        "problems": texts([*score.problems, *problems, *(smell.problem for smell in smells)]),
+        "diagnostics": found,
+        "smells": found,  # the key, and the "kind" of each, before there were diagnostics
+        "problems": texts([*score.problems, *problems, *diagnostics]),
     }
 
 
@@ -165,24 +175,6 @@ def read_systems(labels: Path, files: Sequence[Path], groups: Path | None) -> Sy
     if problems or truth is None:
         raise EmiError(problems)
     return Systems(truth=truth, tables=tables, records=records, groups=grouped, warnings=warnings)
-
-
-def examine(truth: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> list[Smell]:
-    """What smells in each of the tables; of two that are one file over again, the first is named.
-
-    Clips without a label, or without a prediction, are not looked at.
-    """
-    from abaw_emi.core.constants import FILENAME
-    from abaw_emi.evaluation.diagnostics import diagnose
-
-    smells: list[Smell] = []
-    names = list(tables)
-    for place, name in enumerate(names):
-        others = {other: tables[other] for other in names[place + 1 :]}
-        labelled = truth.join(tables[name], on=FILENAME, how="semi", maintain_order="left")
-        predicted = tables[name].join(truth, on=FILENAME, how="semi", maintain_order="left")
-        smells += diagnose(labelled, predicted, name=name, others=others)
-    return smells
 
 
 def refuse_repeats(paths: Sequence[Path], where: str) -> None:

@@ -1,6 +1,7 @@
 """What can go wrong, said so that a user can mend it.
 
 A `Problem` is one line: WHERE: WHAT was found; WHAT was expected; the next step if there is one.
+A `Diagnostic` is a problem that a check of data or predictions found, with its severity and its clips.
 An `EmiError` carries every problem of its cause at once. The library raises; only `cli` exits.
 """
 
@@ -9,6 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+from abaw_emi.core.constants import Split
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The worst first. An error keeps a run, or a submission, from being complete: commands refuse the data, or
+leave clips out. A warning makes results worse, or less trustworthy, than they look. A note only informs."""
+
+_SHOWN_RANGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,41 @@ class Problem:
         if self.next_step:
             parts.append(self.next_step)
         return f"{self.where}: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic(Problem):
+    """One thing that a check found in data or predictions: evidence for a person to judge.
+
+    Attributes:
+        code: a short name of what was found, the same every time, such as "shifted" or "no file".
+        severity: how bad it is, see `SEVERITIES`.
+        means: what it means for training, scoring or submitting.
+        splits: whose clips it is about; none where it is about no split's.
+        ids: of the clips that it is about, as `ids.pack_ids` packs them.
+        count: how many clips, files or lines.
+        examples: some of them, with file names.
+
+    >>> print(Diagnostic("train", "2 clips are silent", code="silent", ids=("00003", "00007")))
+    train: 2 clips are silent: 00003, 00007
+    """
+
+    code: str
+    severity: Severity = "warning"
+    means: str = ""
+    splits: tuple[Split, ...] = ()
+    ids: tuple[str, ...] = ()
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(Problem(self.where, self.found + self.shown_ids, self.expected, self.next_step))
+
+    @property
+    def shown_ids(self) -> str:
+        """The first ranges of its ids, after a colon; "" without ids."""
+        more = ", ..." if len(self.ids) > _SHOWN_RANGES else ""
+        return f": {', '.join(self.ids[:_SHOWN_RANGES])}{more}" if self.ids else ""
 
 
 class EmiError(Exception):

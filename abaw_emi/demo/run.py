@@ -19,12 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from abaw_emi.audio.cache import ClipCache
-from abaw_emi.audit.finding import SEVERITIES
 from abaw_emi.audit.record import AUDIT, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, Split
-from abaw_emi.core.errors import Problem, RunError, SubmissionError
+from abaw_emi.core.errors import SEVERITIES, Problem, RunError, SubmissionError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import read_provenance

@@ -1,7 +1,8 @@
-"""What smells in a prediction file: signs of mistakes that a schema cannot see.
+"""Diagnostics of a prediction file: signs of mistakes that a schema cannot see.
 
-A smell is a guess with its evidence, never a verdict, and nothing is mended. Some need labels (`diagnose`),
-the others only the values (`inspect_values`).
+Each is a guess with its evidence, never a verdict, and nothing is changed. Some need labels (`diagnose`), the
+others only the values (`inspect_values`). Their codes: shifted, sorted otherwise, columns swapped, sign,
+chance, labels, outside, rounded, clipped, saturated, duplicate, constant.
 """
 
 from __future__ import annotations
@@ -13,12 +14,9 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Diagnostic
 from abaw_emi.evaluation.misalignment import find_columns, find_order, find_signs
 from abaw_emi.evaluation.pearson import mean_pearson, pearson
-from abaw_emi.evaluation.smells import Smell
-
-__all__ = ["Smell", "diagnose", "find_duplicates", "inspect_values"]
 
 _FEW = 20
 """Fewer clips than this say nothing about the spread of values."""
@@ -42,8 +40,8 @@ def diagnose(
     *,
     name: str = "predictions",
     others: Mapping[str, pl.DataFrame] | None = None,
-) -> list[Smell]:
-    """Every smell of predictions whose labels are known.
+) -> list[Diagnostic]:
+    """Every sign of a mistake in predictions whose labels are known.
 
     Args:
         truth: the labels.
@@ -59,16 +57,16 @@ def diagnose(
         return []
     if labels := _labels(y, p, name) or _label_like(p, name):
         return labels
-    smells = find_order(y, p, truth, prediction, name) + find_columns(y, p, name)
-    smells = smells or find_signs(y, p, name) or _chance(y, p, name)
-    smells += _outside(y, p, name)
-    return [*smells, *_values(p, name, y), *find_duplicates(prediction, name, others or {})]
+    found = find_order(y, p, truth, prediction, name) + find_columns(y, p, name)
+    found = found or find_signs(y, p, name) or _chance(y, p, name)
+    found += _outside(y, p, name)
+    return [*found, *_values(p, name, y), *find_duplicates(prediction, name, others or {})]
 
 
 def inspect_values(
     prediction: pl.DataFrame, *, name: str = "predictions", others: Mapping[str, pl.DataFrame] | None = None
-) -> list[Smell]:
-    """Every smell of predictions whose labels are not known."""
+) -> list[Diagnostic]:
+    """Every sign of a mistake in predictions whose labels are not known."""
     p = prediction.select(EMOTIONS).to_numpy()
     if len(p) < 2 or not np.isfinite(p).all():
         return []
@@ -77,7 +75,44 @@ def inspect_values(
     return [*_values(p, name, None), *find_duplicates(prediction, name, others or {})]
 
 
-def find_duplicates(prediction: pl.DataFrame, name: str, others: Mapping[str, pl.DataFrame]) -> list[Smell]:
+def diagnose_systems(
+    systems: Mapping[str, pl.DataFrame], truth: pl.DataFrame | None = None
+) -> list[Diagnostic]:
+    """Every sign of a mistake in several prediction tables; of two that are duplicates, the first is named.
+
+    Args:
+        systems: the tables, by the names that messages call them.
+        truth: the labels, where they are known: clips without a label, or without a prediction, are left out.
+    """
+    found: list[Diagnostic] = []
+    names = list(systems)
+    for place, (name, table) in enumerate(systems.items()):
+        others = {other: systems[other] for other in names[place + 1 :]}
+        if truth is None:
+            found += [
+                *find_constant(table, name).values(),
+                *inspect_values(table, name=name, others=others),
+            ]
+        else:
+            labelled = truth.join(table, on=FILENAME, how="semi", maintain_order="left")
+            predicted = table.join(truth, on=FILENAME, how="semi", maintain_order="left")
+            found += diagnose(labelled, predicted, name=name, others=others)
+    return found
+
+
+def find_constant(prediction: pl.DataFrame, name: str) -> dict[str, Diagnostic]:
+    """For each emotion that is the same for all clips, a diagnostic."""
+    found, expected = "every clip has the same value", "values that differ: r is undefined"
+    return {
+        emotion: Diagnostic(f"{name}, {emotion}", found, expected, code="constant")
+        for emotion in EMOTIONS
+        if len(prediction) > 1 and prediction[emotion].drop_nulls().n_unique() == 1
+    }
+
+
+def find_duplicates(
+    prediction: pl.DataFrame, name: str, others: Mapping[str, pl.DataFrame]
+) -> list[Diagnostic]:
     """The other files that are this one over again, or all but."""
     found = []
     for other, table in others.items():
@@ -89,7 +124,7 @@ def find_duplicates(prediction: pl.DataFrame, name: str, others: Mapping[str, pl
         same = (a.astype(np.float32) == b.astype(np.float32)).all()  # what files hold
         if same or _are_alike(a, b):
             what = "the same values as" if same else f"all but identical to (every r > {_SAME:g})"
-            found.append(Smell("duplicate", Problem(name, f"{what} {other}", "another system")))
+            found.append(Diagnostic(name, f"{what} {other}", "another system", code="duplicate"))
     return found
 
 
@@ -100,22 +135,23 @@ def _are_alike(a: Array, b: Array) -> bool:
     return bool((constant | (r > _SAME)).all() and not constant.all())
 
 
-def _labels(y: Array, p: Array, name: str) -> list[Smell]:
+def _labels(y: Array, p: Array, name: str) -> list[Diagnostic]:
     r = mean_pearson(y, p)
     if r < 0.999:
         return []
-    return [Smell("labels", Problem(name, f"these are the labels (mean r {r:.4f})", "predictions"))]
+    return [Diagnostic(name, f"these are the labels (mean r {r:.4f})", "predictions", code="labels")]
 
 
-def _chance(y: Array, p: Array, name: str) -> list[Smell]:
+def _chance(y: Array, p: Array, name: str) -> list[Diagnostic]:
     error, r = 1 / np.sqrt(y.size), mean_pearson(y, p)
     if len(y) < 5 * _FEW or abs(r) > 3 * error:
         return []
     found = f"mean r is {r:.4f}, what chance gives (within {3 * error:.4f})"
-    return [Smell("chance", Problem(name, found, next_step="perhaps rows and ids do not belong together"))]
+    step = "perhaps rows and ids do not belong together"
+    return [Diagnostic(name, found, next_step=step, code="chance")]
 
 
-def _outside(y: Array, p: Array, name: str) -> list[Smell]:
+def _outside(y: Array, p: Array, name: str) -> list[Diagnostic]:
     low, high = INTENSITY_RANGE
     outside = int(((p < low) | (p > high)).sum())
     raw, clipped = mean_pearson(y, p), mean_pearson(y, p.clip(low, high))
@@ -123,27 +159,27 @@ def _outside(y: Array, p: Array, name: str) -> list[Smell]:
         return []
     found = f"{outside:,} values lie outside [{low:g}, {high:g}] and were scored raw"
     step = f"submit clips them, which moves the mean r from {raw:.4f} to {clipped:.4f}"
-    return [Smell("outside", Problem(name, found, next_step=step))]
+    return [Diagnostic(name, found, next_step=step, code="outside")]
 
 
-def _values(p: Array, name: str, y: Array | None) -> list[Smell]:
+def _values(p: Array, name: str, y: Array | None) -> list[Diagnostic]:
     """Rounded, clipped, saturated."""
     decimals = _count_decimals(p)
-    smells = _rounded(p, decimals, name, y)
+    diagnostics = _rounded(p, decimals, name, y)
     if len(p) < _FEW:
-        return smells
+        return diagnostics
     for emotion, column in zip(EMOTIONS, p.T, strict=True):
         where = f"{name}, {emotion}"
         values, counts = np.unique(column, return_counts=True)
         near_ends = float(((np.abs(column) < 1e-3) | (np.abs(column - 1) < 1e-3)).mean())
         if len(values) == 1:
-            continue  # constant: told elsewhere
+            continue  # see `find_constant`
         if counts.max() > len(column) / 2:
             found = f"{counts.max() / len(column):.0%} of the values are {values[counts.argmax()]:g}"
-            smells.append(Smell("saturated", Problem(where, found, "values that differ")))
+            diagnostics.append(Diagnostic(where, found, "values that differ", code="saturated"))
         elif near_ends > 0.5:
             found = f"saturated: {near_ends:.0%} of the values lie within .001 of 0 or 1"
-            smells.append(Smell("saturated", Problem(where, found)))
+            diagnostics.append(Diagnostic(where, found, code="saturated"))
         elif decimals is None:
             piles = {float(values[end]): int(counts[end]) for end in (0, -1)}
             told = [
@@ -153,11 +189,12 @@ def _values(p: Array, name: str, y: Array | None) -> list[Smell]:
             ]
             if told:
                 found = f"{' and '.join(told)}: the values look clipped, which moves r"
-                smells.append(Smell("clipped", Problem(where, found, next_step="score the raw output too")))
-    return smells
+                step = "score the raw output too"
+                diagnostics.append(Diagnostic(where, found, next_step=step, code="clipped"))
+    return diagnostics
 
 
-def _rounded(p: Array, decimals: int | None, name: str, y: Array | None) -> list[Smell]:
+def _rounded(p: Array, decimals: int | None, name: str, y: Array | None) -> list[Diagnostic]:
     """Rounded values, and by how much that moves r: measured by rounding noise added once more."""
     if decimals is None:
         return []
@@ -174,7 +211,7 @@ def _rounded(p: Array, decimals: int | None, name: str, y: Array | None) -> list
         return []
     places = f"{decimals} decimal{'' if decimals == 1 else 's'}"
     found = f"values are rounded to {places}, which moves the mean r by about {moves:.5f}"
-    return [Smell("rounded", Problem(name, found, "6 decimals or more"))]
+    return [Diagnostic(name, found, "6 decimals or more", code="rounded")]
 
 
 def _count_decimals(p: Array) -> int | None:
@@ -185,7 +222,7 @@ def _count_decimals(p: Array) -> int | None:
     return None
 
 
-def _label_like(p: Array, name: str) -> list[Smell]:
+def _label_like(p: Array, name: str) -> list[Diagnostic]:
     low, high = INTENSITY_RANGE
     fractions = any(np.allclose(p * n, (p * n).round(), atol=1e-3) for n in (60, 420, 2520))
     sums_to_one = (p.sum(axis=1) <= 1 + 1e-6).all()
@@ -193,4 +230,4 @@ def _label_like(p: Array, name: str) -> list[Smell]:
     if not (alike and fractions and sums_to_one):
         return []
     found = "values look like labels: simple fractions, many zeros, rows that sum to at most 1"
-    return [Smell("labels", Problem(name, found, "predictions"))]
+    return [Diagnostic(name, found, "predictions", code="labels")]

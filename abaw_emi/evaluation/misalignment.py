@@ -17,9 +17,8 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Diagnostic
 from abaw_emi.evaluation.pearson import pearson, standardise
-from abaw_emi.evaluation.smells import Kind, Smell
 
 _FAR = 5.5
 """Standard errors that another arrangement must reach, and be better by, to be told: the best of 720 orders
@@ -40,7 +39,9 @@ _FEWEST_ROWS = 100
 _PARTS_TOLD = 3
 
 
-def find_order(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame, name: str) -> list[Smell]:
+def find_order(
+    y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame, name: str
+) -> list[Diagnostic]:
     """Rows given to the ids in another order, shifted by k, or shifted in parts: what explains most.
 
     Args:
@@ -59,15 +60,15 @@ def find_order(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame
     told += _shift_in_parts(y, p, sorted(truth[FILENAME]))
     if not told:
         return []
-    r, kind, found = told[0]
+    r, code, found = told[0]
     for other in told[1:]:
         if other[0] > r + _GAIN / 2:
-            r, kind, found = other
+            r, code, found = other
     found = f"{found}: mean r is {as_is:.4f}, and {r:.4f} when put back"
-    return [Smell(kind, Problem(name, found, "values beside their own ids"))]
+    return [Diagnostic(name, found, "values beside their own ids", code=code)]
 
 
-def find_columns(y: Array, p: Array, name: str) -> list[Smell]:
+def find_columns(y: Array, p: Array, name: str) -> list[Diagnostic]:
     """Columns that hold another emotion. A turned sign is no other emotion, and is left to `find_signs`."""
     n, k = y.shape
     table = standardise(y).T @ standardise(p) / n  # r of label k with column j
@@ -80,20 +81,20 @@ def find_columns(y: Array, p: Array, name: str) -> list[Smell]:
         return []
     moved = [f"{EMOTIONS[j]} holds {EMOTIONS[i]}" for i, j in enumerate(best) if i != j]
     found = f"columns look swapped ({', '.join(moved)}): mean r is {means[0]:.4f}, and {means.max():.4f} so"
-    return [Smell("columns swapped", Problem(name, found, "each emotion in its own column"))]
+    return [Diagnostic(name, found, "each emotion in its own column", code="columns swapped")]
 
 
-def find_signs(y: Array, p: Array, name: str) -> list[Smell]:
+def find_signs(y: Array, p: Array, name: str) -> list[Diagnostic]:
     """Columns that fall where the emotion rises."""
     return [
-        Smell("sign", Problem(f"{name}, {e}", f"r is {r:.4f}: the sign may be turned", "a positive r"))
+        Diagnostic(f"{name}, {e}", f"r is {r:.4f}: the sign may be turned", "a positive r", code="sign")
         for e, r in zip(EMOTIONS, pearson(y, p), strict=True)
         if _is_turned(r, len(y))
     ]
 
 
-_Told = tuple[float, Kind, str]
-"""The mean r of another order, its kind, and in words how the values look."""
+_Told = tuple[float, str, str]
+"""The mean r of another order, the code of a diagnostic, and in words how the values look."""
 
 
 def _sort_otherwise(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame) -> _Told:

@@ -19,7 +19,7 @@ from abaw_emi.report import (
 )
 from abaw_emi.report.history import Durations
 from abaw_emi.report.record_tables import Table
-from abaw_emi.report.results import MOST_SYSTEMS, Findings
+from abaw_emi.report.results import MOST_SYSTEMS, Results
 from abaw_emi.report.sources import Material
 from abaw_emi.report.style import Chart
 
@@ -84,7 +84,7 @@ class Report:
         return [item for section in self.sections for item in section.blocks if isinstance(item, Chart)]
 
 
-def plan_report(material: Material, findings: Findings, durations: Durations | None, page: Path) -> Report:
+def plan_report(material: Material, findings: Results, durations: Durations | None, page: Path) -> Report:
     """The report of what was read and found.
 
     Args:
@@ -152,7 +152,7 @@ def _count_of(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _count(material: Material, findings: Findings) -> list[Tile]:
+def _count(material: Material, findings: Results) -> list[Tile]:
     tiles = []
     if findings.best is not None:
         score = findings.best.score
@@ -179,7 +179,7 @@ def _count(material: Material, findings: Findings) -> list[Tile]:
     return tiles[:4]
 
 
-def _tell_origin(material: Material, findings: Findings) -> Section:
+def _tell_origin(material: Material, findings: Results) -> Section:
     items: list[Block] = [
         Text(
             "The challenge: six emotion intensities of a short clip, predicted. The score is Pearson's r "
@@ -243,7 +243,7 @@ def _tell_training(material: Material, names: Sequence[str]) -> Section:
     return Section("training", "Training", items)
 
 
-def _tell_validation(material: Material, findings: Findings, page: Path) -> Section:
+def _tell_validation(material: Material, findings: Results, page: Path) -> Section:
     items: list[Block] = []
     if not findings.standings:
         why = "No predictions of labelled clips that their predictor has not seen."
@@ -264,7 +264,7 @@ def _tell_validation(material: Material, findings: Findings, page: Path) -> Sect
     return Section("validation", "Validation", items)
 
 
-def _tell_comparison(findings: Findings) -> Section:
+def _tell_comparison(findings: Results) -> Section:
     items: list[Block] = []
     if findings.comparison is None:
         items.append(_missing("Nothing to compare: there are fewer than two scored systems."))

@@ -20,7 +20,7 @@ from abaw_emi.evaluation.text_tables import render
 from abaw_emi.report.history import find_durations
 from abaw_emi.report.layout import Report, plan_report
 from abaw_emi.report.palette import DARK, LIGHT
-from abaw_emi.report.results import Findings, find
+from abaw_emi.report.results import Results, find
 from abaw_emi.report.sources import Material, Sources, read_material
 from abaw_emi.report.style import SMALL, SQUARE, Chart
 
@@ -117,7 +117,7 @@ class Written:
     figures: Sequence[Path]
     report: Report
     material: Material
-    findings: Findings
+    findings: Results
 
 
 def write_report(

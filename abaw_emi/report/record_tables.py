@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from abaw_emi.audit.finding import SEVERITIES
 from abaw_emi.audit.record import Audit
+from abaw_emi.core.errors import SEVERITIES
 from abaw_emi.evaluation.text_tables import format_interval, format_r
 from abaw_emi.report.history import Curve
 from abaw_emi.report.sources import Input, Material, read_validation
@@ -67,11 +67,11 @@ def tabulate_audit(audit: Audit) -> Table:
     rows = [
         [
             Cell(text=finding.severity, value=SEVERITIES.index(finding.severity)),
-            Cell(text=", ".join(finding.splits) or "data"),
+            Cell(text=finding.where),
             Cell(text=finding.found),
             Cell(text=f"{finding.count:,}", value=finding.count),
             Cell(text=finding.means),
-            Cell(text=finding.step),
+            Cell(text=finding.next_step),
         ]
         for finding in audit.findings
     ]

@@ -96,7 +96,7 @@ class WorstClip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class Results:
     """What there is to say of the systems.
 
     Attributes:
@@ -129,14 +129,14 @@ class Findings:
         return self.standings[0] if self.standings else None
 
 
-def find(material: Material) -> Findings:
+def find(material: Material) -> Results:
     """Everything that the material tells of its systems."""
     warnings: list[Problem] = []
     folds = _find_folds(material, warnings)
     usable = [system for system in material.systems if not system.why_not]
     split = next((split for split in PREFERRED if any(system.split == split for system in usable)), None)
     if split is None:
-        return Findings(folds=folds, warnings=tuple(warnings))
+        return Results(folds=folds, warnings=tuple(warnings))
     systems = [system for system in usable if system.split == split]
     labels = material.labels[split]
     runs = [system for system in systems if system.run is not None]
@@ -153,7 +153,7 @@ def find(material: Material) -> Findings:
     truth, prediction = align(labels, best.table)
     compared = {standing.name: standing.table for standing in standings[:MOST_SYSTEMS]}
     members = runs if len(runs) > 1 else systems
-    return Findings(
+    return Results(
         split=split,
         standings=tuple(standings),
         truth=truth,

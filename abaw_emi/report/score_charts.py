@@ -16,7 +16,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, VERSION
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.palette import LIGHT
-from abaw_emi.report.results import Findings, Standing
+from abaw_emi.report.results import Results, Standing
 from abaw_emi.report.style import MEDIUM, SQUARE, Chart, Panel, draw_rows, points, sheet
 from abaw_emi.report.wording import shorten
 
@@ -29,7 +29,7 @@ _CELLS = 28
 _SHADES = 6
 
 
-def chart_scores(findings: Findings) -> Chart:
+def chart_scores(findings: Results) -> Chart:
     """The best system per emotion, and every system's mean, with 95 % intervals."""
     best = findings.standings[0]
     shown = findings.standings[:_MOST_NAMES]
@@ -69,7 +69,7 @@ def chart_scores(findings: Findings) -> Chart:
     )
 
 
-def chart_density(findings: Findings) -> Chart:
+def chart_density(findings: Results) -> Chart:
     """Predictions of the best system against labels, per emotion."""
     best, truth, prediction = findings.standings[0], findings.truth, findings.prediction
     assert truth is not None

@@ -18,11 +18,11 @@ from abaw_emi.report.record_tables import (
     interval_cell,
     number_cell,
 )
-from abaw_emi.report.results import Findings, WorstClip
+from abaw_emi.report.results import Results, WorstClip
 from abaw_emi.report.sources import Material
 
 
-def tabulate_scores(findings: Findings) -> Table:
+def tabulate_scores(findings: Results) -> Table:
     """Every scored system, per emotion, with the interval of its mean."""
     columns = [
         Column(name="System"),
@@ -74,7 +74,7 @@ def tabulate_unscored(material: Material) -> Table:
     )
 
 
-def tabulate_folds(findings: Findings) -> Table:
+def tabulate_folds(findings: Results) -> Table:
     """Scores of K-fold runs."""
     columns = [
         Column(name="Preset"),
@@ -96,7 +96,7 @@ def tabulate_folds(findings: Findings) -> Table:
     return Table(id="folds", name="K-fold runs", columns=columns, rows=rows, title="K-fold runs")
 
 
-def tabulate_pairs(findings: Findings) -> Table:
+def tabulate_pairs(findings: Results) -> Table:
     """Every two systems that were compared."""
     assert findings.comparison is not None
     columns = [
@@ -145,7 +145,7 @@ def tabulate_pairs(findings: Findings) -> Table:
 _STRIP_TOP, _STRIP_BOTTOM = 5.0, 39.0
 
 
-def tabulate_worst(findings: Findings, page: Path) -> Table:
+def tabulate_worst(findings: Results, page: Path) -> Table:
     """The clips that the best system is furthest off on, with a player of their files."""
     columns = [
         Column(name="Clip"),

@@ -19,7 +19,7 @@ from pathlib import Path, PureWindowsPath
 
 import polars as pl
 
-from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.hashing import sha256
@@ -27,7 +27,7 @@ from abaw_emi.core.ids import parse_id
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import CsvText, parse_csv, shorten
 from abaw_emi.data.tables import Kind, inspect_table
-from abaw_emi.evaluation.diagnostics import inspect_values
+from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
 
 MANIFEST = "manifest.json"
@@ -50,7 +50,7 @@ _ZIP_ERRORS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Check:
     """What a check found: problems reject the file, warnings do not; `rows` is None if none were read."""
 
     problems: tuple[Problem, ...]
@@ -60,7 +60,7 @@ class Finding:
 
 def check_path(
     path: Path, test_ids: Sequence[str], kind: Kind = "submission", profile: Profile = DEFAULT_PROFILE
-) -> Finding:
+) -> Check:
     """Checks a CSV, a zip or a submission folder against the ids of the test clips.
 
     Args:
@@ -80,8 +80,8 @@ def check_path(
     return check_csv(content, str(path), test_ids, kind, profile)
 
 
-def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = DEFAULT_PROFILE) -> Finding:
-    r"""Checks a submission (CSV, zip or folder), of any origin, and points out what smells.
+def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = DEFAULT_PROFILE) -> Check:
+    r"""Checks a submission (CSV, zip or folder), of any origin; signs of likely mistakes are warnings.
 
     Args:
         path: the CSV, zip or folder.
@@ -96,8 +96,8 @@ def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = 
     ...     path = Path(folder) / "mine.csv"
     ...     header = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy"
     ...     _ = path.write_text(f"{header}\n1,0,.1,.2,.3,.4,.5\n2,1,.2,.3,.4,.5,1.6\n")
-    ...     finding = check_submission(path, ["00001", "00002"])
-    >>> [str(problem).partition("mine.csv")[2] for problem in finding.problems]
+    ...     checked = check_submission(path, ["00001", "00002"])
+    >>> [str(problem).partition("mine.csv")[2] for problem in checked.problems]
     [', line 3, Joy: 1.6 is outside [0, 1]']
     """
     return check_path(path, test_ids, "submission", profile)
@@ -109,15 +109,15 @@ def check_csv(
     test_ids: Sequence[str],
     kind: Kind = "submission",
     profile: Profile = DEFAULT_PROFILE,
-) -> Finding:
-    """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values; smells are warnings."""
+) -> Check:
+    """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values."""
     form: list[Problem] = []
     if kind == "submission":
         content, form = profile.to_official(content, name)
     table, problems = inspect_table(content, name, kind, profile.range)
     problems = [*form, *problems]
     if table is None:
-        return Finding(problems=tuple(problems))
+        return Check(problems=tuple(problems))
     text, _ = parse_csv(content, name)
     known = set(test_ids)
     others = [
@@ -128,19 +128,16 @@ def check_csv(
     problems += shorten(others, name, "is this a file of another split, or a label file?")
     missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], name, "the test ids")
     problems += [*missing, *_check_order(table, text)]
-    constant = [problem for problem, _ in find_constant(table, name)]
-    if kind == "submission":
-        point = _ID_WITH_POINT.search(content)
-        odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
-        smells = [] if problems else inspect_values(table, name=name)
-        # A submission is clipped, and written with the decimals that the organisers want.
-        told = [
-            s.problem for s in smells if s.kind != "clipped" and (s.kind != "rounded" or not profile.decimals)
-        ]
-        return Finding(problems=(*problems, *constant), warnings=(*odd, *told), rows=len(table))
-    smells = [] if problems else inspect_values(table, name=name)
-    told = [smell.problem for smell in smells]
-    return Finding(problems=tuple(problems), warnings=(*constant, *told), rows=len(table))
+    constant = find_constant(table, name).values()
+    diagnostics = [] if problems else inspect_values(table, name=name)
+    if kind == "predictions":
+        return Check(problems=tuple(problems), warnings=(*constant, *diagnostics), rows=len(table))
+    point = _ID_WITH_POINT.search(content)
+    odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
+    # A submission is clipped, and written with the decimals that the organisers want.
+    usual = {"clipped"} | ({"rounded"} if profile.decimals else set())
+    told = [found for found in diagnostics if found.code not in usual]
+    return Check(problems=(*problems, *constant), warnings=(*odd, *told), rows=len(table))
 
 
 def check_zip(
@@ -149,7 +146,7 @@ def check_zip(
     test_ids: Sequence[str],
     kind: Kind = "submission",
     profile: Profile = DEFAULT_PROFILE,
-) -> Finding:
+) -> Check:
     """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -158,9 +155,9 @@ def check_zip(
             csv_names = [member for member in members if member.lower().endswith(".csv")]
             contents = {} if damaged else {member: archive.read(member) for member in csv_names}
     except _ZIP_ERRORS as error:
-        return Finding(problems=(Problem(name, f"not a sound zip file: {error}"),))
+        return Check(problems=(Problem(name, f"not a sound zip file: {error}"),))
     if damaged:
-        return Finding(problems=(Problem(f"{name}, {damaged}", "damaged inside the zip"),))
+        return Check(problems=(Problem(f"{name}, {damaged}", "damaged inside the zip"),))
     problems = []
     for member in members:
         if len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
@@ -179,10 +176,10 @@ def check_zip(
         problems += inner.problems
         warnings += inner.warnings
         rows = inner.rows
-    return Finding(problems=tuple(problems), warnings=tuple(warnings), rows=rows)
+    return Check(problems=tuple(problems), warnings=tuple(warnings), rows=rows)
 
 
-def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Profile) -> Finding:
+def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Profile) -> Check:
     """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
     archives = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")
@@ -191,9 +188,9 @@ def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Pr
         problems.append(Problem(str(folder), f"{len(tables)} CSV files", "exactly one"))
     if len(archives) != 1:
         problems.append(Problem(str(folder), f"{len(archives)} zip files", "exactly one"))
-    findings = [check_path(path, test_ids, kind, profile) for path in (*tables, *archives)]
-    for finding in findings:
-        problems += finding.problems
+    checks = [check_path(path, test_ids, kind, profile) for path in (*tables, *archives)]
+    for check in checks:
+        problems += check.problems
     if not problems:
         content = tables[0].read_bytes()
         with zipfile.ZipFile(archives[0]) as archive:
@@ -202,10 +199,10 @@ def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Pr
                     Problem(str(archives[0]), f"its CSV is not {tables[0].name}", "the same bytes")
                 )
         problems += _check_manifest(folder / MANIFEST, content)
-    return Finding(
+    return Check(
         problems=tuple(problems),
-        warnings=tuple(warning for finding in findings[:1] for warning in finding.warnings),
-        rows=findings[0].rows if findings else None,
+        warnings=checks[0].warnings if checks else (),
+        rows=checks[0].rows if checks else None,
     )
 
 
@@ -219,16 +216,6 @@ def _check_manifest(path: Path, content: bytes) -> list[Problem]:
     if recorded != sha256(content):
         return [Problem(str(path), "the CSV was changed after it was written", f"SHA-256 {recorded}")]
     return []
-
-
-def find_constant(table: pl.DataFrame, name: str) -> list[tuple[Problem, str]]:
-    """A problem for every emotion that is the same for all clips, and that emotion."""
-    expected = "values that differ: r is undefined"
-    return [
-        (Problem(f"{name}, {emotion}", "every clip has the same value", expected), emotion)
-        for emotion in EMOTIONS
-        if len(table) > 1 and table[emotion].drop_nulls().n_unique() == 1
-    ]
 
 
 def _check_order(table: pl.DataFrame, text: CsvText) -> list[Problem]:

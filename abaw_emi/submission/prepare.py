@@ -15,8 +15,8 @@ from abaw_emi.core.hashing import sha256
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import inspect_table
-from abaw_emi.evaluation.diagnostics import inspect_values
-from abaw_emi.submission.check import check_csv, find_constant
+from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
+from abaw_emi.submission.check import check_csv
 from abaw_emi.submission.format import Profile
 from abaw_emi.submission.ledger import LEDGER, Ledger
 
@@ -55,11 +55,11 @@ def prepare(
     problems = check_origin(provenance, test_ids, where, source.get("sha256", ""))
     table, clipped, range_problems = _clip(table, where, profile.range, clip=clip)
     problems += range_problems
-    for problem, emotion in find_constant(table, where):
+    for emotion, constant in find_constant(table, where).items():
         count = clipped[emotion]
         low, high = profile.range
         step = f"{count:,} of its values were clipped to [{low:g}, {high:g}]" if count else ""
-        problems.append(replace(problem, next_step=step))
+        problems.append(replace(constant, next_step=step))
     table, filled = _fill(table, test_ids, fill)
     step = "predict them, or use --fill train-mean, which is recorded"
     problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
@@ -67,8 +67,8 @@ def prepare(
     warnings: tuple[Problem, ...] = ()
     if not problems:
         # What a table that was not read from a file may hold besides: no numbers, no ids.
-        finding = check_csv(content, profile.csv_name, test_ids, profile=profile)
-        problems, warnings = list(finding.problems), finding.warnings
+        checked = check_csv(content, profile.csv_name, test_ids, profile=profile)
+        problems, warnings = list(checked.problems), checked.warnings
     record = {
         "clipped": clipped,
         "filled": list(filled),
@@ -137,9 +137,9 @@ def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str)
                 earlier[f"submission {entry.name}"] = other
     if ready.table.select(EMOTIONS).null_count().sum_horizontal().item() == 0:
         doubts += [
-            replace(smell.problem, next_step=step)
-            for smell in inspect_values(ready.table, name=where, others=earlier)
-            if smell.kind in ("labels", "duplicate")
+            replace(found, next_step=step)
+            for found in inspect_values(ready.table, name=where, others=earlier)
+            if found.code in ("labels", "duplicate")
         ]
     return doubts + again
 

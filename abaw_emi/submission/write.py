@@ -55,7 +55,7 @@ class Submission:
         clipped: cells set to the nearer end of [0, 1], per emotion.
         filled: ids that had no prediction and got the train mean.
         manifest: what `manifest.json` records.
-        warnings: what smells, and was not held against it.
+        warnings: likely mistakes that did not keep it from being written.
     """
 
     folder: Path

@@ -14,9 +14,9 @@ import soundfile
 
 from abaw_emi.audit import fact_store
 from abaw_emi.audit.fact_store import FactStore
-from abaw_emi.audit.finding import Finding
 from abaw_emi.audit.record import find_audit, read_audit, warnings_for, write_audit
 from abaw_emi.audit.run import audit_folder
+from abaw_emi.core.errors import CorpusError, Diagnostic
 from abaw_emi.data.folder import DataFolder
 from tests.foreign_data import EMOTIONS
 from tests.media import write_container
@@ -52,12 +52,12 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def run(data: Path) -> list[Finding]:
+def run(data: Path) -> list[Diagnostic]:
     return audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1).findings
 
 
-def of_kind(findings: list[Finding], kind: str) -> list[Finding]:
-    return [finding for finding in findings if finding.kind == kind]
+def of_kind(findings: list[Diagnostic], code: str) -> list[Diagnostic]:
+    return [finding for finding in findings if finding.code == code]
 
 
 def sound(data: Path, number: int) -> Path:
@@ -105,7 +105,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def test_a_sound_corpus_has_nothing_but_its_size_against_it(data: Path) -> None:
-    assert {finding.kind for finding in run(data)} <= {"counts", "all zero", "label shift", "no test clips"}
+    assert {finding.code for finding in run(data)} <= {"counts", "all zero", "label shift", "no test clips"}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -145,7 +145,7 @@ def test_copies_across_splits_are_found_to_the_sample_and_encoded_anew(data: Pat
     shutil.copy(sound(data, 1), sound(data, 10))  # of valid
     soundfile.write(data / "audio" / "00012.mp3", 0.5 * speak(2), RATE)
     sound(data, 12).unlink()
-    told = [finding for finding in run(data) if "same" in finding.found or "duplicate" in finding.kind]
+    told = [finding for finding in run(data) if "same" in finding.found or "duplicate" in finding.code]
     text = json.dumps([[finding.found, *finding.examples] for finding in told])
     assert told
     assert all(finding.severity in ("error", "warning") for finding in told)
@@ -230,6 +230,34 @@ def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path
     assert find_audit(DataFolder(data), data) == (None, [])
 
 
+def test_a_record_made_before_findings_were_diagnostics_is_read_and_written_the_same(tmp_path: Path) -> None:
+    made = Path(__file__).parent / "golden" / "audit.json"
+    audit = read_audit(made)
+    assert str(audit.findings[0]) == (
+        "train: 6 clips have neither a sound file nor a video: 00000-00005; get audio/ or raw/ of these clips"
+    )
+    assert [finding.code for finding in audit.findings].count("no file") == 2
+    write_audit(audit, tmp_path / "audit.json")
+    assert json.loads((tmp_path / "audit.json").read_bytes()) == json.loads(made.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "is of format 2; expected format 1; make it with abaw-emi audit"),
+        ({"findings": ["none"]}, "is no record of an audit; make it with abaw-emi audit"),
+        ({"findings": [{"kind": "no file"}]}, "is no record of an audit; make it with abaw-emi audit"),
+    ],
+)
+def test_a_record_of_another_form_is_refused_with_what_to_do(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    made = json.loads((Path(__file__).parent / "golden" / "audit.json").read_bytes())
+    (tmp_path / "audit.json").write_text(json.dumps({**made, **change}))
+    with pytest.raises(CorpusError, match=said):
+        read_audit(tmp_path / "audit.json")
+
+
 def write_features(data: Path) -> Path:
     """Features of every clip, 20 a second, and the file of clip 3."""
     (data / "vit").mkdir()
@@ -254,7 +282,7 @@ def test_damage_of_a_feature_file_is_found(data: Path, kind: str) -> None:
     assert not [finding for finding in run(data) if "vit" in finding.found]
     plant(path)
     (finding,) = [finding for finding in run(data) if "vit" in finding.found]
-    assert (finding.kind, finding.severity, finding.ids) == (kind, severity, ("00003",))
+    assert (finding.code, finding.severity, finding.ids) == (kind, severity, ("00003",))
     assert finding.splits == ("train",)
 
 
@@ -268,7 +296,7 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
             (data / "face_images" / clip / name).write_bytes(b"x")
     folder = DataFolder(data, features)
     found = audit_folder(folder, store=FactStore(data.parent / "cache"), jobs=1).findings
-    told = {finding.kind: finding for finding in found}
+    told = {finding.code: finding for finding in found}
     assert "gte" in told["no features"].found
     assert told["no faces"].ids == ("00001",)
     assert "numbered up to 2" in told["face numbers"].examples[0]

@@ -36,7 +36,7 @@ SESSIONS = {
         COMPARE,
         *(f"{COMPARE} --bootstrap 100 --format {form}" for form in ("markdown", "latex", "csv")),
     ],
-    "doctor": [
+    "diagnostics": [
         f"score {name}.csv valid.csv --bootstrap 0" for name in ("shifted", "swapped", "rounded", "valid")
     ],
     "ensemble": [

@@ -125,7 +125,7 @@ def test_rivals_are_examined_too(shell: Shell, systems: Path) -> None:
     assert said in json.loads(done.stdout)["problems"]
 
 
-def test_the_doctor_speaks_on_stderr_and_in_json(shell: Shell, systems: Path) -> None:
+def test_diagnostics_are_warnings_on_stderr_and_stand_in_json(shell: Shell, systems: Path) -> None:
     header, *lines = (systems / "a.csv").read_text().splitlines()
     ids, values = [line[:5] for line in lines], [line[5:] for line in lines]
     moved = [name + value for name, value in zip(ids, values[-3:] + values[:-3], strict=True)]
@@ -133,9 +133,13 @@ def test_the_doctor_speaks_on_stderr_and_in_json(shell: Shell, systems: Path) ->
     done = shell("score", "moved.csv", "labels.csv", "--json", "--bootstrap", "0")
     lines = problems(done, 0)
     assert any("warning: moved.csv: rows look shifted by 3: mean r is" in line for line in lines)
-    (smell,) = json.loads(done.stdout)["smells"]
-    assert smell["kind"] == "shifted"
-    assert smell["message"] in json.loads(done.stdout)["problems"]
+    told = json.loads(done.stdout)
+    (shifted,) = told["diagnostics"]
+    assert (shifted["code"], shifted["severity"], shifted["where"]) == ("shifted", "warning", "moved.csv")
+    assert shifted["message"] in told["problems"]
+    # What scripts of before read.
+    assert told["smells"] == told["diagnostics"]
+    assert shifted["kind"] == "shifted"
     done = shell("compare", "a.csv", "moved.csv", "a.csv", "labels.csv")
     assert problems(done, 2) == ["predictions: given twice: a.csv; expected each once"]
     done = shell("score", "a.csv", "labels.csv", "--against", systems / "a.csv")

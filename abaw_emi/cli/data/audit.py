@@ -71,11 +71,11 @@ def audit(
     write_audit(found, out)
     reporter.warn(store.warnings)
     if as_json:
-        told = [finding.problem for finding in found.findings if finding.severity != "note"]
+        told = [finding for finding in found.findings if finding.severity != "note"]
         print_json({**_to_json(found), "audit": str(out), "problems": texts([*told, *reporter.warnings])})
     else:
         _print_audit(found, data, out)
-    errors = [finding.problem for finding in found.findings if finding.severity == "error"]
+    errors = [finding for finding in found.findings if finding.severity == "error"]
     if errors:
         reporter.fail(errors)
         raise typer.Exit(1)
@@ -83,9 +83,9 @@ def audit(
 
 def _to_json(found: Audit) -> dict[str, Any]:
     """The record without the length of each clip, which are 17,246."""
-    from dataclasses import asdict
+    from abaw_emi.audit.record import audit_to_json
 
-    values = asdict(found)
+    values = audit_to_json(found)
     del values["seconds"]
     return values
 
@@ -93,7 +93,7 @@ def _to_json(found: Audit) -> dict[str, Any]:
 def _print_audit(found: Audit, data: Path, out: Path) -> None:
     from rich.console import Console
 
-    from abaw_emi.audit.finding import SEVERITIES
+    from abaw_emi.core.errors import SEVERITIES
 
     terminal = Console(highlight=False, markup=False)
     console = terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)
@@ -182,6 +182,6 @@ def _print_findings(console: Console, found: Audit) -> None:
         table.add_row("", Text(finding.means))
         for example in finding.examples[:_SHOWN_EXAMPLES]:
             table.add_row("", Text(example, "dim"))
-        if finding.step:
-            table.add_row("", Text(f"what to do: {finding.step}"))
+        if finding.next_step:
+            table.add_row("", Text(f"what to do: {finding.next_step}"))
     console.print(table)

@@ -61,10 +61,11 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.cli.output import examine, print_json, print_line, print_score, read_systems, score_to_json
+    from abaw_emi.cli.output import print_json, print_line, print_score, read_systems, score_to_json
     from abaw_emi.cli.submission.standing import find_fold_score
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
+    from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.evaluation.score import score as score_tables
     from abaw_emi.evaluation.text_tables import format_interval
 
@@ -91,14 +92,14 @@ def score(
         if seen:
             found = f"SEEN IN TRAINING: it was trained on {len(seen):,} of these {result.n:,} clips"
             warnings.append(Problem(str(path), f"{found}; differences from it say nothing"))
-    smells = examine(systems.truth, tables)
+    diagnostics = diagnose_systems(tables, systems.truth)
     folds = None
     if result.seen:
         folds, found_folds = find_fold_score(record, runs, data)
         warnings += found_folds
     if as_json:
         kfold = None if folds is None else folds.to_json()
-        print_json({**score_to_json(result, warnings, smells), "kfold": kfold})
+        print_json({**score_to_json(result, warnings, diagnostics), "kfold": kfold})
     else:
         if result.seen:
             print_line("SEEN IN TRAINING: not a validation score")
@@ -108,7 +109,7 @@ def score(
         print_score(result, interval.value)
         print_line(result.signature)
     reporter = Reporter()
-    reporter.warn([*warnings, *(smell.problem for smell in smells), *result.problems])
+    reporter.warn([*warnings, *diagnostics, *result.problems])
     if result.undefined and not allow_constant:
         found = f"no r of {', '.join(result.undefined)}"
         step = "--allow-constant to exit 0 all the same"
@@ -131,10 +132,11 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
-    from abaw_emi.cli.output import describe_intervals, examine, print_json, print_line, read_systems, texts
+    from abaw_emi.cli.output import describe_intervals, print_json, print_line, read_systems, texts
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.compare import compare as compare_tables
+    from abaw_emi.evaluation.diagnostics import diagnose_systems
 
     *paths, labels = files
     if len(paths) < 2:
@@ -153,8 +155,8 @@ def compare(
         trained_on={name: record.trained_on for name, record in systems.records.items() if record},
         name=str(labels),
     )
-    smells = examine(systems.truth, systems.tables)
-    warnings = [*systems.warnings, *(smell.problem for smell in smells), *result.problems]
+    diagnostics = diagnose_systems(systems.tables, systems.truth)
+    warnings = [*systems.warnings, *diagnostics, *result.problems]
     if as_json or form is FormatName.json:
         print_json({**result.to_json(), "problems": texts(warnings)})
     else:

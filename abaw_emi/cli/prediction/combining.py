@@ -58,12 +58,12 @@ def fit_recipe(
     Raises:
         EmiError: a file is not what it should be, or a member was trained on the labelled clips.
     """
-    from abaw_emi.cli.output import examine
     from abaw_emi.core.constants import FILENAME
     from abaw_emi.data.groups import number_groups, read_groups
     from abaw_emi.data.provenance import read_provenance
     from abaw_emi.data.tables import read_labels, read_predictions
     from abaw_emi.ensembling.combine import METHODS, find_recipe
+    from abaw_emi.evaluation.diagnostics import diagnose_systems
 
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -89,9 +89,9 @@ def fit_recipe(
                 clips = set(truth[0][FILENAME]).intersection(*(t[FILENAME] for t in tables.values()))
                 number_groups(grouped[0], sorted(clips or truth[0][FILENAME]), (str(labels), str(groups)))
     if truth:
-        smells = examine(truth[0], {str(files[name]): table for name, table in tables.items()})
-        problems += [smell.problem for smell in smells if smell.kind == "labels"]
-        warnings += [smell.problem for smell in smells]
+        diagnostics = diagnose_systems({str(files[name]): table for name, table in tables.items()}, truth[0])
+        problems += [found for found in diagnostics if found.code == "labels"]
+        warnings += diagnostics
     if problems:
         raise EmiError(problems)
     chosen = next(known for known in METHODS if known == method)
@@ -99,20 +99,6 @@ def fit_recipe(
     if recipe.report is not None:
         warnings += recipe.report.problems
     return recipe, truth[0], warnings
-
-
-def examine_members(tables: Mapping[str, pl.DataFrame]) -> list[Problem]:
-    """What smells in the members' own predictions, whose labels are not known."""
-    from abaw_emi.evaluation.diagnostics import inspect_values
-    from abaw_emi.submission.check import find_constant
-
-    problems: list[Problem] = []
-    names = list(tables)
-    for place, name in enumerate(names):
-        others = {other: tables[other] for other in names[place + 1 :]}
-        problems += [problem for problem, _ in find_constant(tables[name], name)]
-        problems += [smell.problem for smell in inspect_values(tables[name], name=name, others=others)]
-    return problems
 
 
 def tell_splits(members: Sequence[Member], data: Path, split: str) -> list[Problem]:

@@ -86,7 +86,6 @@ def ensemble(
     from abaw_emi.cli.output import print_json, print_line, refuse_repeats, texts
     from abaw_emi.cli.prediction.combining import (
         describe_recipe,
-        examine_members,
         find_fit_files,
         fit_recipe,
         print_recipe,
@@ -100,6 +99,7 @@ def ensemble(
     from abaw_emi.ensembling.combine import Recipe, find_gaps, out_of_fold
     from abaw_emi.ensembling.members import read_member, write_ensemble
     from abaw_emi.ensembling.schemes import FITTED, SCHEMES
+    from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.runs.run import find_run
 
     paths = [*(ckpts or []), *(preds or [])]
@@ -144,7 +144,7 @@ def ensemble(
         predicted = predict_with(runs, data, features, split, on_bad_clip, device, precision, reporter)
         members = [*predicted.members, *members]
     tables = {member.name: member.table for member in members}
-    reporter.warn(examine_members(tables))
+    reporter.warn(diagnose_systems(tables))
     # Weights that saw the labels of these very clips are applied out of fold.
     own = truth is not None and recipe.scheme in FITTED and split is SplitName.valid and not fit
     table = out_of_fold(recipe, truth, tables, on_missing.value) if own and truth is not None else None

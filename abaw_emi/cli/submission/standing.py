@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.cli.output import examine
 from abaw_emi.core.errors import EmiError, Problem
 
 if TYPE_CHECKING:
@@ -86,6 +85,7 @@ def _score(files: Sequence[Path], data: Path, kind: str) -> tuple[dict[str, Any]
     from abaw_emi.data.provenance import read_provenance
     from abaw_emi.data.tables import read_predictions
     from abaw_emi.ensembling.combine import ensemble
+    from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.evaluation.score import score
 
     folder = DataFolder(data)
@@ -105,10 +105,10 @@ def _score(files: Sequence[Path], data: Path, kind: str) -> tuple[dict[str, Any]
             problems.append(Problem(str(file), f"SEEN IN TRAINING: {len(seen):,} of its clips"))
     if problems:
         raise EmiError(problems)
-    smells = examine(truth, tables)
-    if labels := [smell.problem for smell in smells if smell.kind == "labels"]:
+    diagnostics = diagnose_systems(tables, truth)
+    if labels := [found for found in diagnostics if found.code == "labels"]:
         raise EmiError(labels)
     result = score(truth, ensemble(tables), names=names)
     values = {"mean_pearson": result.mean_pearson, "interval": result.interval}
     told = {**values, "kind": kind, "signature": result.signature}
-    return told, [*(smell.problem for smell in smells), *result.problems]
+    return told, [*diagnostics, *result.problems]

@@ -171,7 +171,7 @@ def check(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check a CSV, folder or zip, of any origin, against the test ids, and point out what smells."""
+    """Check a CSV, folder or zip, of any origin, against the test ids, and warn of likely mistakes."""
     from abaw_emi.cli.output import print_json, print_line, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
@@ -182,18 +182,18 @@ def check(
     folder = DataFolder(data)
     form = read_form(profile)
     test_ids = folder.ids("test")
-    finding = check_path(path, test_ids, kind.value, form)
-    problems = list(finding.problems)
+    checked = check_path(path, test_ids, kind.value, form)
+    problems = list(checked.problems)
     if path.is_file() and path.suffix == ".csv":
         record, found = read_provenance(path)
         problems += [*found, *check_origin(record, test_ids, str(path))]
     reporter = Reporter()
-    reporter.warn([*folder.check_counts("test"), *finding.warnings])
+    reporter.warn([*folder.check_counts("test"), *checked.warnings])
     if as_json:
         print_json(
             {
                 "ok": not problems,
-                "rows": finding.rows,
+                "rows": checked.rows,
                 "problems": texts(problems),
                 "warnings": texts(reporter.warnings),
             }
@@ -203,6 +203,6 @@ def check(
         raise typer.Exit(1)
     if not as_json:
         verdict = "fit to be sent" if kind == "submission" else "sound"
-        print_line(f"{path}: {verdict}, {finding.rows:,} clips")
+        print_line(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":
             print_line(form.describe)
