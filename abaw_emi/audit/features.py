@@ -5,7 +5,6 @@ Every feature file is read once, and none is kept: a cache of all of them would 
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +19,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES
 from abaw_emi.features.faces import FACE_FOLDER, find_faces, find_gaps
 from abaw_emi.features.files import find_features, read_array
-
-_FAR_OFF = 2.0
-_SPARE_FRAMES = 10
-"""Features are of another clip where there are so many times the frames that are due, give or take a few."""
+from abaw_emi.features.lengths import find_unusual_lengths
 
 _WITHOUT = "a system of this folder alone refuses them, one of several modalities does without"
 
@@ -132,20 +128,11 @@ def _check_lengths(
     splits: Splits,
     seconds: Mapping[str, float | None],
 ) -> list[Diagnostic]:
-    lengths = {
-        clip: (frames, length) for clip, (frames, _) in shapes.items() if (length := seconds.get(clip))
-    }
-    if len({frames for frames, _ in lengths.values()}) < 2:  # one vector a clip, say: no matter of time
+    unusual = find_unusual_lengths({clip: frames for clip, (frames, _) in shapes.items()}, seconds)
+    if not unusual.expected:
         return []
-    rate = statistics.median(frames / length for frames, length in lengths.values())
-    off = {
-        clip: f"{clip}: {frames:,} frames for {length:.2f} s"
-        for clip, (frames, length) in lengths.items()
-        if not rate * length / _FAR_OFF - _SPARE_FRAMES <= frames <= rate * length * _FAR_OFF + _SPARE_FRAMES
-    }
-    if not off:
-        return []
-    found = f"{{n}} files of {name} are far from the {rate:.1f} frames a second of the others"
+    off = {clip: f"{clip}: {shapes[clip][0]:,} frames for {seconds[clip]:.2f} s" for clip in unusual.expected}
+    found = f"{{n}} files of {name} are far from the {unusual.rate:.1f} frames a second of the others"
     means = "they may be the features of other clips"
     step = "compare them with the clips' lengths"
     ids = splits.holding(off)

@@ -7,7 +7,6 @@ a bad clip: an error, or left out by name.
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +22,10 @@ from abaw_emi.core.keeping import Keeper
 from abaw_emi.core.progress import Track
 from abaw_emi.core.store import ArrayStore
 from abaw_emi.features.files import parse_array, read_bytes
+from abaw_emi.features.lengths import find_unusual_lengths
 
 READER = 1
 """Raised whenever `feature_files.read_array` returns something else for the same file."""
-
-_FAR_OFF = 2.0
-"""A clip with so many times the frames that its length lets expect, or so many times fewer, is told."""
-
-_SPARE_FRAMES = 5
-"""Frames more or fewer that are nothing, however short the clip: faces are not found in each picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,21 +221,16 @@ def _compare_with_official(widths: Mapping[str, int]) -> list[Problem]:
 
 
 def _compare_lengths(modality: str, found: _Found, seconds: Mapping[str, float]) -> list[Problem]:
-    """A warning for each clip that has far more or far fewer frames a second than half of the clips have."""
-    frames = {
-        filename: read[modality].array.record["frames"]
-        for filename, read in found.items()
-        if modality in read and seconds.get(filename, 0) > 0
-    }
-    if len(set(frames.values())) < 2:  # one vector a clip, say: no matter of time
-        return []
-    rate = statistics.median(count / seconds[filename] for filename, count in frames.items())
-    warnings = []
-    for filename, count in frames.items():
-        due = rate * seconds[filename]
-        if not due / _FAR_OFF - _SPARE_FRAMES <= count <= due * _FAR_OFF + _SPARE_FRAMES:
-            found_ = f"has {count:,} frames for {seconds[filename]:.2f} s"
-            expected = f"about {due:,.0f}, at the {rate:.1f} a second of the other clips"
-            step = "they may be the features of another clip"
-            warnings.append(Problem(str(found[filename][modality].path), found_, expected, step))
-    return warnings
+    """A warning for each clip that has far more or far fewer frames than the others of its length."""
+    read = {filename: one[modality] for filename, one in found.items() if modality in one}
+    frames = {filename: one.array.record["frames"] for filename, one in read.items()}
+    unusual = find_unusual_lengths(frames, seconds)
+    return [
+        Problem(
+            str(read[filename].path),
+            f"has {frames[filename]:,} frames for {seconds[filename]:.2f} s",
+            f"about {expected:,.0f}, at the {unusual.rate:.1f} a second of the other clips",
+            "they may be the features of another clip",
+        )
+        for filename, expected in unusual.expected.items()
+    ]

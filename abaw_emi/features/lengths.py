@@ -1,0 +1,51 @@
+"""Whether a clip has about as many feature frames as its length says; if not, they may be another clip's."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_FACTOR = 2.0
+"""A clip with so many times the expected frames, or so many times fewer, has an unusual number."""
+
+_SPARE_FRAMES = 10
+"""Frames more or fewer that are never unusual, however short the clip: no face is found in some pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusualLengths:
+    """The clips of a feature folder whose number of frames does not fit their length.
+
+    Attributes:
+        rate: frames a second, the median over the clips.
+        expected: how many frames each such clip should have about, by id.
+    """
+
+    rate: float
+    expected: Mapping[str, float]
+
+
+def find_unusual_lengths(frames: Mapping[str, int], seconds: Mapping[str, float | None]) -> UnusualLengths:
+    """The clips that have far more or far fewer frames than the others of their length.
+
+    None has, if all clips have the same number: one vector a clip, say, has nothing to do with time.
+
+    Args:
+        frames: how many frames each clip has, by id; not cut to a maximum.
+        seconds: how long each clip is; a clip whose length is 0, None or missing is not judged.
+
+    >>> frames = {"00000": 12, "00001": 24, "00002": 36, "00003": 99}
+    >>> find_unusual_lengths(frames, {"00000": 2.0, "00001": 4.0, "00002": 6.0, "00003": 6.0})
+    UnusualLengths(rate=6.0, expected={'00003': 36.0})
+    """
+    known = {clip: (count, length) for clip, count in frames.items() if (length := seconds.get(clip))}
+    if len({count for count, _ in known.values()}) < 2:
+        return UnusualLengths(rate=0.0, expected={})
+    rate = statistics.median(count / length for count, length in known.values())
+    expected = {
+        clip: rate * length
+        for clip, (count, length) in known.items()
+        if not rate * length / _FACTOR - _SPARE_FRAMES <= count <= rate * length * _FACTOR + _SPARE_FRAMES
+    }
+    return UnusualLengths(rate=rate, expected=expected)
