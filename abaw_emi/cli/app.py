@@ -14,6 +14,8 @@ import typer
 from abaw_emi.cli import demo
 from abaw_emi.cli.data import audit, extract
 from abaw_emi.cli.evaluation import report, score
+from abaw_emi.cli.options import Command
+from abaw_emi.cli.output import is_given
 from abaw_emi.cli.prediction import ensemble, predict
 from abaw_emi.cli.submission import ledger, submit
 from abaw_emi.cli.training import reproduce, runs, train
@@ -50,47 +52,54 @@ def _describe(
     """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission."""
 
 
-demo.register(app)
-audit.register(app)
-train.register(app)
-runs.register(app)
-reproduce.register(app)
-extract.register(app)
-predict.register(app)
-ensemble.register(app)
-score.register(app)
-submit.register(app)
-ledger.register(app)
-report.register(app)
+for _function, _examples in (
+    (demo.demo, demo.EXAMPLES),
+    (audit.audit, audit.EXAMPLES),
+    (train.train, train.EXAMPLES),
+    (runs.runs, runs.RUNS_EXAMPLES),
+    (reproduce.tables, reproduce.EXAMPLES),
+    (extract.extract, extract.EXTRACT_EXAMPLES),
+    (extract.transcribe, extract.TRANSCRIBE_EXAMPLES),
+    (predict.predict, predict.EXAMPLES),
+    (runs.import_weights, runs.IMPORT_EXAMPLES),
+    (ensemble.ensemble, ensemble.EXAMPLES),
+    (score.score, score.SCORE_EXAMPLES),
+    (score.compare, score.COMPARE_EXAMPLES),
+    (submit.submit, submit.SUBMIT_EXAMPLES),
+    (submit.check, submit.CHECK_EXAMPLES),
+):
+    app.command(cls=Command, epilog=_examples)(_function)
+app.add_typer(ledger.ledger_app, name="ledger")
+app.command(cls=Command, epilog=report.EXAMPLES)(report.report)
 
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
-    arguments = sys.argv[1:]
     raise_on_signals()
     try:
         app()
-    except EmiError as error:
-        if "--debug" in arguments:
-            raise
-        _end(arguments, list(map(str, error.problems)), 2 if isinstance(error, UsageError) else 1)
     except Interrupted as stop:
-        _end(arguments, [_say_how_to_go_on(str(stop) or "stopped", arguments)], stop.exit_code)
-    except OSError as error:
-        if "--debug" in arguments:
-            raise
-        _end(arguments, [f"{error.filename or 'abaw-emi'}: {error.strerror or error}"], 1)
+        _end([_say_how_to_go_on(str(stop) or "stopped", sys.argv[1:])], stop.exit_code)
     except Exception as error:
-        if "--debug" in arguments:
+        if is_given("--debug"):
             raise
-        found = f"{type(error).__name__}: {error}"
-        _end(arguments, [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"], 1)
+        _end(_describe_error(error), 2 if isinstance(error, UsageError) else 1)
     except SystemExit as end:
         if end.code == 2:
-            _print_as_json(arguments, ["wrong usage, see stderr"])
+            _print_as_json(["wrong usage, see stderr"])
         raise
     finally:
         _flush()
+
+
+def _describe_error(error: Exception) -> list[str]:
+    """What is wrong, a line for each problem."""
+    if isinstance(error, EmiError):
+        return list(map(str, error.problems))
+    if isinstance(error, OSError):
+        return [f"{error.filename or 'abaw-emi'}: {error.strerror or error}"]
+    found = f"{type(error).__name__}: {error}"
+    return [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"]
 
 
 def _flush() -> None:
@@ -102,18 +111,18 @@ def _flush() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python says so as it ends
 
 
-def _end(arguments: list[str], problems: list[str], code: int) -> NoReturn:
+def _end(problems: list[str], code: int) -> NoReturn:
     """Tells the problems, a line each, and ends the process."""
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201
     if len(problems) > _MANY:
         print(f"{len(problems):,} problems", file=sys.stderr)  # noqa: T201
-    _print_as_json(arguments, problems)
+    _print_as_json(problems)
     sys.exit(code)
 
 
-def _print_as_json(arguments: list[str], problems: list[str]) -> None:
-    if "--json" in arguments:
+def _print_as_json(problems: list[str]) -> None:
+    if is_given("--json"):
         with suppress(BrokenPipeError):
             print(json.dumps({"problems": problems}))  # noqa: T201
 

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import Debug, Json, Quiet
+from abaw_emi.cli.options import Quiet
+from abaw_emi.cli.output import print_line, print_result, score_to_json
+from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
     from abaw_emi.demo.run import DemoResult
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(epilog="Example: abaw-emi demo --out demo/")(demo)
+EXAMPLES = "Example: abaw-emi demo --out demo/"
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("demo"),
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Show the whole way, offline, on a corpus that it makes: two minutes on two quiet cores."""
-    from abaw_emi.core.installation import check_installation
-
     check_installation()
 
-    from abaw_emi.cli.output import print_json, score_to_json, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.demo.run import run_demo
 
     reporter = Reporter(quiet=quiet)
     result = run_demo(out, reporter)
-    if not as_json:
-        _print_summary(result, out)
-        return
-    print_json(
+    print_result(
         {
             "scores": {
                 system: {split: score_to_json(score) for split, score in by_split.items()}
@@ -47,8 +40,9 @@ def demo(
             "submission": str(result.submission.archive),
             "sha256": result.submission.manifest["zip_sha256"],
             "seconds": result.seconds,
-            "problems": texts(reporter.warnings),
-        }
+        },
+        partial(_print_summary, result, out),
+        reporter.warnings,
     )
 
 
@@ -56,7 +50,6 @@ def _print_summary(result: DemoResult, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from abaw_emi.cli.output import print_line
     from abaw_emi.core.constants import SPLITS
 
     table = Table(box=None, pad_edge=False, header_style="bold", title="mean Pearson", title_justify="left")

@@ -1,78 +1,41 @@
-"""Options that several commands share, and the command class that lets an option take several values."""
+"""Options that several commands share, and the classes of commands, which add what all of them share."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from abaw_emi.core.constants import EnsembleMethod, IntervalMethod, OnBadClip, OnMissing, Precision, Split
+from abaw_emi.evaluation.text_tables import Format
 
 
-class OnBadClip(StrEnum):
-    """What to do about clips that cannot be read."""
-
-    error = "error"
-    skip = "skip"
-
-
-class PrecisionName(StrEnum):
-    """Arithmetic of the model."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
+def _flags(
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object on stdout and nothing else there.", expose_value=False
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", expose_value=False)
+    ] = False,
+) -> None:
+    """The flags that every command takes; `output.is_given` reads them."""
 
 
-class SplitName(StrEnum):
-    """A split of the data."""
-
-    train = "train"
-    valid = "valid"
-    test = "test"
+_flags_app = typer.Typer(add_completion=False)
+_flags_app.command()(_flags)
+_FLAGS = typer.main.get_command(_flags_app).params
 
 
-class IntervalMethod(StrEnum):
-    """How bootstrap intervals are made."""
+class Command(TyperCommand):
+    """A command that takes `--json` and `--debug`, and several values after an option: `--seeds 1 2 3`."""
 
-    percentile = "percentile"
-    bca = "bca"
-
-
-class FormatName(StrEnum):
-    """What a comparison is printed as."""
-
-    table = "table"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
-
-
-class MethodName(StrEnum):
-    """How members are combined, the simplest first."""
-
-    mean = "mean"
-    zscores = "zscores"
-    ranks = "ranks"
-    greedy = "greedy"
-    weights = "weights"
-    emotion_weights = "emotion-weights"
-    auto = "auto"
-
-
-class MissingName(StrEnum):
-    """What becomes of a clip that a member lacks."""
-
-    error = "error"
-    drop = "drop"
-    others = "others"
-
-
-class SeveralValuesCommand(TyperCommand):
-    """A command whose repeatable options also take several values: `--seeds 1 2 3`."""
+    def __init__(self, *args: Any, params: list[Any], **settings: Any) -> None:
+        super().__init__(*args, params=[*params, *_FLAGS], **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Writes `--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3` before parsing."""
@@ -101,6 +64,13 @@ class SeveralValuesCommand(TyperCommand):
         return super().parse_args(ctx, expanded)
 
 
+class Group(TyperGroup):
+    """A group of commands that takes `--json` and `--debug` itself, too."""
+
+    def __init__(self, *args: Any, params: list[Any], **settings: Any) -> None:
+        super().__init__(*args, params=[*params, *_FLAGS], **settings)
+
+
 def _is_number(word: str) -> bool:
     return word[1:].replace(".", "", 1).isdigit()
 
@@ -116,24 +86,24 @@ Bad = Annotated[
     OnBadClip,
     typer.Option("--on-bad-clip", help="Stop at clips that cannot be read, or leave them out, listed."),
 ]
+SplitOption = Annotated[Split, typer.Option("--split", help="The split to predict.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[
-    PrecisionName, typer.Option("--precision", help="auto is fp32 on a CPU, bf16 on a GPU that has it.")
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto is fp32 on a CPU, bf16 on a GPU that has it.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages; warnings stay.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-EnsembleMethod = Annotated[
-    MethodName, typer.Option("--method", help="auto: the simplest that nothing beats out of fold on valid.")
+MethodOption = Annotated[
+    EnsembleMethod,
+    typer.Option("--method", help="auto: the simplest that nothing beats out of fold on valid."),
 ]
-OnMissing = Annotated[
-    MissingName,
+MissingOption = Annotated[
+    OnMissing,
     typer.Option("--on-missing", help="A clip that a member lacks: refused, left out, or by the others."),
 ]
 Runs = Annotated[
     Path, typer.Option("--runs", help="Folder of runs, where K-fold runs of the same preset are looked for.")
 ]
-TableFormat = Annotated[FormatName, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
+TableFormat = Annotated[Format, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
 Groups = Annotated[
     Path | None,
     typer.Option("--groups", help="A CSV of Filename and speaker: whole groups are resampled, not clips."),

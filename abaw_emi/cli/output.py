@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,32 @@ if TYPE_CHECKING:
     from abaw_emi.data.provenance import Provenance
     from abaw_emi.evaluation.score import Score
     from abaw_emi.evaluation.significance import Difference
+
+
+def is_given(flag: str) -> bool:
+    """Whether the command line has this flag: `--json` or `--debug`, which hold wherever they stand.
+
+    Read from the words themselves, and not by the parser: what is wrong with the words is told as JSON, too.
+    """
+    return flag in sys.argv[1:]
+
+
+def print_result(
+    values: Mapping[str, Any], show: str | Callable[[], object], problems: Iterable[Problem] = ()
+) -> None:
+    """Prints what a command found.
+
+    Args:
+        values: printed with `--json`, as one object, with `problems` in it.
+        show: otherwise: the text, or what prints it.
+        problems: warnings.
+    """
+    if is_given("--json"):
+        print_json({**values, "problems": texts(problems)})
+    elif callable(show):
+        show()
+    else:
+        print_line(show)
 
 
 def print_json(values: dict[str, Any]) -> None:

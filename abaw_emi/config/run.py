@@ -20,14 +20,12 @@ import tomli_w
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from abaw_emi.config.parts import AugmentationConfig, FeatureConfig, FusionConfig, parse_loss
-from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
+from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE, Precision
 from abaw_emi.core.errors import ConfigError, Problem, UsageError
 from abaw_emi.data.folds import parse_fold
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
 _Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]

@@ -17,7 +17,28 @@ OnBadClip = Literal["error", "skip"]
 
 Split = Literal["train", "valid", "test"]
 
+AnySplit = Literal[Split, "all"]
+
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Arithmetic of the model; "auto" is fp32 on a CPU, and bf16 on a GPU that has it."""
+
+EncoderKind = Literal["audio", "vision", "text"]
+"""What an encoder reads: sound, pictures or words."""
+
+IntervalMethod = Literal["percentile", "bca"]
+"""How an interval is made of resamples: their percentiles, or those corrected for bias and acceleration
+(Efron, "Better bootstrap confidence intervals", JASA 1987)."""
+
+Scheme = Literal["mean", "zscores", "ranks", "greedy", "weights", "emotion-weights"]
+"""How the predictions of an ensemble's members are combined, the simplest first."""
+
+EnsembleMethod = Literal[Scheme, "auto"]
+"""A scheme, or "auto": the simplest one that is not significantly outperformed out of fold."""
+
+OnMissing = Literal["error", "drop", "others"]
+"""What becomes of a clip that a member lacks: refused, left out, or combined from those that have it."""
 
 EMOTIONS = (
     "Admiration",

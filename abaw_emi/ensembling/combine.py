@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, OnMissing, Scheme
 from abaw_emi.core.errors import Problem, ScoreError, UsageError
 from abaw_emi.data.align import align, compare_ids
 from abaw_emi.data.groups import number_groups
 from abaw_emi.ensembling.crossfit import CrossFit, cross_fit
-from abaw_emi.ensembling.schemes import FITTED, SCHEMES, Scheme, combine, equal
+from abaw_emi.ensembling.schemes import FITTED, SCHEMES, combine, equal
 from abaw_emi.evaluation.bootstrap import Resampling
 
-Method = Literal[Scheme, "auto"]
-METHODS: tuple[Method, ...] = (*SCHEMES, "auto")
+METHODS: tuple[EnsembleMethod, ...] = (*SCHEMES, "auto")
 
-Missing = Literal["error", "drop", "others"]
-"""What becomes of a clip that a member lacks: refused, left out, or combined from those that have it."""
-
-MISSING: tuple[Missing, ...] = get_args(Missing)
+MISSING: tuple[OnMissing, ...] = get_args(OnMissing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +51,7 @@ PLAIN_MEAN = Recipe()
 def find_recipe(
     truth: pl.DataFrame,
     members: Mapping[str, pl.DataFrame],
-    method: Method = "auto",
+    method: EnsembleMethod = "auto",
     *,
     groups: pl.DataFrame | None = None,
     how: Resampling | None = None,
@@ -101,12 +97,12 @@ def find_recipe(
 
 def ensemble(
     members: Mapping[str, pl.DataFrame],
-    method: Method = "mean",
+    method: EnsembleMethod = "mean",
     *,
     labels: pl.DataFrame | None = None,
     fit: Mapping[str, pl.DataFrame] | None = None,
     groups: pl.DataFrame | None = None,
-    missing: Missing = "error",
+    missing: OnMissing = "error",
     recipe: Recipe | None = None,
 ) -> pl.DataFrame:
     """The members' predictions combined for each clip and emotion, sorted by id, in float64.
@@ -149,7 +145,7 @@ def ensemble(
 
 
 def out_of_fold(
-    recipe: Recipe, labels: pl.DataFrame, members: Mapping[str, pl.DataFrame], missing: Missing = "error"
+    recipe: Recipe, labels: pl.DataFrame, members: Mapping[str, pl.DataFrame], missing: OnMissing = "error"
 ) -> pl.DataFrame:
     """The members combined such that no clip's own label shaped what is predicted for it, sorted by id.
 
@@ -181,7 +177,7 @@ def find_gaps(members: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
 
 
 def _stack(
-    members: Mapping[str, pl.DataFrame], missing: Missing
+    members: Mapping[str, pl.DataFrame], missing: OnMissing
 ) -> tuple[list[str], Array, npt.NDArray[np.bool_]]:
     """Clips, sorted; (M, N, 6) predictions; (M, N) whether a member has the clip."""
     if not members:

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import Scheme
 from abaw_emi.core.errors import Problem, ScoreError, UsageError
 from abaw_emi.ensembling.schemes import (
     SCHEMES,
     Fit,
     Moments,
-    Scheme,
     choose_best,
     combine,
     fit,

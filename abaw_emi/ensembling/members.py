@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
+from abaw_emi.core.constants import OnMissing
 from abaw_emi.core.errors import Problem, ScoreError
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.provenance import Provenance, read_provenance, write_with_provenance
 from abaw_emi.data.tables import read_predictions
-from abaw_emi.ensembling.combine import PLAIN_MEAN, Missing, Recipe, ensemble, find_gaps
+from abaw_emi.ensembling.combine import PLAIN_MEAN, Recipe, ensemble, find_gaps
 from abaw_emi.ensembling.schemes import FITTED
 
 __all__ = ["Member", "ensemble", "read_member", "write_ensemble"]
@@ -73,7 +74,7 @@ def write_ensemble(
     skipped: Sequence[str] = (),
     read_from_video: Mapping[str, Sequence[str]] | None = None,
     recipe: Recipe = PLAIN_MEAN,
-    missing: Missing = "error",
+    missing: OnMissing = "error",
     table: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Combines the members, writes the result with its provenance record, and returns it.

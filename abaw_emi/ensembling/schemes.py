@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.core.arrays import Array
-
-Scheme = Literal["mean", "zscores", "ranks", "greedy", "weights", "emotion-weights"]
+from abaw_emi.core.constants import Scheme
 
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 """The simplest first: plain mean; mean of z-scores; mean of ranks; greedy forward selection with replacement

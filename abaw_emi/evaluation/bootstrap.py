@@ -13,20 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import IntervalMethod
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.evaluation.pearson import standardise
 
-Method = Literal["percentile", "bca"]
-"""How an interval is made of resamples: their percentiles, or those corrected for bias and acceleration
-(Efron, "Better bootstrap confidence intervals", JASA 1987)."""
-
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[IntervalMethod, ...] = get_args(IntervalMethod)
 CONFIDENCE = 0.95
 """Share of resamples that an interval holds."""
 
@@ -63,7 +60,7 @@ class Resampling:
     resamples: int = DEFAULT_RESAMPLES
     permutations: int = DEFAULT_PERMUTATIONS
     seed: int = DEFAULT_SEED
-    method: Method = "percentile"
+    method: IntervalMethod = "percentile"
     units: npt.NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, UsageError, gather
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
@@ -20,7 +20,6 @@ from abaw_emi.evaluation.bootstrap import (
     DEFAULT_PERMUTATIONS,
     DEFAULT_RESAMPLES,
     DEFAULT_SEED,
-    Method,
     Resampling,
 )
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
@@ -184,7 +183,7 @@ def compare(
     resamples: int = DEFAULT_RESAMPLES,
     permutations: int = DEFAULT_PERMUTATIONS,
     seed: int = DEFAULT_SEED,
-    method: Method = "percentile",
+    method: IntervalMethod = "percentile",
     groups: pl.DataFrame | None = None,
     trained_on: Mapping[str, Collection[str]] | None = None,
     name: str = "labels",

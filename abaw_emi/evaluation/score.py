@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
+from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, gather
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
@@ -23,7 +23,6 @@ from abaw_emi.evaluation.bootstrap import (
     DEFAULT_PERMUTATIONS,
     DEFAULT_RESAMPLES,
     DEFAULT_SEED,
-    Method,
     Resampling,
     bootstrap,
     interval,
@@ -75,7 +74,7 @@ def score(
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
-    method: Method = "percentile",
+    method: IntervalMethod = "percentile",
     groups: pl.DataFrame | None = None,
     against: Mapping[str, pl.DataFrame] | None = None,
     permutations: int = DEFAULT_PERMUTATIONS,

@@ -20,8 +20,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.audio.sounds import read_split_clips
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
+from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip, Precision
 from abaw_emi.core.errors import Problem, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import Precision
 from abaw_emi.core.errors import EmiError, FeatureError, Problem, WeightsError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.hub import Pretrained, shorten_error

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import MAX_SECONDS, SPLITS, OnBadClip, Split
+from abaw_emi.core.constants import MAX_SECONDS, SPLITS, AnySplit, EncoderKind, OnBadClip, Precision, Split
 from abaw_emi.core.errors import (
     CorpusError,
     InstallationError,
@@ -43,7 +42,6 @@ from abaw_emi.models.device import (
     validate_prediction,
 )
 from abaw_emi.models.hub import (
-    Kind,
     Pretrained,
     check_layer,
     detect_kind,
@@ -52,9 +50,7 @@ from abaw_emi.models.hub import (
 
 RECORD = "extraction.json"
 
-AnySplit = Literal["train", "valid", "test", "all"]
-
-_BATCH: dict[Kind, dict[str, int]] = {
+_BATCH: dict[EncoderKind, dict[str, int]] = {
     # On a CPU a large encoder gains nothing from company, and padding costs its share.
     "audio": {"cpu": 1, "other": 16},
     "vision": {"cpu": 16, "other": 128},
@@ -84,7 +80,7 @@ class Extraction:
 
     folder: Path
     encoder: dict[str, Any]
-    kind: Kind
+    kind: EncoderKind
     rows: str
     width: int | None
     written: tuple[str, ...]
@@ -98,7 +94,7 @@ def extract(
     data: DataFolder,
     split: AnySplit = "all",
     *,
-    kind: Kind | Literal["auto"] = "auto",
+    kind: EncoderKind | Literal["auto"] = "auto",
     out: Path = Path("features"),
     name: str | None = None,
     layer: int | None = None,
@@ -207,14 +203,14 @@ def _choose_name(encoder: str, name: str | None) -> str:
     return name
 
 
-def _name_rows(pretrained: Pretrained, kind: Kind, layer: int | None) -> str:
+def _name_rows(pretrained: Pretrained, kind: EncoderKind, layer: int | None) -> str:
     """What a row of the arrays is: a frame of sound, a token, or how a picture was pooled."""
     if kind == "vision":
         return find_pooling(pretrained, layer)
     return "frames" if kind == "audio" else "tokens"
 
 
-def _describe_machine(kind: Kind, device: torch.device) -> dict[str, Any]:
+def _describe_machine(kind: EncoderKind, device: torch.device) -> dict[str, Any]:
     hardware = describe_hardware(device)
     packages = {"vision": ("pillow",), "text": ("tokenizers",), "audio": ()}[kind]
     try:
@@ -228,7 +224,7 @@ def _describe_machine(kind: Kind, device: torch.device) -> dict[str, Any]:
 
 
 def _read_sources(
-    kind: Kind,
+    kind: EncoderKind,
     data: DataFolder,
     split: AnySplit,
     max_seconds: float,
@@ -276,7 +272,7 @@ def _check_supplied(data: DataFolder, folder: Path, ids: Sequence[str]) -> None:
 
 def _load(
     pretrained: Pretrained,
-    kind: Kind,
+    kind: EncoderKind,
     layer: int | None,
     batch: int,
     device: torch.device,

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import OnBadClip
+from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import FeatureError, Problem, gather
 from abaw_emi.core.hashing import sha256
 from abaw_emi.extraction.encode import Float32, Source, Sources, cut

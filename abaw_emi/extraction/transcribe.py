@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from abaw_emi.audio.clips import read_clip
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import OnBadClip
+from abaw_emi.core.constants import AnySplit, OnBadClip, Precision
 from abaw_emi.core.errors import ClipError, CorpusError, Problem, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.extraction.extract import AnySplit, list_clips
+from abaw_emi.extraction.extract import list_clips
 from abaw_emi.extraction.output import ClipFolder, check_place
 from abaw_emi.extraction.whisper import WHOLE, Decoding, Heard, Whisper
 from abaw_emi.models.device import (

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import OnBadClip
+from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import FeatureError, Problem, WeightsError, gather
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.progress import Reporter

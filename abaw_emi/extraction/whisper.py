@@ -17,8 +17,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, WhisperForConditio
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from abaw_emi.audio.clips import Clip, read_clip
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.constants import SAMPLE_RATE, Precision
 from abaw_emi.core.errors import EmiError, Problem, UsageError, WeightsError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.data.layout import ClipFiles

@@ -22,8 +22,7 @@ from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.batches import Batch, make_batch
 from abaw_emi.batching.frames import EncodedClip, FrameBatch, make_frame_batch
 from abaw_emi.batching.sampler import group_by_length, sort_by_length
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.constants import SAMPLE_RATE, Precision
 from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import autocast

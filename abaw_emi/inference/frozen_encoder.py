@@ -18,7 +18,7 @@ import torch
 from abaw_emi.audio.cache import cache_folder
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import Precision
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.keeping import CACHE_VARIABLE

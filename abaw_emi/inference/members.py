@@ -10,8 +10,7 @@ import torch
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.examples import Inputs, Senses, read_inputs
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import OnBadClip, Split
+from abaw_emi.core.constants import OnBadClip, Precision, Split
 from abaw_emi.core.errors import CorpusError, Problem, RunError, gather
 from abaw_emi.core.ids import pack_ids, unpack_ids
 from abaw_emi.core.prefetch import run_ahead

@@ -15,8 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE
+from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE, Precision
 from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter

@@ -28,8 +28,7 @@ import torch
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.constants import SAMPLE_RATE, Precision
 from abaw_emi.core.errors import EmiError, Problem, TrainingError
 from abaw_emi.core.signals import blocked_signals
 from abaw_emi.inference.engine import Float32, Inference, Work

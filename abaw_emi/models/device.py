@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from abaw_emi.config.run import Precision
+from abaw_emi.core.constants import Precision
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.distributed import World

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import feature_extraction_auto, image_processing_auto, tokenization_auto
 from transformers.utils import logging as transformers_logging
 
+from abaw_emi.core.constants import EncoderKind
 from abaw_emi.core.errors import Problem, UsageError, WeightsError
 from abaw_emi.core.hashing import hash_file
 
@@ -51,9 +52,6 @@ def find_model(name: str, revision: str, files: Sequence[str], option: str) -> t
         ) from error
     return Path(folder), Path(folder).name
 
-
-Kind = Literal["audio", "vision", "text"]
-"""What an encoder reads: sound, pictures or words."""
 
 # What transformers knows of each type of model; none of these names is documented, all are long-standing.
 _SOUND: Any = getattr(feature_extraction_auto, "FEATURE_EXTRACTOR_MAPPING_NAMES")  # noqa: B009 - untyped
@@ -150,7 +148,7 @@ def _list(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
 
 
-def detect_kind(pretrained: Pretrained) -> Kind:
+def detect_kind(pretrained: Pretrained) -> EncoderKind:
     """What a model reads, by its `model_type`; what reads several is taken for sound, then for vision.
 
     Raises:
@@ -167,7 +165,7 @@ def detect_kind(pretrained: Pretrained) -> Kind:
     raise WeightsError(Problem(pretrained.name, found, next_step="name what it reads with --kind"))
 
 
-def check_layer(pretrained: Pretrained, kind: Kind, layer: int | None) -> None:
+def check_layer(pretrained: Pretrained, kind: EncoderKind, layer: int | None) -> None:
     """Passes where the encoder has a layer of this number; 0 is what goes into the first one.
 
     Raises:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from abaw_emi.config.run import Precision
-from abaw_emi.core.constants import OnBadClip
+from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, gather
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder

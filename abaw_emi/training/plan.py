@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from abaw_emi.config.run import Precision, RunConfig
-from abaw_emi.core.constants import OnBadClip
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import Problem, RunError, gather
 from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter

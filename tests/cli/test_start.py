@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from abaw_emi.cli.evaluation import score as score_commands
-from abaw_emi.cli.prediction import ensemble, predict
+from abaw_emi.cli.prediction import ensemble
 from abaw_emi.cli.submission import submit
-from abaw_emi.cli.training import train
+from abaw_emi.cli.training import runs, train
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.run import RunConfig
 from abaw_emi.evaluation import compare as comparison
@@ -95,7 +95,7 @@ def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
     assert default(submit.submit, "no_clip") is not default(write.write_submission, "clip")
     assert default(submit.submit, "name") == default(write.write_submission, "name")
     assert default(submit.submit, "fill") is default(write.write_submission, "fill") is None
-    assert default(predict.import_weights, "revision") == RunConfig().model.revision
+    assert default(runs.import_weights, "revision") == RunConfig().model.revision
 
 
 def test_default_paths_are_those_of_the_contract() -> None:

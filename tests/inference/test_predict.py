@@ -20,8 +20,8 @@ import torch
 
 from abaw_emi.audio.clips import Clip, Sound
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.config.run import Precision, RunConfig
-from abaw_emi.core.constants import EMOTIONS, FILENAME
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.constants import EMOTIONS, FILENAME, Precision
 from abaw_emi.core.errors import EmiError, RunError, TrainingError, UsageError, WeightsError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Bar, Reporter

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Debug, Features, Json, Quiet
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Features, Quiet
+from abaw_emi.cli.output import print_result
+from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.installation import check_sound_installation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from abaw_emi.audit.record import Audit
     from abaw_emi.core.constants import Split
 
-_EXAMPLES = """Examples:
+EXAMPLES = """Examples:
 
   abaw-emi audit                             of data/, with all numbers left in audit.json
 
@@ -31,11 +35,6 @@ _SHOWN_EXAMPLES = 3
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(epilog=_EXAMPLES)(audit)
-
-
 def audit(
     data: Data = DEFAULT_DATA,
     features: Features = DEFAULT_FEATURES,
@@ -44,14 +43,10 @@ def audit(
         int | None,
         typer.Option("--jobs", help="Processes that listen.", min=1, show_default="one for each core"),
     ] = None,
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Look whether the data is whole and sound: files, sound, labels. Changes nothing in it."""
-    from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.files import check_writable
-    from abaw_emi.core.installation import check_sound_installation
 
     if data.resolve() in out.resolve().parents:
         raise UsageError(Problem("--out", f"{out} lies in the data folder", "a place where files are made"))
@@ -61,7 +56,6 @@ def audit(
     from abaw_emi.audit.fact_store import FactStore
     from abaw_emi.audit.record import write_audit
     from abaw_emi.audit.run import audit_folder
-    from abaw_emi.cli.output import print_json, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
 
@@ -70,11 +64,14 @@ def audit(
     found = audit_folder(DataFolder(data, features), store=store, jobs=jobs, track=reporter.track)
     write_audit(found, out)
     reporter.warn(store.warnings)
-    if as_json:
-        told = [finding for finding in found.findings if finding.severity != "note"]
-        print_json({**_to_json(found), "audit": str(out), "problems": texts([*told, *reporter.warnings])})
-    else:
-        _print_audit(found, data, out)
+    print_result(
+        {**_to_json(found), "audit": str(out)},
+        partial(_print_audit, found, data, out),
+        [
+            *(finding for finding in found.findings if finding.severity != "note"),
+            *reporter.warnings,
+        ],
+    )
     errors = [finding for finding in found.findings if finding.severity == "error"]
     if errors:
         reporter.fail(errors)

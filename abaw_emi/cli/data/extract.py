@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from abaw_emi.cli.options import (
-    DEFAULT_DATA,
-    DEFAULT_FEATURES,
-    Bad,
-    Data,
-    Debug,
-    Device,
-    Json,
-    OnBadClip,
-    Precision,
-    PrecisionName,
-    Quiet,
-)
-from abaw_emi.core.constants import MAX_SECONDS
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Bad, Data, Device, PrecisionOption, Quiet
+from abaw_emi.cli.output import print_result
+from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
+from abaw_emi.core.installation import check_installation
 
-
-class AnySplitName(StrEnum):
-    """A split of the data, or all of its clips."""
-
-    train = "train"
-    valid = "valid"
-    test = "test"
-    all = "all"
-
-
-class KindName(StrEnum):
-    """What an encoder reads."""
-
-    auto = "auto"
-    audio = "audio"
-    vision = "vision"
-    text = "text"
-
-
-_EXTRACT_EXAMPLES = """A row is a frame of sound, a token of a transcript, or a face.
+EXTRACT_EXAMPLES = """A row is a frame of sound, a token of a transcript, or a face.
 
 Examples:
 
@@ -58,7 +28,7 @@ Examples:
 
 Run again, it goes on: clips that are there, made of the same bytes by the same encoder, are kept."""
 
-_TRANSCRIBE_EXAMPLES = """Whole clips, not their first 12 s. A clip in which nothing is said is an empty file.
+TRANSCRIBE_EXAMPLES = """Whole clips, not their first 12 s. A clip in which nothing is said is an empty file.
 
 Examples:
 
@@ -70,17 +40,11 @@ Examples:
 
 Run again, it goes on."""
 
-AnySplit = Annotated[AnySplitName, typer.Option("--split", help="Which clips.")]
+Clips = Annotated[AnySplit, typer.Option("--split", help="Which clips.")]
 Revision = Annotated[str, typer.Option("--revision", help="Of the model on the hub.")]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Side by side.", show_default="by kind and device", min=1)
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds this room's commands to `app`."""
-    app.command(epilog=_EXTRACT_EXAMPLES)(extract)
-    app.command(epilog=_TRANSCRIBE_EXAMPLES)(transcribe)
 
 
 def extract(
@@ -88,10 +52,10 @@ def extract(
         str,
         typer.Argument(help="An encoder of transformers, of sound, pictures or text: a hub id or a folder."),
     ],
-    split: AnySplit = AnySplitName.all,
+    split: Clips = "all",
     kind: Annotated[
-        KindName, typer.Option("--kind", help="What it reads; auto asks its config.")
-    ] = KindName.auto,
+        Literal["auto", EncoderKind], typer.Option("--kind", help="What it reads; auto asks its config.")
+    ] = "auto",
     data: Data = DEFAULT_DATA,
     out: Annotated[Path, typer.Option("--out", help="Folder of the feature folders.")] = DEFAULT_FEATURES,
     name: Annotated[
@@ -110,21 +74,16 @@ def extract(
     ] = MAX_SECONDS,
     batch: Batch = None,
     device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    on_bad_clip: Bad = OnBadClip.error,
+    precision: PrecisionOption = "auto",
+    on_bad_clip: Bad = "error",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make the folder anew, whatever made it before.")
     ] = False,
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
-    from abaw_emi.core.installation import check_installation
-
     check_installation()
 
-    from abaw_emi.cli.output import print_json, print_line, texts
     from abaw_emi.core.ids import pack_ids
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
@@ -134,8 +93,8 @@ def extract(
     done = extract_features(
         encoder,
         DataFolder(data, out),
-        split.value,
-        kind=kind.value,
+        split,
+        kind=kind,
         out=out,
         name=name,
         layer=layer,
@@ -143,18 +102,15 @@ def extract(
         max_seconds=max_seconds,
         batch=batch,
         device=device,
-        precision=precision.value,
-        on_bad=on_bad_clip.value,
+        precision=precision,
+        on_bad=on_bad_clip,
         overwrite=overwrite,
         reporter=reporter,
     )
-    if not as_json:
-        lacking = f", {len(done.missing):,} have none" if done.missing else ""
-        skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
-        counts = f"{len(done.written):,} clips written, {len(done.kept):,} kept{lacking}{skipped}"
-        print_line(f"{done.folder}: {counts} ({done.kind}, rows: {done.rows})")
-        return
-    print_json(
+    without = f", {len(done.missing):,} have none" if done.missing else ""
+    skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
+    counts = f"{len(done.written):,} clips written, {len(done.kept):,} kept{without}{skipped}"
+    print_result(
         {
             "path": str(done.folder),
             "encoder": done.encoder,
@@ -166,14 +122,15 @@ def extract(
             "kept": pack_ids(done.kept),
             "missing": pack_ids(done.missing),
             "skipped": list(done.skipped),
-            "problems": texts(reporter.warnings),
-        }
+        },
+        f"{done.folder}: {counts} ({done.kind}, rows: {done.rows})",
+        reporter.warnings,
     )
 
 
 def transcribe(
     model: Annotated[str, typer.Argument(help="A Whisper model: a hub id or a folder.")],
-    split: AnySplit = AnySplitName.all,
+    split: Clips = "all",
     data: Data = DEFAULT_DATA,
     out: Annotated[Path, typer.Option("--out", help="Folder of the transcripts.")] = DEFAULT_FEATURES
     / "text",
@@ -190,21 +147,16 @@ def transcribe(
     revision: Revision = "main",
     batch: Batch = None,
     device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    on_bad_clip: Bad = OnBadClip.error,
+    precision: PrecisionOption = "auto",
+    on_bad_clip: Bad = "error",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Transcribe all anew, whatever model did before.")
     ] = False,
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
-    from abaw_emi.core.installation import check_installation
-
     check_installation()
 
-    from abaw_emi.cli.output import print_json, print_line, texts
     from abaw_emi.core.ids import pack_ids
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
@@ -215,23 +167,20 @@ def transcribe(
     done = transcribe_clips(
         model,
         DataFolder(data, out.parent),
-        split.value,
+        split,
         out=out,
         decoding=Decoding(language=language, no_speech=no_speech, logprob=logprob),
         revision=revision,
         batch=batch,
         device=device,
-        precision=precision.value,
-        on_bad=on_bad_clip.value,
+        precision=precision,
+        on_bad=on_bad_clip,
         overwrite=overwrite,
         reporter=reporter,
     )
-    if not as_json:
-        skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
-        counts = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
-        print_line(f"{done.folder}: {counts}{skipped}")
-        return
-    print_json(
+    skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
+    counts = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
+    print_result(
         {
             "path": str(done.folder),
             "encoder": done.encoder,
@@ -239,6 +188,7 @@ def transcribe(
             "kept": pack_ids(done.kept),
             "empty": pack_ids(done.empty),
             "skipped": list(done.skipped),
-            "problems": texts(reporter.warnings),
-        }
+        },
+        f"{done.folder}: {counts}{skipped}",
+        reporter.warnings,
     )

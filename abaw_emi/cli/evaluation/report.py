@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Debug, Json, Quiet, SeveralValuesCommand
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Quiet
+from abaw_emi.cli.output import print_line, print_result, score_to_json
+from abaw_emi.core.installation import check_report_installation
 
 if TYPE_CHECKING:
     from abaw_emi.report.page import Written
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 _PREDICTIONS = Path("predictions")
 _SUBMISSIONS = Path("submissions")
 
-_EXAMPLES = """Examples:
+EXAMPLES = """Examples:
 
   abaw-emi report                                     of data/, runs/, predictions/ and submissions/ here
 
@@ -24,11 +27,6 @@ _EXAMPLES = """Examples:
 
   abaw-emi report --figures figures/                  each figure as PNG, SVG and CSV, too
 """
-
-
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(cls=SeveralValuesCommand, epilog=_EXAMPLES)(report)
 
 
 def report(
@@ -49,16 +47,11 @@ def report(
     figures: Annotated[
         Path | None, typer.Option("--figures", help="A folder for each figure as PNG, SVG and CSV.")
     ] = None,
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Write one HTML page of data, runs, predictions and submissions; it needs no network."""
-    from abaw_emi.core.installation import check_report_installation
-
     check_report_installation()
 
-    from abaw_emi.cli.output import print_json
     from abaw_emi.core.progress import Reporter
     from abaw_emi.report.page import write_report
 
@@ -70,10 +63,11 @@ def report(
         track=lambda items, description, total: reporter.track(items, description, total, unit="files"),
     )
     reporter.warn([*written.material.warnings, *written.findings.warnings], shown=10)
-    if as_json:
-        print_json(_to_json(written))
-    else:
-        _say(written)
+    print_result(
+        _to_json(written),
+        partial(_say, written),
+        [*written.material.warnings, *written.findings.warnings],
+    )
 
 
 def _choose(
@@ -94,8 +88,6 @@ def _choose(
 
 
 def _say(written: Written) -> None:
-    from abaw_emi.cli.output import print_line
-
     charts = written.report.charts
     print_line(f"{written.page}: {len(charts)} figures, {written.size / 2**20:.1f} MiB")
     if written.figures:
@@ -108,8 +100,6 @@ def _say(written: Written) -> None:
 
 
 def _to_json(written: Written) -> dict[str, object]:
-    from abaw_emi.cli.output import score_to_json, texts
-
     findings = written.findings
     return {
         "report": str(written.page),
@@ -130,5 +120,4 @@ def _to_json(written: Written) -> dict[str, object]:
             "signature": findings.gain.signature,
         },
         "worst": [{"filename": clip.filename, "error": clip.error} for clip in findings.worst],
-        "problems": texts([*written.material.warnings, *findings.warnings]),
     }

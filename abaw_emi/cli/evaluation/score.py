@@ -11,16 +11,11 @@ from abaw_emi.cli.options import (
     DEFAULT_DATA,
     DEFAULT_RUNS,
     Data,
-    Debug,
-    FormatName,
     Groups,
-    IntervalMethod,
-    Json,
     Method,
     Permutations,
     Runs,
     Seed,
-    SeveralValuesCommand,
     TableFormat,
 )
 
@@ -30,15 +25,8 @@ Bootstrap = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this room's commands to `app`."""
-    app.command(
-        cls=SeveralValuesCommand,
-        epilog="Example: abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv",
-    )(score)
-    app.command(epilog="Example: abaw-emi compare a.csv b.csv c.csv data/valid_split.csv --format markdown")(
-        compare
-    )
+SCORE_EXAMPLES = "Example: abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv"
+COMPARE_EXAMPLES = "Example: abaw-emi compare a.csv b.csv c.csv data/valid_split.csv --format markdown"
 
 
 def score(
@@ -49,7 +37,7 @@ def score(
     ] = None,
     groups: Groups = None,
     bootstrap: Bootstrap = 1_000,
-    interval: Method = IntervalMethod.percentile,
+    interval: Method = "percentile",
     permutations: Permutations = 10_000,
     seed: Seed = 1,
     runs: Runs = DEFAULT_RUNS,
@@ -57,11 +45,9 @@ def score(
     allow_constant: Annotated[
         bool, typer.Option("--allow-constant", help="Exit 0 although an emotion's r is undefined.")
     ] = False,
-    as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.cli.output import print_json, print_line, print_score, read_systems, score_to_json
+    from abaw_emi.cli.output import is_given, print_json, print_line, print_score, read_systems, score_to_json
     from abaw_emi.cli.submission.standing import find_fold_score
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
@@ -78,7 +64,7 @@ def score(
         tables[str(predictions)],
         resamples=bootstrap,
         seed=seed,
-        method=interval.value,
+        method=interval,
         groups=systems.groups,
         against={str(path): tables[str(path)] for path in rivals},
         permutations=permutations,
@@ -97,7 +83,7 @@ def score(
     if result.seen:
         folds, found_folds = find_fold_score(record, runs, data)
         warnings += found_folds
-    if as_json:
+    if is_given("--json"):
         kfold = None if folds is None else folds.to_json()
         print_json({**score_to_json(result, warnings, diagnostics), "kfold": kfold})
     else:
@@ -106,7 +92,7 @@ def score(
         if folds is not None:
             bounds = format_interval(folds.interval.get("mean_pearson"))
             print_line(f"in its place, {folds.mean_pearson:.4f} {bounds}: {folds.describe}")
-        print_score(result, interval.value)
+        print_score(result, interval)
         print_line(result.signature)
     reporter = Reporter()
     reporter.warn([*warnings, *diagnostics, *result.problems])
@@ -124,15 +110,13 @@ def compare(
     ],
     groups: Groups = None,
     bootstrap: Bootstrap = 1_000,
-    interval: Method = IntervalMethod.percentile,
+    interval: Method = "percentile",
     permutations: Permutations = 10_000,
     seed: Seed = 1,
-    form: TableFormat = FormatName.table,
-    as_json: Json = False,
-    debug: Debug = False,
+    form: TableFormat = "table",
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
-    from abaw_emi.cli.output import describe_intervals, print_json, print_line, read_systems, texts
+    from abaw_emi.cli.output import describe_intervals, is_given, print_json, print_line, read_systems, texts
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.compare import compare as compare_tables
@@ -150,18 +134,18 @@ def compare(
         resamples=bootstrap,
         permutations=permutations,
         seed=seed,
-        method=interval.value,
+        method=interval,
         groups=systems.groups,
         trained_on={name: record.trained_on for name, record in systems.records.items() if record},
         name=str(labels),
     )
     diagnostics = diagnose_systems(systems.tables, systems.truth)
     warnings = [*systems.warnings, *diagnostics, *result.problems]
-    if as_json or form is FormatName.json:
+    if is_given("--json") or form == "json":
         print_json({**result.to_json(), "problems": texts(warnings)})
     else:
-        print_line(result.render(form.value))
-        if form is FormatName.table:
+        print_line(result.render(form))
+        if form == "table":
             print_line()
             print_line(describe_intervals(result.n, next(iter(result.scores.values())).groups))
             print_line(result.signature)

@@ -12,20 +12,13 @@ from abaw_emi.cli.options import (
     DEFAULT_FEATURES,
     Bad,
     Data,
-    Debug,
     Device,
-    EnsembleMethod,
     Features,
-    Json,
-    MethodName,
-    MissingName,
-    OnBadClip,
-    OnMissing,
-    Precision,
-    PrecisionName,
+    MethodOption,
+    MissingOption,
+    PrecisionOption,
     Quiet,
-    SeveralValuesCommand,
-    SplitName,
+    SplitOption,
 )
 
 if TYPE_CHECKING:
@@ -40,12 +33,7 @@ FoldGroups = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(
-        cls=SeveralValuesCommand,
-        epilog="Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --split test",
-    )(ensemble)
+EXAMPLES = "Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --split test"
 
 
 def ensemble(
@@ -53,12 +41,12 @@ def ensemble(
     preds: Annotated[
         list[Path] | None, typer.Option("--preds", help="Prediction CSVs, of any origin.")
     ] = None,
-    split: Annotated[SplitName, typer.Option("--split", help="The split to predict.")] = SplitName.test,
+    split: SplitOption = "test",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"),
     ] = None,
-    method: EnsembleMethod = MethodName.mean,
+    method: MethodOption = "mean",
     fit: Annotated[
         list[Path] | None,
         typer.Option(
@@ -72,18 +60,16 @@ def ensemble(
         ),
     ] = None,
     groups: FoldGroups = None,
-    on_missing: OnMissing = MissingName.error,
+    on_missing: MissingOption = "error",
     data: Data = DEFAULT_DATA,
     features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = OnBadClip.error,
+    on_bad_clip: Bad = "error",
     device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    as_json: Json = False,
+    precision: PrecisionOption = "auto",
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
-    from abaw_emi.cli.output import print_json, print_line, refuse_repeats, texts
+    from abaw_emi.cli.output import is_given, print_json, print_line, refuse_repeats, texts
     from abaw_emi.cli.prediction.combining import (
         describe_recipe,
         find_fit_files,
@@ -107,7 +93,7 @@ def ensemble(
         raise UsageError(Problem("ensemble", "no member", "--ckpts RUN... or --preds CSV..."))
     refuse_repeats(paths, "ensemble")
     refuse_repeats(fit or [], "--fit")
-    fitting = method is MethodName.auto or method.value in FITTED
+    fitting = method == "auto" or method in FITTED
     unused = [name for name, value in (("--fit", fit), ("--labels", labels), ("--groups", groups)) if value]
     if unused and not fitting:
         found = f"{', '.join(unused)} beside --method {method}, which fits nothing"
@@ -122,11 +108,11 @@ def ensemble(
             runs.append(find_run(folder))
     for file in preds or []:
         with gather(problems):
-            member, warnings = read_member(file, split.value)
+            member, warnings = read_member(file, split)
             members.append(member)
             reporter.warn(warnings)
     with gather(problems):
-        reporter.warn(tell_splits(members, data, split.value))
+        reporter.warn(tell_splits(members, data, split))
     with gather(problems):
         check_writable(path)
     if problems:
@@ -134,10 +120,10 @@ def ensemble(
     truth, recipe = None, Recipe(scheme=next((known for known in SCHEMES if known == method), "mean"))
     fitted_on: dict[str, Path] = {}
     if fitting:
-        files = find_fit_files(runs, preds or [], fit or [], split.value)
+        files = find_fit_files(runs, preds or [], fit or [], split)
         fitted_on = dict(zip(map(str, paths), files, strict=True))
         label_file = labels or data / "valid_split.csv"
-        recipe, truth, warnings = fit_recipe(method.value, fitted_on, label_file, groups)
+        recipe, truth, warnings = fit_recipe(method, fitted_on, label_file, groups)
         reporter.warn(warnings)
     predicted = None
     if runs:
@@ -146,23 +132,23 @@ def ensemble(
     tables = {member.name: member.table for member in members}
     reporter.warn(diagnose_systems(tables))
     # Weights that saw the labels of these very clips are applied out of fold.
-    own = truth is not None and recipe.scheme in FITTED and split is SplitName.valid and not fit
-    table = out_of_fold(recipe, truth, tables, on_missing.value) if own and truth is not None else None
+    own = truth is not None and recipe.scheme in FITTED and split == "valid" and not fit
+    table = out_of_fold(recipe, truth, tables, on_missing) if own and truth is not None else None
     skipped = predicted.skipped if predicted else ()
     written = write_ensemble(
         members,
         path,
-        split=split.value,
+        split=split,
         command="abaw-emi ensemble",
         skipped=skipped,
         read_from_video=predicted.read_from_video if predicted else None,
         recipe=recipe,
-        missing=on_missing.value,
+        missing=on_missing,
         table=table,
     )
     gaps = find_gaps(tables)
-    warn_of_gaps(gaps, on_missing.value, reporter)
-    if not as_json:
+    warn_of_gaps(gaps, on_missing, reporter)
+    if not is_given("--json"):
         print_recipe(recipe, fitted_on)
         how = f"{recipe.scheme} of {len(members)}, " if len(members) > 1 else ""
         how = how if table is None else f"out of fold, {how}"

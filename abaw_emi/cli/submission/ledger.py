@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import Debug, FormatName, Json
+from abaw_emi.cli.options import Command, Group
+from abaw_emi.evaluation.text_tables import Format
 
 if TYPE_CHECKING:
     from abaw_emi.submission.format import Profile
@@ -20,41 +21,34 @@ ProfileFile = Annotated[
     Path | None,
     typer.Option("--profile", help="A TOML file with the organisers' format.", show_default="assumed"),
 ]
-TableFormat = Annotated[FormatName, typer.Option("--format", help="How the list is printed.")]
+TableFormat = Annotated[Format, typer.Option("--format", help="How the list is printed.")]
 
 ledger_app = typer.Typer(
+    cls=Group,
     help="List what was submitted, and enter what became known of it.",
     invoke_without_command=True,
     epilog="Example: abaw-emi ledger set submission-1 --test-score .554",
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this room's commands to `app`."""
-    ledger_app.callback()(ledger)
-    ledger_app.command("set")(set_entry)
-    app.add_typer(ledger_app, name="ledger")
-
-
+@ledger_app.callback()
 def ledger(
     context: typer.Context,
     out: Out = DEFAULT_OUT,
     profile: ProfileFile = None,
-    form: TableFormat = FormatName.table,
-    as_json: Json = False,
-    debug: Debug = False,
+    form: TableFormat = "table",
 ) -> None:
     """List what was submitted: when, its validation score with interval, the test score once it is known."""
     if context.invoked_subcommand is not None:
         return
-    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.cli.output import is_given, print_json, print_line, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.text_tables import Sheet, format_r, render
     from abaw_emi.submission.ledger import read_ledger
 
     organisers = read_form(profile)
     found = read_ledger(out)
-    if as_json or form is FormatName.json:
+    if is_given("--json") or form == "json":
         print_json(
             {
                 "submissions": [entry.to_json() for entry in found.entries],
@@ -79,13 +73,14 @@ def ledger(
             for entry in found.entries
         ]
         header = ["Submission", "Created (UTC)", "Validation", "Test", "Sent", "The validation score is that"]
-        print_line(render(Sheet(header, rows), form.value))
-        if form is FormatName.table:
+        print_line(render(Sheet(header, rows), form))
+        if form == "table":
             mark = organisers.mark("tries")
             print_line(f"tries: {found.used} of {organisers.tries}{mark} used")
     Reporter().warn(found.problems)
 
 
+@ledger_app.command("set", cls=Command)
 def set_entry(
     name: Annotated[str, typer.Argument(help="Of the submission.")],
     test_score: Annotated[
@@ -96,11 +91,9 @@ def set_entry(
         typer.Option("--sent/--not-sent", help="Whether it counts as a try."),
     ] = None,
     out: Out = DEFAULT_OUT,
-    as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Enter what became known of a submission: its test score, or that it was never sent."""
-    from abaw_emi.cli.output import print_json, print_line
+    from abaw_emi.cli.output import is_given, print_json, print_line
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.submission.ledger import amend
 
@@ -109,7 +102,7 @@ def set_entry(
     if not changes:
         raise UsageError(Problem("ledger set", "nothing to enter", "--test-score, --sent or --not-sent"))
     entry = amend(out, name, **changes)
-    if as_json:
+    if is_given("--json"):
         print_json({**entry.to_json(), "problems": []})
         return
     print_line(_describe_entry(entry))

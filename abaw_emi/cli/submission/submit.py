@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Debug, Json, Runs
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Runs
 from abaw_emi.cli.submission.ledger import DEFAULT_OUT, Out, ProfileFile, describe_val, read_form
 
 if TYPE_CHECKING:
@@ -19,23 +18,8 @@ if TYPE_CHECKING:
 DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
 
 
-class KindName(StrEnum):
-    """What a checked file is."""
-
-    submission = "submission"
-    predictions = "predictions"
-
-
-class Fill(StrEnum):
-    """What stands in for a missing prediction."""
-
-    train_mean = "train-mean"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds this room's commands to `app`."""
-    app.command(epilog="Example: abaw-emi submit --out submissions/ --name first-try")(submit)
-    app.command(epilog="Example: abaw-emi check submissions/first-try/first-try.zip")(check)
+SUBMIT_EXAMPLES = "Example: abaw-emi submit --out submissions/ --name first-try"
+CHECK_EXAMPLES = "Example: abaw-emi check submissions/first-try/first-try.zip"
 
 
 def submit(
@@ -48,7 +32,8 @@ def submit(
         bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead of clipping them.")
     ] = False,
     fill: Annotated[
-        Fill | None, typer.Option("--fill", help="What stands in for clips without a prediction.")
+        Literal["train-mean"] | None,
+        typer.Option("--fill", help="What stands in for clips without a prediction."),
     ] = None,
     valid_preds: Annotated[
         Path | None, typer.Option("--valid-preds", help="The system's predictions of valid, for the ledger.")
@@ -64,11 +49,9 @@ def submit(
         ),
     ] = False,
     data: Data = DEFAULT_DATA,
-    as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
-    from abaw_emi.cli.output import print_json, recall_audit, texts
+    from abaw_emi.cli.output import is_given, print_json, recall_audit, texts
     from abaw_emi.cli.submission.standing import find_val
     from abaw_emi.core.errors import Problem, SubmissionError, gather
     from abaw_emi.core.hashing import sha256
@@ -122,7 +105,7 @@ def submit(
         )
         reporter.warn(submission.warnings)
         used = read_ledger(out).used
-        if not as_json:
+        if not is_given("--json"):
             _print_submission(submission, form, used, dry_run=dry_run)
             return
         print_json(
@@ -164,15 +147,14 @@ def _print_submission(submission: Submission, form: Profile, used: int, *, dry_r
 def check(
     path: Annotated[Path, typer.Argument(help="A CSV, a submission folder or a zip.")],
     kind: Annotated[
-        KindName, typer.Option("--kind", help="Raw predictions may lie outside [0, 1].")
-    ] = KindName.submission,
+        Literal["submission", "predictions"],
+        typer.Option("--kind", help="Raw predictions may lie outside [0, 1]."),
+    ] = "submission",
     profile: ProfileFile = None,
     data: Data = DEFAULT_DATA,
-    as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Check a CSV, folder or zip, of any origin, against the test ids, and warn of likely mistakes."""
-    from abaw_emi.cli.output import print_json, print_line, texts
+    from abaw_emi.cli.output import is_given, print_json, print_line, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_provenance
@@ -182,14 +164,14 @@ def check(
     folder = DataFolder(data)
     form = read_form(profile)
     test_ids = folder.ids("test")
-    checked = check_path(path, test_ids, kind.value, form)
+    checked = check_path(path, test_ids, kind, form)
     problems = list(checked.problems)
     if path.is_file() and path.suffix == ".csv":
         record, found = read_provenance(path)
         problems += [*found, *check_origin(record, test_ids, str(path))]
     reporter = Reporter()
     reporter.warn([*folder.check_counts("test"), *checked.warnings])
-    if as_json:
+    if is_given("--json"):
         print_json(
             {
                 "ok": not problems,
@@ -201,7 +183,7 @@ def check(
     if problems:
         reporter.fail(problems)
         raise typer.Exit(1)
-    if not as_json:
+    if not is_given("--json"):
         verdict = "fit to be sent" if kind == "submission" else "sound"
         print_line(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,22 +13,21 @@ from abaw_emi.cli.options import (
     DEFAULT_FEATURES,
     Bad,
     Data,
-    Debug,
     Device,
     Features,
-    FormatName,
-    Json,
-    OnBadClip,
-    Precision,
-    PrecisionName,
+    PrecisionOption,
     Quiet,
-    SeveralValuesCommand,
 )
+from abaw_emi.cli.output import is_given, print_json, print_line, texts
+from abaw_emi.core.constants import OnBadClip, Precision
+from abaw_emi.core.errors import Problem, UsageError, gather
+from abaw_emi.core.installation import check_installation
+from abaw_emi.evaluation.text_tables import Format
+from abaw_emi.reproduction.published import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.rows import RowPlan
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 _BAD = ("lacks inputs", "failed", "refused")
 """States of a row without numbers that make the command exit with 1."""
 
-_EXAMPLES = """Examples:
+EXAMPLES = """Examples:
 
   abaw-emi tables --list                           every row, its preset, and what is missing for it
 
@@ -53,22 +51,9 @@ _EXAMPLES = """Examples:
 """
 
 
-class TableChoice(StrEnum):
-    """A table of published numbers."""
-
-    one = "1"
-    two = "2"
-    text = "text"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(cls=SeveralValuesCommand, epilog=_EXAMPLES)(tables)
-
-
 def tables(
     table: Annotated[
-        TableChoice | None,
+        TableName | None,
         typer.Option("--table", help="Of the paper, or what its text tells besides.", show_default=False),
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="These rows; --list names them.")] = None,
@@ -94,23 +79,19 @@ def tables(
     ] = Path("submissions"),
     data: Data = DEFAULT_DATA,
     features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = OnBadClip.error,
+    on_bad_clip: Bad = "error",
     device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
+    precision: PrecisionOption = "auto",
     form: Annotated[
-        FormatName, typer.Option("--format", help="latex is for booktabs; csv and json are unrounded.")
-    ] = FormatName.table,
-    as_json: Json = False,
+        Format, typer.Option("--format", help="latex is for booktabs; csv and json are unrounded.")
+    ] = "table",
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Run the systems of the paper's tables, and print their scores beside the published ones.
 
     A run that is there is used, and one that is not finished is gone on with. A row that cannot be run says
     what it lacks, does not stop the others, and makes the exit code 1.
     """
-    from abaw_emi.cli.output import print_json, print_line, texts
-    from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.measure import read_outcome
@@ -120,7 +101,7 @@ def tables(
 
     if table is None and (only or not listed):
         raise UsageError(Problem("tables", "no --table", f"one of {', '.join(TABLES)}, or --list"))
-    chosen = TABLES if table is None else (table.value,)
+    chosen = TABLES if table is None else (table,)
     plans = plan_rows(
         [row for name in chosen for row in find_rows(name, only or ())],
         out,
@@ -129,7 +110,7 @@ def tables(
         backbones=parse_backbones(backbone or ()),
     )
     folder = DataFolder(data, features)
-    form = FormatName.json if as_json else form
+    form = "json" if is_given("--json") else form
     if listed:
         _print_list(plans, folder, form)
         return
@@ -138,12 +119,10 @@ def tables(
     failures = {} if no_run else _train(plans, folder, reporter, on_bad_clip, device, precision)
     outcomes = [read_outcome(plan, folder, submissions, failures.get(plan.row.name)) for plan in plans]
     problems = _tell(plans, outcomes, failures, reporter)
-    if form is FormatName.json:
-        print_json(
-            {**table_to_json(table.value, outcomes), "problems": [*texts(reporter.warnings), *problems]}
-        )
+    if form == "json":
+        print_json({**table_to_json(table, outcomes), "problems": [*texts(reporter.warnings), *problems]})
     else:
-        print_line(render_table(table.value, outcomes, form.value))
+        print_line(render_table(table, outcomes, form))
     if any(outcome.state in _BAD for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -154,11 +133,8 @@ def _train(
     reporter: Reporter,
     on_bad_clip: OnBadClip,
     device: str,
-    precision: PrecisionName,
+    precision: Precision,
 ) -> dict[str, Failure]:
-    from abaw_emi.core.errors import Problem, UsageError
-    from abaw_emi.core.installation import check_installation
-
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         found = "under torchrun"
         raise UsageError(
@@ -168,17 +144,13 @@ def _train(
 
     from abaw_emi.reproduction.train import train_rows
 
-    return train_rows(
-        plans, folder, reporter, on_bad_clip=on_bad_clip.value, device=device, precision=precision.value
-    )
+    return train_rows(plans, folder, reporter, on_bad_clip=on_bad_clip, device=device, precision=precision)
 
 
 def _tell(
     plans: Sequence[RowPlan], outcomes: Sequence[Outcome], failures: Mapping[str, Failure], reporter: Reporter
 ) -> list[str]:
     """Tells what was not told yet; returns the problems of rows without numbers, for JSON."""
-    from abaw_emi.cli.output import texts
-    from abaw_emi.core.errors import Problem
     from abaw_emi.reproduction.rows import name_problems
 
     problems: list[Problem] = []
@@ -197,8 +169,7 @@ def _tell(
     return texts(problems)
 
 
-def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) -> None:
-    from abaw_emi.cli.output import print_json, print_line
+def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> None:
     from abaw_emi.config.presets import PRESETS
     from abaw_emi.evaluation.text_tables import Sheet, render
     from abaw_emi.reproduction.published import ROWS, TITLES
@@ -211,7 +182,7 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) 
     for row in listed:
         for text in row["problems"]:
             told.setdefault(text, []).append(row["name"])
-    if form is FormatName.json:
+    if form == "json":
         print_json({"rows": listed, "presets_of_no_row": beside, "problems": list(told)})
         return
     for table in dict.fromkeys(row["table"] for row in listed):
@@ -227,10 +198,10 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) 
             if row["table"] == table
         ]
         header = ["Row", "Preset", "Reads", "Missing", "Runs"]
-        print_line(render(Sheet(header, cells, TITLES[table]), form.value))
-        if form is not FormatName.csv:
+        print_line(render(Sheet(header, cells, TITLES[table]), form))
+        if form != "csv":
             print_line()
-    if form is FormatName.table:
+    if form == "table":
         for text, names in told.items():
             print_line(f"{text} ({', '.join(dict.fromkeys(names))})")
         print_line(f"presets of no row: {', '.join(beside)}")
@@ -238,8 +209,6 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: FormatName) 
 
 def _list(plan: RowPlan, folder: DataFolder) -> dict[str, Any]:
     """A row, what it reads and what is missing, as JSON values."""
-    from abaw_emi.cli.output import texts
-    from abaw_emi.core.errors import gather
     from abaw_emi.reproduction.requirements import find_backbone_lack, find_lacks
     from abaw_emi.reproduction.rows import inspect_runs
 

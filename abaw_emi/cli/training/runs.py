@@ -1,13 +1,16 @@
-"""The command runs."""
+"""Commands of run folders: list them, and make one of a checkpoint of the released code."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import Debug, Json
+from abaw_emi.cli.options import Quiet
+from abaw_emi.cli.output import print_result
+from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 _PIPED_WIDTH = 160
 """Columns of a table that no terminal limits."""
 
-_EXAMPLES = """Examples:
+RUNS_EXAMPLES = """Examples:
 
   abaw-emi runs                  what lies in runs/
 
@@ -25,27 +28,44 @@ _EXAMPLES = """Examples:
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(epilog=_EXAMPLES)(runs)
+IMPORT_EXAMPLES = (
+    "Example: abaw-emi import-weights best.pth --out runs/theirs --backbone "
+    "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
+)
 
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs"),
-    as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List the runs: preset, seed, best epoch, validation per emotion, finished or not."""
-    from abaw_emi.cli.output import print_json, print_line
     from abaw_emi.runs.summary import summarise_runs
 
     found = summarise_runs(folder)
-    if as_json:
-        print_json({"runs": [_to_json(summary) for summary in found], "problems": []})
-    elif not found:
-        print_line(f"{folder}: no runs yet; make one with abaw-emi train")
-    else:
-        _print_runs(found)
+    none = f"{folder}: no runs yet; make one with abaw-emi train"
+    print_result(
+        {"runs": [_to_json(summary) for summary in found]}, partial(_print_runs, found) if found else none
+    )
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A .pth checkpoint of the paper's released code.")],
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="The backbone it was trained from: a hub id or a folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The run folder to make.")],
+    revision: Annotated[str, typer.Option("--revision", help="Of the backbone on the hub.")] = "main",
+    quiet: Quiet = False,
+) -> None:
+    """Turn a checkpoint of the paper's released code into a run folder."""
+    check_installation()
+
+    from abaw_emi.training.import_weights import import_run
+
+    run = import_run(file, backbone, revision, out)
+    print_result(
+        {"run": str(run.folder)},
+        f"{run.folder}: imported; which clips it was trained on is not known",
+    )
 
 
 def _to_json(summary: Summary) -> dict[str, object]:

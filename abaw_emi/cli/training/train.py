@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +14,14 @@ from abaw_emi.cli.options import (
     DEFAULT_FEATURES,
     Bad,
     Data,
-    Debug,
     Device,
     Features,
-    Json,
-    OnBadClip,
-    Precision,
-    PrecisionName,
+    PrecisionOption,
     Quiet,
-    SeveralValuesCommand,
 )
+from abaw_emi.cli.output import print_result, recall_audit
+from abaw_emi.core.errors import Problem, RunError, UsageError
+from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
     from abaw_emi.config.run import RunConfig
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from abaw_emi.runs.run import Run
     from abaw_emi.training.verify_resume import Verification
 
-_EXAMPLES = """Presets, of which the README and abaw-emi tables --list tell more:
+EXAMPLES = """Presets, of which the README and abaw-emi tables --list tell more:
 
   paper, paper-dropout, paper-longer, released, frozen, w2v2-gv, xlsr-gv, gv, gv-head, head-lstm,
   gv-head-lstm, head-lstm-vad, paper-ccc, paper-pearson, zero-padding, vision, vision-audio,
@@ -53,11 +52,6 @@ Examples:
 
   torchrun --nproc-per-node 4 -m abaw_emi train    one run on four GPUs
 """
-
-
-def register(app: typer.Typer) -> None:
-    """Adds this room's command to `app`."""
-    app.command(cls=SeveralValuesCommand, epilog=_EXAMPLES)(train)
 
 
 def train(
@@ -115,17 +109,12 @@ def train(
     ] = False,
     data: Data = DEFAULT_DATA,
     features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = OnBadClip.error,
+    on_bad_clip: Bad = "error",
     device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    as_json: Json = False,
+    precision: PrecisionOption = "auto",
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
-    from abaw_emi.core.errors import Problem, UsageError
-    from abaw_emi.core.installation import check_installation
-
     if resume and overwrite:
         raise UsageError(Problem("train", "both --resume and --overwrite", "one of them"))
     if preset and config_file:
@@ -141,7 +130,6 @@ def train(
     name, config = _choose_config(preset, config_file, changes, backbone, revision, epochs_from)
     check_installation()
 
-    from abaw_emi.cli.output import print_json, recall_audit, texts
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.models.distributed import join_world
@@ -164,27 +152,25 @@ def train(
         train_plus_val=train_plus_val,
         epochs_from=str(epochs_from or ""),
         if_there="resume" if resume else "overwrite" if overwrite else "refuse",
-        on_bad_clip=on_bad_clip.value,
+        on_bad_clip=on_bad_clip,
         limit=limit,
         save_minutes=save_minutes,
         device=device,
-        precision=precision.value,
+        precision=precision,
     )
     if verify:
-        _print_verification(verify_resume(plan, folder, reporter), as_json=as_json)
+        _print_verification(verify_resume(plan, folder, reporter), reporter)
         return
     if limit is not None:
         seconds = try_out(plan, folder, reporter)
-        if as_json:
-            print_json({"seconds": seconds, "problems": texts(reporter.warnings)})
-        else:
-            _print_duration(seconds)
+        durations = [f"{name:10} {timedelta(seconds=round(value))}" for name, value in seconds.items()]
+        print_result({"seconds": seconds}, "\n".join(durations), reporter.warnings)
         return
     with join_world() as world:
         reporter.console.quiet = not world.is_main
         runs = train_runs(plan, folder, reporter, world)
     if world.is_main:
-        _print_runs(runs, reporter, as_json=as_json)
+        _print_runs(runs, reporter)
 
 
 def _choose_config(
@@ -199,7 +185,6 @@ def _choose_config(
 
     from abaw_emi.config.presets import find_preset
     from abaw_emi.config.run import change_config, read_config
-    from abaw_emi.core.errors import Problem, RunError
     from abaw_emi.runs.run import find_run
 
     if config_file:
@@ -222,49 +207,33 @@ def _choose_config(
     return name, replace(config, model=model, training=training)
 
 
-def _print_runs(runs: list[Run], reporter: Reporter, *, as_json: bool) -> None:
-    from abaw_emi.cli.output import print_json, print_line, texts
-
-    records = [(run, run.read_provenance()) for run in runs]
-    if as_json:
-        keys = ("seed", "best_epoch", "valid", "train_plus_val", "weights_sha256")
-        values = [
-            {"run": str(run.folder), **{key: record.get(key) for key in keys}} for run, record in records
-        ]
-        print_json({"runs": values, "problems": texts(reporter.warnings)})
-        return
-    for run, record in records:
-        valid = record.get("valid")
-        scored = (
-            f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)" if valid else "no validation"
-        )
-        print_line(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
-    print_line(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
+def _print_runs(runs: list[Run], reporter: Reporter) -> None:
+    keys = ("seed", "best_epoch", "valid", "train_plus_val", "weights_sha256")
+    values, lines = [], []
+    for run in runs:
+        record = run.read_provenance()
+        values.append({"run": str(run.folder), **{key: record.get(key) for key in keys}})
+        scored = "no validation"
+        if valid := record.get("valid"):
+            scored = f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)"
+        lines.append(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
+    lines.append(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
+    print_result({"runs": values}, "\n".join(lines), reporter.warnings)
 
 
-def _print_verification(verification: Verification, *, as_json: bool) -> None:
+def _print_verification(verification: Verification, reporter: Reporter) -> None:
     from dataclasses import asdict
 
-    from abaw_emi.cli.output import print_json, print_line
-    from abaw_emi.core.errors import Problem, RunError
-
-    if as_json:
-        print_json({**asdict(verification), "identical": verification.identical, "problems": []})
-    elif verification.identical:
-        print_line(f"identical: killed {verification.kills} times and resumed, the weights are the same bits")
-        print_line(f"SHA-256 {verification.straight}")
-    if not verification.identical:
-        found = f"SHA-256 {verification.resumed} after {verification.kills} kills"
-        advice = "resume on the same machine, versions and device; this one does not repeat itself exactly"
-        raise RunError(
-            Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
-        )
-
-
-def _print_duration(seconds: dict[str, float]) -> None:
-    from datetime import timedelta
-
-    from abaw_emi.cli.output import print_line
-
-    for name, value in seconds.items():
-        print_line(f"{name:10} {timedelta(seconds=round(value))}")
+    found = f"SHA-256 {verification.resumed} after {verification.kills} kills"
+    advice = "resume on the same machine, versions and device; this one does not repeat itself exactly"
+    problem = Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
+    same = verification.identical
+    told = f"identical: killed {verification.kills} times and resumed, the weights are the same bits"
+    print_result(
+        {**asdict(verification), "identical": same},
+        f"{told}\nSHA-256 {verification.straight}" if same else "not identical",
+        [] if same else [problem],
+    )
+    if not same:
+        reporter.fail([problem])
+        raise typer.Exit(1)
