@@ -18,7 +18,7 @@ def check_installation() -> None:
     Raises:
         InstallationError: a package of the extra `train` is missing, or the two do not load together.
     """
-    _require(_REQUIRED, "train")
+    require(_REQUIRED, "train")
     try:
         import torch  # noqa: F401
         import torchaudio  # noqa: F401
@@ -41,7 +41,7 @@ def check_report_installation() -> None:
     Raises:
         InstallationError: one is missing.
     """
-    _require(_REPORT, "report")
+    require(_REPORT, "report")
 
 
 def check_sound_installation() -> None:
@@ -50,10 +50,15 @@ def check_sound_installation() -> None:
     Raises:
         InstallationError: one is missing.
     """
-    _require(_SOUND, "train")
+    require(_SOUND, "train")
 
 
-def _require(names: Iterable[str], extra: str) -> None:
+def require(names: Iterable[str], extra: str) -> None:
+    """Looks for packages that `extra` brings.
+
+    Raises:
+        InstallationError: one is missing.
+    """
     missing = []
     for name in names:
         try:

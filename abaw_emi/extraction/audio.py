@@ -20,12 +20,12 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.audio.sounds import read_split_clips
-from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip, Precision
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
 from abaw_emi.core.errors import Problem, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.extraction.encode import Float32, Source, Sources, cut
-from abaw_emi.models.device import autocast
+from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, cut
 from abaw_emi.models.hub import Pretrained, load_model, load_part
 
 _MASKED = frozenset({"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"})
@@ -60,31 +60,15 @@ def read_sounds(
     return Sources(found, [], clips.skipped)
 
 
-class AudioEncoder:
+class AudioEncoder(FrameEncoder[Clip, Sounds]):
     """Turns sounds into frames.
-
-    Args:
-        pretrained: where the encoder lies.
-        layer: whose hidden states are asked for; None for the last, as the model returns them.
-        batch: clips that run side by side.
-        device: where it runs.
-        precision: of its arithmetic.
 
     Raises:
         WeightsError: it cannot be loaded, or reads no sound in a way that is known here.
         UsageError: it cannot read that much sound.
     """
 
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        *,
-        layer: int | None,
-        batch: int,
-        device: torch.device,
-        precision: Precision,
-        max_seconds: float,
-    ) -> None:
+    def __init__(self, pretrained: Pretrained, settings: EncoderSettings) -> None:
         self._extractor = load_part(AutoFeatureExtractor, pretrained)
         self._form = type(self._extractor).__name__
         if self._form not in (_WAVEFORM, _WHISPER):
@@ -93,16 +77,12 @@ class AudioEncoder:
         if self._extractor.sampling_rate != SAMPLE_RATE:
             found = f"reads sound at {self._extractor.sampling_rate} Hz"
             raise WeightsError(Problem(pretrained.name, found, f"{SAMPLE_RATE} Hz"))
-        if self._form == _WHISPER and max_seconds > self._extractor.chunk_length:
+        if self._form == _WHISPER and settings.max_seconds > self._extractor.chunk_length:
             expected = f"at most {self._extractor.chunk_length}, which is what Whisper reads"
-            raise UsageError(Problem("--max-seconds", f"{max_seconds:g}", expected))
+            raise UsageError(Problem("--max-seconds", f"{settings.max_seconds:g}", expected))
         model: Any = load_model(AutoModel, pretrained)
         config = model.config
-        self._model = (model.get_encoder() if config.is_encoder_decoder else model).to(device)
-        self._layer = layer
-        self._batch = batch
-        self._device = device
-        self._precision = precision
+        super().__init__(pretrained, settings, model.get_encoder() if config.is_encoder_decoder else model)
         self._masked = (
             config.model_type in _MASKED
             and config.feat_extract_norm == "layer"
@@ -113,10 +93,10 @@ class AudioEncoder:
     def group(self, sources: Sequence[SoundSource]) -> list[list[SoundSource]]:
         """Clips of similar lengths, or where padding would matter of equal ones, the longest first."""
         if self._masked or self._form == _WHISPER:
-            return cut(sources, self._batch)
+            return super().group(sources)
         ordered = [source for group in cut(sources, 1) for source in group]
         alike = [list(same) for _, same in groupby(ordered, key=lambda source: source.size)]
-        return [group for same in alike for group in cut(same, self._batch)]
+        return [group for same in alike for group in cut(same, self._settings.batch)]
 
     def prepare(self, sources: Sequence[SoundSource]) -> Sounds:
         """The waveforms as the encoder's own pre-processor leaves each of them alone, padded with zeros."""
@@ -133,18 +113,13 @@ class AudioEncoder:
 
     def encode(self, prepared: Sounds) -> list[Float32]:
         """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and its kin, and for Whisper."""
-        inputs = {
-            "input_features" if self._form == _WHISPER else "input_values": prepared.values.to(self._device)
-        }
+        inputs = {"input_features" if self._form == _WHISPER else "input_values": prepared.values}
         lengths = torch.tensor(prepared.lengths)
         padded = self._form == _WAVEFORM and min(prepared.lengths) < prepared.values.shape[1]
         if padded:
             places = torch.arange(prepared.values.shape[1])
-            inputs["attention_mask"] = (places < lengths[:, None]).long().to(self._device)
-        with torch.inference_mode(), autocast(self._precision, self._device):
-            output = self._model(**inputs, output_hidden_states=self._layer is not None)
-        states = output.last_hidden_state if self._layer is None else output.hidden_states[self._layer]
-        frames: list[Float32] = list(states.float().cpu().numpy())
+            inputs["attention_mask"] = (places < lengths[:, None]).long()
+        frames: list[Float32] = list(self._states(self._run(**inputs)).float().cpu().numpy())
         if self._form == _WHISPER:
             hop = self._extractor.hop_length * _WHISPER_STRIDE
             return [row[: -(-length // hop)] for row, length in zip(frames, prepared.lengths, strict=True)]

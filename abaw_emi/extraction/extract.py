@@ -8,9 +8,9 @@ the bytes that it was made of: a run that was stopped goes on, and a clip whose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,28 +19,23 @@ import torch
 from abaw_emi.core.constants import MAX_SECONDS, SPLITS, AnySplit, EncoderKind, OnBadClip, Precision, Split
 from abaw_emi.core.errors import (
     CorpusError,
-    InstallationError,
     Problem,
     UsageError,
 )
+from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES, find_files
 from abaw_emi.extraction.audio import AudioEncoder, read_sounds
-from abaw_emi.extraction.encode import FrameEncoder, Sources, check_frames, encode_all, pack_frames
-from abaw_emi.extraction.output import ClipFolder, check_place
+from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Sources, check_frames, pack_frames
+from abaw_emi.extraction.output import ClipFolder, Written, check_place
 from abaw_emi.extraction.text import TextEncoder, read_texts
 from abaw_emi.extraction.vision import VisionEncoder, find_pooling, read_faces
 from abaw_emi.features.faces import find_faces
 from abaw_emi.features.files import SUFFIXES
 from abaw_emi.features.transcripts import TEXT_FOLDER, find_transcripts
-from abaw_emi.models.device import (
-    choose_device,
-    choose_precision,
-    describe_hardware,
-    validate_prediction,
-)
+from abaw_emi.models.device import choose_for_prediction, describe_hardware
 from abaw_emi.models.hub import (
     Pretrained,
     check_layer,
@@ -50,43 +45,35 @@ from abaw_emi.models.hub import (
 
 RECORD = "extraction.json"
 
-_BATCH: dict[EncoderKind, dict[str, int]] = {
-    # On a CPU a large encoder gains nothing from company, and padding costs its share.
-    "audio": {"cpu": 1, "other": 16},
-    "vision": {"cpu": 16, "other": 128},
-    "text": {"cpu": 8, "other": 64},
+_ENCODERS: dict[EncoderKind, Callable[[Pretrained, EncoderSettings], FrameEncoder[Any, Any]]] = {
+    "audio": AudioEncoder,
+    "vision": VisionEncoder,
+    "text": TextEncoder,
 }
-"""Clips, faces or transcripts side by side, by where the encoder runs."""
+
+_BATCH: dict[EncoderKind, tuple[int, int]] = {"audio": (1, 16), "vision": (16, 128), "text": (8, 64)}
+"""Clips, faces or transcripts side by side, on a CPU and elsewhere. On a CPU a large encoder gains nothing
+from a batch, and padding costs its share."""
 
 _SHOWN = 20
 """Clips without anything to encode that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extraction:
-    """What was done.
+class Extraction(Written):
+    """The features that were written.
 
     Attributes:
-        folder: of the features.
-        encoder: their record of the encoder.
-        kind: what it reads.
+        kind: what the encoder reads.
         rows: what a row of a clip's array is.
         width: numbers a row; None where nothing was written.
-        written: ids of the clips that were encoded.
-        kept: ids of those that were there already.
-        missing: ids of those that have nothing of the kind.
-        skipped: ids of those that were left out because their sources cannot be read.
+        missing: ids of clips that have nothing of the kind.
     """
 
-    folder: Path
-    encoder: dict[str, Any]
     kind: EncoderKind
     rows: str
     width: int | None
-    written: tuple[str, ...]
-    kept: tuple[str, ...]
     missing: tuple[str, ...]
-    skipped: tuple[str, ...]
 
 
 def extract(
@@ -132,47 +119,51 @@ def extract(
     reporter = reporter or Reporter(quiet=True)
     folder = out / _choose_name(encoder, name)
     check_place(out, data.root)
-    chosen = choose_device(device)
-    arithmetic = choose_precision(precision, "auto", chosen)
-    validate_prediction(arithmetic, chosen)
+    chosen, arithmetic = choose_for_prediction(device, precision)
     pretrained = find_pretrained(encoder, revision)
     reads = detect_kind(pretrained) if kind == "auto" else kind
     check_layer(pretrained, reads, layer)
+    made_by = pretrained.to_json()
     rows = _name_rows(pretrained, reads, layer)
-    settings = {
-        "encoder": pretrained.to_json(),
-        "kind": reads,
-        "layer": layer,
-        "rows": rows,
-        "precision": arithmetic,
-        **({"max_seconds": max_seconds} if reads == "audio" else {}),
-    }
-    about = _describe_machine(reads, chosen)
-    made = ClipFolder(folder, RECORD, ".npy", settings=settings, about=about, overwrite=overwrite)
+    made = ClipFolder(
+        folder,
+        RECORD,
+        ".npy",
+        settings={
+            "encoder": made_by,
+            "kind": reads,
+            "layer": layer,
+            "rows": rows,
+            "precision": arithmetic,
+            **({"max_seconds": max_seconds} if reads == "audio" else {}),
+        },
+        about=_describe_machine(reads, chosen),
+        overwrite=overwrite,
+    )
     sources = _read_sources(reads, data, split, max_seconds, on_bad, reporter, made)
     _check_supplied(data, folder, [source.filename for source in sources.found])
-    todo = [source for source in sources.found if not made.has(source.filename, source.sha256)]
-    kept = tuple(source.filename for source in sources.found if made.has(source.filename, source.sha256))
-    if kept:
-        reporter.say(f"{len(kept):,} of {len(sources.found):,} clips are in {folder} already")
-    size = batch or _BATCH[reads]["cpu" if chosen.type == "cpu" else "other"]
-    model = _load(pretrained, reads, layer, size, chosen, arithmetic, max_seconds) if todo else None
+    todo, kept = made.part(sources.found, reporter)
+    settings = EncoderSettings(
+        layer=layer,
+        batch=batch or _BATCH[reads][chosen.type != "cpu"],
+        device=chosen,
+        precision=arithmetic,
+        max_seconds=max_seconds,
+    )
+    model = _ENCODERS[reads](pretrained, settings) if todo else None
     width = None
-    with made.writing():
+    with made.writing(), reporter.bar(folder.name, len(todo)) as bar:
         for filename in sources.missing:
             made.drop(filename)
-        with reporter.bar(folder.name, len(todo)) as bar:
-            for source, frames in encode_all(model, pretrained, todo) if model else ():
-                check_frames(source, frames, arithmetic)
-                made.write(source.filename, source.sha256, pack_frames(frames))
-                width = frames.shape[1]
-                bar.advance()
-    if isinstance(model, TextEncoder) and model.cut:
-        found = list_ids(sorted(set(model.cut)), f"say more than the {model.longest} tokens that it reads")
-        reporter.warn([Problem(encoder, found, next_step="the beginning was encoded")])
+        for source, frames in model.encode_all(todo) if model else ():
+            check_frames(source, frames, arithmetic)
+            made.write(source.filename, source.sha256, pack_frames(frames))
+            width = frames.shape[1]
+            bar.advance()
+    reporter.warn(model.warnings() if model else [])
     return Extraction(
         folder=folder,
-        encoder=pretrained.to_json(),
+        encoder=made_by,
         kind=reads,
         rows=rows,
         width=width,
@@ -213,13 +204,8 @@ def _name_rows(pretrained: Pretrained, kind: EncoderKind, layer: int | None) -> 
 def _describe_machine(kind: EncoderKind, device: torch.device) -> dict[str, Any]:
     hardware = describe_hardware(device)
     packages = {"vision": ("pillow",), "text": ("tokenizers",), "audio": ()}[kind]
-    try:
-        hardware["versions"] |= {name: version(name) for name in packages}
-    except PackageNotFoundError as error:
-        found = f"not installed: {error.name}"
-        raise InstallationError(
-            Problem("installation", found, next_step="pip install 'abaw-emi[train]'")
-        ) from error
+    require(packages, "train")
+    hardware["versions"] |= {name: version(name) for name in packages}
     return hardware
 
 
@@ -268,20 +254,3 @@ def _check_supplied(data: DataFolder, folder: Path, ids: Sequence[str]) -> None:
     if both:
         found = list_ids(both, f"have {folder.name} features in the data folder")
         raise UsageError(Problem(f"--name {folder.name}", found, "another name"))
-
-
-def _load(
-    pretrained: Pretrained,
-    kind: EncoderKind,
-    layer: int | None,
-    batch: int,
-    device: torch.device,
-    precision: Precision,
-    max_seconds: float,
-) -> FrameEncoder[Any, Any]:
-    if kind == "audio":
-        return AudioEncoder(
-            pretrained, layer=layer, batch=batch, device=device, precision=precision, max_seconds=max_seconds
-        )
-    make = VisionEncoder if kind == "vision" else TextEncoder
-    return make(pretrained, layer=layer, batch=batch, device=device, precision=precision)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,33 @@ from filelock import FileLock, Timeout
 from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.progress import Reporter
 from abaw_emi.data.layout import find_files
+from abaw_emi.extraction.encode import Content, Source
 
 _SAVE_SECONDS = 10.0
 """Between two saves of the record, which takes 20 ms for 17,000 clips."""
 
 _LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        folder: of the files.
+        encoder: their record of the model.
+        written: ids of the clips that a file was made of.
+        kept: ids of those that had it already.
+        skipped: ids of those that were left out because their sources cannot be read.
+    """
+
+    folder: Path
+    encoder: dict[str, Any]
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
 class ClipFolder:
@@ -62,6 +84,16 @@ class ClipFolder:
         self._overwrite = overwrite
         self._saved = time.monotonic()
         self._clips = self._read()
+
+    def part(
+        self, sources: Sequence[Source[Content]], reporter: Reporter
+    ) -> tuple[list[Source[Content]], tuple[str, ...]]:
+        """The sources whose files are still to be made, and the ids of the others, whose number is said."""
+        todo = [source for source in sources if not self.has(source.filename, source.sha256)]
+        kept = tuple(source.filename for source in sources if self.has(source.filename, source.sha256))
+        if kept:
+            reporter.say(f"{len(kept):,} of {len(sources):,} clips are in {self.folder} already")
+        return todo, kept
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -9,51 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from abaw_emi.audio.clips import read_clip
 from abaw_emi.core.constants import AnySplit, OnBadClip, Precision
-from abaw_emi.core.errors import ClipError, CorpusError, Problem, WeightsError
+from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
+from abaw_emi.extraction.encode import Source, Sources, read_sources
 from abaw_emi.extraction.extract import list_clips
-from abaw_emi.extraction.output import ClipFolder, check_place
-from abaw_emi.extraction.whisper import WHOLE, Decoding, Heard, Whisper
-from abaw_emi.models.device import (
-    choose_device,
-    choose_precision,
-    describe_hardware,
-    validate_prediction,
-)
+from abaw_emi.extraction.output import ClipFolder, Written, check_place
+from abaw_emi.extraction.whisper import WHOLE, Decoding, Whisper
+from abaw_emi.models.device import choose_for_prediction, describe_hardware
 from abaw_emi.models.hub import find_pretrained
 
 RECORD = "transcription.json"
 
-_BATCH = {"cpu": 1, "other": 16}
+_BATCH_CPU, _BATCH = 1, 16
 
 _SHOWN_WARNINGS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transcription:
-    """What was done.
+class Transcription(Written):
+    """The transcripts that were written.
 
     Attributes:
-        folder: of the transcripts.
-        encoder: their record of the model.
-        written: ids of the clips that were transcribed.
-        kept: ids of those that were there already.
-        empty: ids of those transcribed now in which nothing is said.
-        skipped: ids of those that were left out because they cannot be read.
+        empty: ids of the clips transcribed now in which nothing is said.
     """
 
-    folder: Path
-    encoder: dict[str, Any]
-    written: tuple[str, ...]
-    kept: tuple[str, ...]
     empty: tuple[str, ...]
-    skipped: tuple[str, ...]
 
 
 def transcribe(
@@ -94,26 +79,19 @@ def transcribe(
     reporter = reporter or Reporter(quiet=True)
     decoding = decoding or Decoding()
     check_place(out, data.root)
-    chosen = choose_device(device)
-    arithmetic = choose_precision(precision, "auto", chosen)
-    validate_prediction(arithmetic, chosen)
-    pretrained = find_pretrained(model, revision, "MODEL")
-    if pretrained.config["model_type"] != "whisper":
-        found = f"model_type is {pretrained.config['model_type']!r}"
-        raise WeightsError(Problem(model, found, "'whisper'"))
-    settings = {"encoder": pretrained.to_json(), "precision": arithmetic, **decoding.to_json()}
+    chosen, arithmetic = choose_for_prediction(device, precision)
+    pretrained = find_pretrained(model, revision, "MODEL", model_type="whisper")
+    made_by = pretrained.to_json()
+    settings = {"encoder": made_by, "precision": arithmetic, **decoding.to_json()}
     about = describe_hardware(chosen)
     made = ClipFolder(out, RECORD, ".txt", settings=settings, about=about, overwrite=overwrite)
-    heard, skipped = _hear(list_clips(data, split), data, on_bad, reporter)
-    todo = {filename: one for filename, one in heard.items() if not made.has(filename, one.source_hash)}
-    kept = tuple(filename for filename in heard if filename not in todo)
-    if kept:
-        reporter.say(f"{len(kept):,} of {len(heard):,} clips are in {out} already")
+    sources = _read_clips(list_clips(data, split), data, on_bad, reporter)
+    todo, kept = made.part(sources.found, reporter)
     empty: list[str] = []
-    size = batch or _BATCH["cpu" if chosen.type == "cpu" else "other"]
+    size = batch or (_BATCH_CPU if chosen.type == "cpu" else _BATCH)
     whisper = Whisper(pretrained, decoding, chosen, arithmetic) if todo else None
     with made.writing(), reporter.bar("transcribing", len(todo)) as bar:
-        for clip, text in whisper.transcribe_all(todo.values(), size) if whisper else ():
+        for clip, text in whisper.transcribe_all(todo, size) if whisper else ():
             content = f"{text}\n" if text else ""
             made.write(clip.filename, clip.content_hash, content.encode())
             if not text:
@@ -121,18 +99,18 @@ def transcribe(
             bar.advance()
     return Transcription(
         folder=out,
-        encoder=pretrained.to_json(),
-        written=tuple(sorted(todo)),
+        encoder=made_by,
+        written=tuple(sorted(source.filename for source in todo)),
         kept=kept,
         empty=tuple(sorted(empty)),
-        skipped=tuple(sorted(skipped)),
+        skipped=tuple(sorted(sources.skipped)),
     )
 
 
-def _hear(
+def _read_clips(
     ids: Sequence[str], data: DataFolder, on_bad: OnBadClip, reporter: Reporter
-) -> tuple[dict[str, Heard], dict[str, tuple[Problem, ...]]]:
-    """What is known of the clips by id, and what is wrong with those that cannot be read.
+) -> Sources[ClipFiles]:
+    """The clips, of which only the files are kept: the sound of 33 hours is 7.6 GB.
 
     Each is decoded from end to end here, and again when it is transcribed: a minute or two of the whole
     corpus, against hours of a model that would stop at a bad clip.
@@ -140,23 +118,17 @@ def _hear(
     Raises:
         EmiError: with `on_bad="error"`, every problem of every clip; or that there is none.
     """
-    heard: dict[str, Heard] = {}
-    skipped: dict[str, tuple[Problem, ...]] = {}
     warnings: list[Problem] = []
-    for filename in reporter.track(ids, "listening", len(ids)):
+
+    def read(filename: str) -> Source[ClipFiles]:
         files = data.files.get(filename, ClipFiles(filename=filename))
-        try:
-            clip = read_clip(files, WHOLE)
-        except ClipError as error:
-            skipped[filename] = error.problems
-            continue
-        warnings += clip.warnings
-        heard[filename] = Heard(files, clip.content_hash, clip.samples)
-    problems = [problem for found in skipped.values() for problem in found]
-    if problems and on_bad == "error":
-        raise ClipError(problems)
+        clip = read_clip(files, WHOLE)
+        warnings.extend(clip.warnings)
+        return Source(filename, clip.content_hash, clip.samples, files)
+
+    sources = read_sources(reporter.track(ids, "listening", len(ids)), read, on_bad)
     reporter.warn(warnings, shown=_SHOWN_WARNINGS)
-    reporter.warn(problems)
-    if not heard:
+    reporter.warn([problem for problems in sources.skipped.values() for problem in problems])
+    if not sources.found:
         raise CorpusError(Problem(str(data.root), "no clip can be read"))
-    return heard, skipped
+    return sources

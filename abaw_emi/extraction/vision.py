@@ -12,7 +12,7 @@ With a layer, it is the class token of that layer's hidden states ("cls"), or el
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from abaw_emi.core.constants import OnBadClip, Precision
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import FeatureError, Problem, WeightsError, gather
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.progress import Reporter
-from abaw_emi.extraction.encode import Float32, IsDone, Source, Sources
+from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
 from abaw_emi.features.faces import read_face
 from abaw_emi.features.files import read_bytes
-from abaw_emi.models.device import autocast
 from abaw_emi.models.hub import Pretrained, load_model, load_part
 
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
@@ -52,17 +52,23 @@ def read_faces(
     faces: dict[str, Faces],
     on_bad: OnBadClip,
     reporter: Reporter,
-    is_done: IsDone = lambda filename, source_hash: False,
+    is_done: Callable[[str, str], bool],
 ) -> Sources[Faces]:
-    """The faces of the clips; every picture is looked at, but for those of clips that are done.
+    """The faces of the clips.
+
+    Args:
+        ids: of the clips.
+        faces: the pictures of each clip.
+        on_bad: what becomes of clips with a picture that cannot be read.
+        reporter: shows a bar.
+        is_done: whether the clip of this id, made of sources of this hash, is done: its pictures are hashed,
+            but not decoded.
 
     Raises:
         FeatureError: with `on_bad="error"`, every problem of every picture.
     """
-    found: list[Source[Faces]] = []
-    missing: list[str] = []
-    skipped: dict[str, list[Problem]] = {}
-    for filename in reporter.track(ids, "reading faces", len(ids)):
+
+    def read(filename: str) -> Source[Faces] | None:
         paths = faces.get(filename, ())
         problems: list[Problem] = []
         hashes = []
@@ -75,14 +81,10 @@ def read_faces(
                 with gather(problems):
                     read_face(path)
         if problems:
-            skipped[filename] = problems
-        elif paths:
-            found.append(source)
-        else:
-            missing.append(filename)
-    if skipped and on_bad == "error":
-        raise FeatureError(problem for problems in skipped.values() for problem in problems)
-    return Sources(found, missing, skipped)
+            raise FeatureError(problems)
+        return source if paths else None
+
+    return read_sources(reporter.track(ids, "reading faces", len(ids)), read, on_bad)
 
 
 def find_pooling(pretrained: Pretrained, layer: int | None) -> Pooling:
@@ -106,41 +108,20 @@ def find_pooling(pretrained: Pretrained, layer: int | None) -> Pooling:
     return "pooled" if layer is None else "mean"
 
 
-class VisionEncoder:
+class VisionEncoder(FrameEncoder[Faces, Pictures]):
     """Turns faces into rows.
-
-    Args:
-        pretrained: where the encoder lies.
-        layer: whose hidden states are asked for; None for the last.
-        batch: faces that run side by side.
-        device: where it runs.
-        precision: of its arithmetic.
 
     Raises:
         WeightsError: it cannot be loaded, or gives no row a picture.
     """
 
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        *,
-        layer: int | None,
-        batch: int,
-        device: torch.device,
-        precision: Precision,
-    ) -> None:
+    def __init__(self, pretrained: Pretrained, settings: EncoderSettings) -> None:
         # Pillow's, whether torchvision is installed or not: the two resize differently.
         self._processor = load_part(AutoImageProcessor, pretrained, backend="pil")
-        pooling = find_pooling(pretrained, layer)
-        unused = () if pooling == "pooled" else ("pooler.", "layernorm_pooler.")
+        self._pooling = find_pooling(pretrained, settings.layer)
+        unused = () if self._pooling == "pooled" else ("pooler.", "layernorm_pooler.")
         model: Any = load_model(AutoModel, pretrained, unused)
-        self._name = pretrained.name
-        self._model = getattr(model, "vision_model", model).to(device)
-        self._pooling = pooling
-        self._layer = layer
-        self._batch = batch
-        self._device = device
-        self._precision = precision
+        super().__init__(pretrained, settings, getattr(model, "vision_model", model))
 
     def group(self, sources: Sequence[Source[Faces]]) -> list[list[Source[Faces]]]:
         """Clips in their order, as many as have a batch of faces together; one that has more stands alone."""
@@ -148,7 +129,7 @@ class VisionEncoder:
         faces = 0
         for source in sources:
             faces += source.size
-            if not groups or faces > self._batch:
+            if not groups or faces > self._settings.batch:
                 groups.append([])
                 faces = source.size
             groups[-1].append(source)
@@ -167,15 +148,12 @@ class VisionEncoder:
 
     def encode(self, prepared: Pictures) -> list[Float32]:
         """Rows (T, D) of each clip."""
-        with torch.inference_mode(), autocast(self._precision, self._device):
-            rows = [self._run(part).float().cpu() for part in prepared.values.split(self._batch)]
+        parts = prepared.values.split(self._settings.batch)
+        rows = [self._pool(self._run(pixel_values=part)).float().cpu() for part in parts]
         return [clip.numpy() for clip in torch.cat(rows).split(prepared.counts)]
 
-    def _run(self, pictures: Tensor) -> Tensor:
-        """Rows (N, D) of pictures (N, 3, H, W)."""
-        output = self._model(
-            pixel_values=pictures.to(self._device), output_hidden_states=self._layer is not None
-        )
+    def _pool(self, output: Any) -> Tensor:
+        """Rows (N, D) of what the model gave for N pictures."""
         if self._pooling == "pooled":
             pooled: Tensor | None = output.pooler_output
             if pooled is None:
@@ -183,9 +161,7 @@ class VisionEncoder:
                     Problem(self._name, "has neither a class token nor pooled output", "a row a picture")
                 )
             return pooled.flatten(1)  # ResNet's is (N, D, 1, 1)
-        states: Tensor = (
-            output.last_hidden_state if self._layer is None else output.hidden_states[self._layer]
-        )
+        states = self._states(output)
         if self._pooling == "cls":
             return states[:, 0]
         # (N, places, D), or of a convolutional network (N, D, H, W)

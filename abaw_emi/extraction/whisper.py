@@ -8,7 +8,7 @@ at temperature 0, so that the text follows from the sound alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from abaw_emi.core.constants import SAMPLE_RATE, Precision
 from abaw_emi.core.errors import EmiError, Problem, UsageError, WeightsError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.data.layout import ClipFiles
+from abaw_emi.extraction.encode import Source
 from abaw_emi.models.device import autocast
 from abaw_emi.models.hub import Pretrained, load_model, load_part, shorten_error
 
@@ -60,15 +61,6 @@ class Decoding:
             "no_speech_threshold": self.no_speech,
             "logprob_threshold": logprob,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What is known of a clip whose sound is not kept: 33 hours of it are 7.6 GB."""
-
-    files: ClipFiles
-    source_hash: str
-    samples: int
 
 
 class Whisper:
@@ -111,12 +103,12 @@ class Whisper:
             settings["language"] = decoding.code
         return settings | {"task": "transcribe"}
 
-    def transcribe_all(self, clips: Collection[Heard], batch: int) -> Iterator[tuple[Clip, str]]:
+    def transcribe_all(self, clips: Sequence[Source[ClipFiles]], batch: int) -> Iterator[tuple[Clip, str]]:
         """Each clip with its text: the short ones first, `batch` at a time, in their order."""
         most = self._extractor.n_samples
-        short = [one for one in clips if one.samples <= most]
+        short = [clip for clip in clips if clip.size <= most]
         groups = [short[start : start + batch] for start in range(0, len(short), batch)]
-        groups += [[one] for one in clips if one.samples > most]
+        groups += [[clip] for clip in clips if clip.size > most]
         # The sound of the next group is decoded while the model works.
         for group in run_ahead(read_sounds, groups, 1):
             yield from zip(group, self._transcribe(group), strict=True)
@@ -147,6 +139,6 @@ class Whisper:
         return [" ".join(text.split()) for text in texts]
 
 
-def read_sounds(group: Sequence[Heard]) -> list[Clip]:
+def read_sounds(group: Sequence[Source[ClipFiles]]) -> list[Clip]:
     """The clips of a group, whole."""
-    return [read_clip(one.files, WHOLE) for one in group]
+    return [read_clip(clip.content, WHOLE) for clip in group]

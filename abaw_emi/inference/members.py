@@ -21,7 +21,7 @@ from abaw_emi.inference.frozen_encoder import encode_clips
 from abaw_emi.inference.predict import describe_run, load_model, predict, verify_weights
 from abaw_emi.inference.prediction_store import PredictionStore, fingerprint_clips, make_key
 from abaw_emi.inference.workers import choose_processes
-from abaw_emi.models.device import choose_device, choose_precision, validate_prediction
+from abaw_emi.models.device import choose_for_prediction
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 
@@ -56,9 +56,7 @@ def predict_runs(
     Raises:
         EmiError: the data, a clip or a run is not what it should be.
     """
-    chosen = choose_device(device)
-    arithmetic = choose_precision(precision, "auto", chosen)
-    validate_prediction(arithmetic, chosen)
+    chosen, arithmetic = choose_for_prediction(device, precision)
     problems: list[Problem] = []
     weights: dict[Run, str] = {}
     for run in runs:  # all of them now, and not after hours of predicting; also of those in the store

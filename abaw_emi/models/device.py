@@ -94,19 +94,22 @@ def choose_precision(asked: Precision, preset: Precision, device: torch.device) 
     return "bf16" if has_bf16 else "fp32"
 
 
-def validate_prediction(precision: Precision, device: torch.device) -> None:
-    """Passes where prediction in `precision` is what that promises: faster.
+def choose_for_prediction(name: str, asked: Precision) -> tuple[torch.device, Precision]:
+    """Device and arithmetic of a model that is not trained.
 
-    On a CPU, bf16 then means weights of the encoder in bfloat16 (`prediction.load_model`).
+    On a CPU, bf16 means weights of the encoder in bfloat16 (`inference.predict.load_model`).
 
     Raises:
-        UsageError: bf16 on a CPU that would have to imitate it, many times slower than float32.
+        UsageError: no such device, or bf16 on a CPU that would have to imitate it, many times slower than
+            float32.
     """
-    if precision != "bf16" or device.type != "cpu":
-        return
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    device = choose_device(name)
+    precision = choose_precision(asked, "auto", device)
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if precision == "bf16" and device.type == "cpu" and not has_bf16:
         found = "bf16 on a CPU that has neither AVX512_BF16 nor AMX"
         raise UsageError(Problem("--precision", found, "fp32, or a processor with one of the two"))
+    return device, precision
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -14,44 +14,8 @@ from transformers.models.auto import feature_extraction_auto, image_processing_a
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.core.constants import EncoderKind
-from abaw_emi.core.errors import Problem, UsageError, WeightsError
+from abaw_emi.core.errors import Problem, UsageError, WeightsError, gather
 from abaw_emi.core.hashing import hash_file
-
-
-def find_model(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
-    """The folder of the model at folder or hub id `name`, and the hub's commit (None for a plain folder).
-
-    Args:
-        name: as the user wrote it.
-        revision: of the model on the hub; a plain folder has none.
-        files: name patterns of what is fetched; never of a subfolder.
-        option: what takes a folder too, such as "--backbone".
-
-    Raises:
-        WeightsError: there is no such model.
-    """
-    if Path(name).is_dir():
-        return Path(name), None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        folder = snapshot_download(
-            name, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]
-        )
-    except HFValidationError as error:
-        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            Problem(
-                name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be had: {reason}",
-                next_step=f"fetch it where there is a network (hf download), or give {option} a folder",
-            )
-        ) from error
-    return Path(folder), Path(folder).name
-
 
 # What transformers knows of each type of model; none of these names is documented, all are long-standing.
 _SOUND: Any = getattr(feature_extraction_auto, "FEATURE_EXTRACTOR_MAPPING_NAMES")  # noqa: B009 - untyped
@@ -92,7 +56,7 @@ class Pretrained:
         commit: the hub's; None for a plain folder.
         folder: where its files lie.
         config: its `config.json`.
-        files: SHA-256 of the files that are loaded, by name: these are the model, whatever it is called.
+        files: those that are loaded: weights and settings.
     """
 
     name: str
@@ -100,48 +64,91 @@ class Pretrained:
     commit: str | None
     folder: Path
     config: dict[str, Any]
-    files: dict[str, str]
+    files: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The record of it."""
+        """The record of it, with the SHA-256 of its files: these are the model, whatever it is called."""
         revision = None if self.commit is None else self.revision
-        return {"name": self.name, "revision": revision, "commit": self.commit, "files": self.files}
+        files = {file.name: hash_file(file) for file in self.files}
+        return {"name": self.name, "revision": revision, "commit": self.commit, "files": files}
 
 
-def find_pretrained(name: str, revision: str = "main", option: str = "ENCODER") -> Pretrained:
+def find_pretrained(
+    name: str, revision: str = "main", option: str = "ENCODER", *, model_type: str = ""
+) -> Pretrained:
     """The model at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
 
     Args:
         name: a folder, or a hub id.
-        revision: of the model on the hub.
+        revision: of the model on the hub; a plain folder has none.
         option: what takes a folder too, for messages.
+        model_type: the only one that is accepted; "" for any.
 
     Raises:
-        WeightsError: there is no such model, or no weights in its folder.
+        WeightsError: there is no such model, no weights in its folder, or it is of another type.
     """
-    folder, commit = find_model(name, revision, [*_SETTINGS, *_SAFETENSORS], option)
+    folder, commit = _find_folder(name, revision, [*_SETTINGS, *_SAFETENSORS], option)
     weights = _list(folder, _SAFETENSORS)
     if not weights and commit is not None:
-        folder, commit = find_model(name, revision, [*_SETTINGS, *_TORCH], option)
+        folder, commit = _find_folder(name, revision, [*_SETTINGS, *_TORCH], option)
     weights = weights or _list(folder, _TORCH)
+    problems: list[Problem] = []
+    config: dict[str, Any] = {}
+    with gather(problems):
+        config = _read_config(folder / "config.json", model_type)
     if not weights:
-        raise WeightsError(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))
-    path = folder / "config.json"
+        problems.append(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))
+    if problems:
+        raise WeightsError(problems)
+    files = sorted((*_list(folder, _SETTINGS), *weights), key=lambda file: file.name)
+    return Pretrained(
+        name=name, revision=revision, commit=commit, folder=folder, config=config, files=tuple(files)
+    )
+
+
+def find_backbone(name: str, revision: str = "main") -> Pretrained:
+    """The wav2vec 2.0 that a run starts from; as `find_pretrained`."""
+    return find_pretrained(name, revision, "--backbone", model_type="wav2vec2")
+
+
+def _find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
+    """The folder of a model, and the hub's commit (None for a plain folder).
+
+    Of the hub, the files of these name patterns are fetched, and none of a subfolder.
+    """
+    if Path(name).is_dir():
+        return Path(name), None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]
+        )
+    except HFValidationError as error:
+        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
+    except (OSError, ValueError) as error:
+        reason = shorten_error(error)
+        raise WeightsError(
+            Problem(
+                name,
+                f"revision {revision!r} is neither in the hub's local cache nor to be had: {reason}",
+                next_step=f"fetch it where there is a network (hf download), or give {option} a folder",
+            )
+        ) from error
+    return Path(folder), Path(folder).name
+
+
+def _read_config(path: Path, model_type: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(Problem(str(path), f"cannot be read: {error}")) from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise WeightsError(Problem(str(path), "names no model_type", "the config of a model of transformers"))
-    files = {file.name: hash_file(file) for file in (*_list(folder, _SETTINGS), *weights)}
-    return Pretrained(
-        name=name,
-        revision=revision,
-        commit=commit,
-        folder=folder,
-        config=config,
-        files=dict(sorted(files.items())),
-    )
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(found, str) or (model_type and found != model_type):
+        expected = repr(model_type) if model_type else "the config of a model of transformers"
+        raise WeightsError(Problem(str(path), f"model_type is {found!r}", expected))
+    return dict(config)
 
 
 def _list(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -215,17 +222,16 @@ def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) ->
     """
     # Not the dtype of its file: half precision is asked for by --precision.
     model, info = load_part(auto, pretrained, output_loading_info=True, dtype=torch.float32)
-    lacks = sorted(
+    missing = sorted(
         name
         for name in info["missing_keys"]
         if not name.endswith("masked_spec_embed")  # SpecAugment's, of training
-        and not any(name.startswith(prefix) for prefix in unused)
+        and not name.startswith(tuple(unused))
     )
     problems = []
-    if lacks:
-        more = f" and {len(lacks) - 5} more" if len(lacks) > 5 else ""
-        found = f"missing weights ({len(lacks)}): {', '.join(lacks[:5])}{more}"
-        problems.append(Problem(pretrained.name, found, "a checkpoint of the whole encoder"))
+    if missing:
+        expected = "a checkpoint of the whole encoder"
+        problems.append(Problem(pretrained.name, count_weights("missing", missing), expected))
     problems += [Problem(pretrained.name, str(found)) for found in info["mismatched_keys"]]
     if problems:
         raise WeightsError(problems)
@@ -237,3 +243,9 @@ def shorten_error(error: Exception) -> str:
     """The first line of what an error says, or else its kind."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def count_weights(what: str, names: Sequence[str], shown: int = 5) -> str:
+    """How many weights are missing or unknown, and the names of the first ones."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{what} weights ({len(names)}): {', '.join(names[:shown])}{more}"

@@ -6,12 +6,9 @@ the released code's state dict (CODE, abaw/model.py; see `core.constants`).
 
 from __future__ import annotations
 
-import json
 import pickle
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +19,7 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.hub import find_model
+from abaw_emi.models.hub import Pretrained, count_weights, shorten_error
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -46,35 +43,7 @@ _RELEASED = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backbone:
-    """A wav2vec 2.0 on disk: its folder, its config, and the hub's commit (None for a plain folder)."""
-
-    name: str
-    folder: Path
-    config: dict[str, Any]
-    commit: str | None
-
-
-def find_backbone(name: str, revision: str = "main") -> Backbone:
-    """The backbone at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
-
-    Raises:
-        WeightsError: there is no such backbone, or it is not a wav2vec 2.0.
-    """
-    folder, commit = find_model(name, revision, ["config.json", *_WEIGHT_FILES], "--backbone")
-    config_file = folder / "config.json"
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(Problem(str(config_file), f"cannot be read: {error}")) from error
-    if not isinstance(config, dict) or config.get("model_type") != "wav2vec2":
-        found = config.get("model_type") if isinstance(config, dict) else config
-        raise WeightsError(Problem(str(config_file), f"model_type is {found!r}", "'wav2vec2'"))
-    return Backbone(name=name, folder=folder, config=config, commit=commit)
-
-
-def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
+def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
     """Fills the encoder, and the VAD head if the model has one, with the backbone's weights.
 
     Returns:
@@ -106,7 +75,7 @@ def load_backbone(model: EmiModel, backbone: Backbone) -> list[Problem]:
     return warnings
 
 
-def import_released(path: Path, backbone: Backbone) -> EmiModel:
+def import_released(path: Path, backbone: Pretrained) -> EmiModel:
     """The model that a checkpoint `.pth` of the released code holds.
 
     Args:
@@ -146,9 +115,9 @@ def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, 
     unknown = sorted(set(weights) - set(targets))
     problems = []
     if missing:
-        problems.append(Problem(name, f"missing weights ({len(missing)}): {_list(missing)}"))
+        problems.append(Problem(name, count_weights("missing", missing)))
     if unknown:
-        problems.append(Problem(name, f"unknown weights ({len(unknown)}): {_list(unknown)}"))
+        problems.append(Problem(name, count_weights("unknown", unknown)))
     state = model.state_dict()
     for key in sorted(set(targets) & set(weights)):
         found, expected = tuple(weights[key].shape), tuple(state[targets[key]].shape)
@@ -190,8 +159,8 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
         found = "holds something other than plain weights, or is damaged; it is not loaded"
         raise WeightsError(Problem(str(path), found, "a state dict of tensors")) from error
     except Exception as error:  # torch's readers raise many kinds on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(Problem(str(path), f"not readable as plain torch weights: {reason}")) from error
+        found = f"not readable as plain torch weights: {shorten_error(error)}"
+        raise WeightsError(Problem(str(path), found)) from error
     if not isinstance(weights, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
     ):
@@ -202,9 +171,3 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
 def _rename(key: str) -> str:
     parent, _, name = key.rpartition(".")
     return f"{parent}.{_RENAMED[name]}" if name in _RENAMED else key
-
-
-def _list(names: Iterable[str], shown: int = 5) -> str:
-    names = list(names)
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -11,7 +11,8 @@ from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.hashing import hash_file
-from abaw_emi.models.weights import find_backbone, import_released
+from abaw_emi.models.hub import find_backbone
+from abaw_emi.models.weights import import_released
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import save_model
 

@@ -18,8 +18,9 @@ from abaw_emi.inference.predict import load_model
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.hub import Pretrained, find_backbone
 from abaw_emi.models.logmel import LogMelEncoder
-from abaw_emi.models.weights import Backbone, find_backbone, load_backbone
+from abaw_emi.models.weights import load_backbone
 from abaw_emi.runs.run import Run, find_run
 
 _SHOWN = 400
@@ -35,7 +36,7 @@ class InitialWeights:
         run: a finished run.
     """
 
-    backbone: Backbone | None = None
+    backbone: Pretrained | None = None
     run: Run | None = None
 
     def make_model(self, config: RunConfig, widths: Mapping[str, int], reporter: Reporter) -> EmiModel:

@@ -23,7 +23,8 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.weights import find_backbone, load_backbone, read_weights
+from abaw_emi.models.hub import find_backbone
+from abaw_emi.models.weights import load_backbone, read_weights
 from tests.backbones import AUDEERING, backbone_weights, small_config, write_backbone, write_hub_cache
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -353,7 +354,7 @@ def test_the_environment_names_the_cache_and_a_dead_network_does_not_hang(tmp_pa
     }
     code = f"""
 from abaw_emi.core.errors import WeightsError
-from abaw_emi.models.weights import find_backbone
+from abaw_emi.models.hub import find_backbone
 print(find_backbone({AUDEERING!r}).commit)
 try:
     find_backbone("nobody/nothing")
