@@ -188,7 +188,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     [
         (json.dumps(CONFIG | {"model_type": "hubert"}), "model_type is 'hubert'"),
         ("{}", "model_type is None"),
-        ("[1]", r"model_type is \[1\]"),
+        ("[1]", "model_type is None"),
         ("{", "cannot be read"),
     ],
 )
