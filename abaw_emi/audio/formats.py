@@ -1,19 +1,7 @@
-"""File formats: recognised by their first bytes, and the length that a file declares.
+"""File formats, recognised by their first bytes.
 
 Decoders guess: libsndfile reads an MP4 named `.mp3` as 768 samples of silence, without an error. So a file
 whose bytes and name disagree is refused before any decoder sees it.
-
-Truncation is seen by comparing what was decoded with what the file declares. No decoder reports it: FFmpeg's
-libraries end a truncated WAV, MP3 or WebM without an error. Each format declares as much as it can:
-
-* MP3: the count in a Xing, Info or VBRI header, to one MPEG frame (some encoders count the header itself).
-  Without such a header nothing is declared, and a cut cannot be seen.
-* FLAC: the count in the header, exactly; a streamed FLAC declares none.
-* WAV: the bytes of the data chunk, exactly; a streamed WAV (all ones) declares none.
-* Ogg: the flag that marks the last page.
-* MP4: the end of the sound track (in a fragmented file: of the fragments found); WebM and Matroska: that of
-  the longest track, which is all that they declare (browsers declare none). To `TOLERANCE_SECONDS`, and
-  compared with the last time stamp, so that dropouts of a recording do not count as truncation.
 """
 
 from __future__ import annotations
@@ -21,45 +9,49 @@ from __future__ import annotations
 import codecs
 import stat
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-import av
-from av.container import InputContainer
-
+from abaw_emi.audio.tags import find_tag_end
 from abaw_emi.core.errors import ClipError, Problem
+from abaw_emi.data.suffixes import KIND_OF_SUFFIX, Kind
 
 HEAD_BYTES = 4096
 
+_MOST_ZEROS = 1 << 20
+"""Zero bytes that may stand before an MP3's first frame."""
 
-class Kind(StrEnum):
-    """The kinds of file that are read; the value is the word for messages."""
+COPY_AGAIN = "copy or download it again"
 
-    MP3 = "MP3"
-    WAV = "WAV"
-    FLAC = "FLAC"
-    OGG = "Ogg"
-    MP4 = "MP4"
-    MATROSKA = "WebM or Matroska"
-
-
-KIND_OF_SUFFIX = {
-    ".mp3": Kind.MP3,
-    ".wav": Kind.WAV,
-    ".flac": Kind.FLAC,
-    ".ogg": Kind.OGG,
-    ".mp4": Kind.MP4,
-    ".m4a": Kind.MP4,
-    ".mov": Kind.MP4,
-    ".webm": Kind.MATROSKA,
-    ".mkv": Kind.MATROSKA,
-}
+_SIGNATURES: tuple[tuple[int, tuple[bytes, ...], Kind], ...] = (
+    (0, (b"fLaC",), Kind.FLAC),
+    (0, (b"OggS",), Kind.OGG),
+    (0, (b"\x1a\x45\xdf\xa3",), Kind.MATROSKA),  # EBML, RFC 8794
+    (4, (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"), Kind.MP4),
+    (0, (b"riff\x2e\x91\xcf\x11",), Kind.WAVE64),
+    (0, (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",), Kind.ASF),
+    (8, (b"AIFF", b"AIFC"), Kind.AIFF),
+    (0, (b"caff",), Kind.CAF),
+    (0, (b".snd",), Kind.AU),
+    (0, (b"#!AMR",), Kind.AMR),
+    (0, (b"\x0b\x77",), Kind.AC3),
+    (0, (b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"\x1f\xff\xe8\x00", b"\xff\x1f\x00\xe8"), Kind.DTS),
+    (0, (b"wvpk",), Kind.WAVPACK),
+    (0, (b"TTA1",), Kind.TTA),
+    (0, (b"MAC ",), Kind.APE),
+    (0, (b"tBaK",), Kind.TAK),
+    (0, (b"MP+", b"MPCK"), Kind.MUSEPACK),
+    (0, (b"NIST_1A",), Kind.SPHERE),
+    (0, (b"FLV\x01",), Kind.FLV),
+    (0, (b".RMF", b".ra\xfd"), Kind.REALMEDIA),
+    (0, (b"\x00\x00\x01\xba",), Kind.MPEG_PS),
+)
+"""Where a kind's bytes stand, and which they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """What a file is, and its first bytes after any ID3 tags (at most `HEAD_BYTES`)."""
+    """What a file is, and its first bytes after any tags (at most `HEAD_BYTES`)."""
 
     kind: Kind
     head: bytes
@@ -75,74 +67,86 @@ def sniff(path: Path) -> Sniffed:
     expected = KIND_OF_SUFFIX.get(path.suffix.lower())
     if expected is None:
         raise ClipError(
-            Problem(str(path), f"the suffix {path.suffix!r}", f"one of {', '.join(KIND_OF_SUFFIX)}")
+            Problem(
+                str(path), f"the suffix {path.suffix!r} is not read", f"one of {', '.join(KIND_OF_SUFFIX)}"
+            )
         )
     try:
         # Opening a named pipe would wait for ever, so look before opening.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ClipError(Problem(str(path), "is not a file", f"a {expected} file"))
+            raise ClipError(Problem(str(path), "is not a file", f"a file of {expected} data"))
         with path.open("rb") as file:
             tagged, head = _head(file)
+            file.seek(0)
+            start = file.read(HEAD_BYTES)
     except FileNotFoundError as error:
         found = "is a link to nothing" if path.is_symlink() else "does not exist"
-        raise ClipError(Problem(str(path), found, f"a {expected} file")) from error
+        raise ClipError(Problem(str(path), found, f"a file of {expected} data")) from error
     except OSError as error:
         raise ClipError(
-            Problem(str(path), f"cannot be read ({error.strerror})", f"a readable {expected} file")
+            Problem(str(path), f"cannot be read ({error.strerror})", f"a readable file of {expected} data")
         ) from error
-    if not head and not tagged:
-        raise ClipError(
-            Problem(str(path), "is empty (0 bytes)", f"a {expected} file", "copy or download it again")
-        )
-    kind = _kind(head) or (Kind.MP3 if tagged else None)
+    if not start:
+        raise ClipError(Problem(str(path), "is empty (0 bytes)", f"a file of {expected} data", COPY_AGAIN))
+    kind = recognise(head) or (Kind.MP3 if tagged else None)
     if kind is not expected:
         found, next_step = (
-            (f"holds {kind} data", "rename it, or convert it") if kind else _describe_foreign(head)
+            (f"holds {kind} data", "rename it, or convert it") if kind else _describe_foreign(start)
         )
         raise ClipError(Problem(str(path), found, f"{expected} data, as its name says", next_step))
     return Sniffed(kind, head)
 
 
 def _head(file: BinaryIO) -> tuple[bool, bytes]:
-    """Whether ID3v2 tags come first, and the first bytes after them (a cover picture can be megabytes)."""
-    offset = 0
+    """Whether an ID3v2 tag comes first, and the first bytes after all tags (a picture can be megabytes)."""
+    offset = zeros = 0
+    tagged = False
     while True:
         file.seek(offset)
         head = file.read(HEAD_BYTES)
-        if not head.startswith(b"ID3") or len(head) < 10:
-            return offset > 0, head
-        # ID3v2.4, section 3.1: four bytes of 7 bits each, without the 10 bytes of the header itself.
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F
-        offset += 10 + size
+        if recognise(head):
+            return tagged, head
+        size = find_tag_end(head)
+        if not size and zeros < _MOST_ZEROS:
+            size = len(head) - len(head.lstrip(b"\0"))
+            zeros += size
+        if not size:
+            return tagged, head
+        tagged |= head.startswith(b"ID3")
+        offset += size
 
 
-def _kind(head: bytes) -> Kind | None:
-    if head[:4] in {b"RIFF", b"RF64"} and head[8:12] == b"WAVE":
-        return Kind.WAV
-    if head.startswith(b"fLaC"):
-        return Kind.FLAC
-    if head.startswith(b"OggS"):
-        return Kind.OGG
-    if head[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}:
-        return Kind.MP4
-    if head.startswith(b"\x1a\x45\xdf\xa3"):  # EBML, RFC 8794
-        return Kind.MATROSKA
-    if _is_mpeg_frame(head):
+def recognise(head: bytes) -> Kind | None:
+    """The kind of file that begins with these bytes; None where it is none that is read."""
+    if head[:4] in {b"RIFF", b"RIFX", b"RF64", b"BW64"}:
+        return {b"WAVE": Kind.WAV, b"AVI ": Kind.AVI}.get(head[8:12])
+    for offset, signatures, kind in _SIGNATURES:
+        if head.startswith(signatures, offset):
+            return kind
+    # Packets of 188 bytes, each after a time stamp of 4 bytes where it comes from a camera's disc.
+    if any(
+        len(head) > at + 188 + extra and head[at] == head[at + 188 + extra] == 0x47
+        for at, extra in ((0, 0), (4, 4))
+    ):
+        return Kind.MPEG_TS
+    if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 0b1111 < 13:
+        return Kind.AAC  # ADTS: a layer of 0, and one of 13 sampling rates (ISO 14496-3, 1.A.3.2)
+    layer = _read_layer(head)
+    if layer == 3:
         return Kind.MP3
-    return None
+    # UTF-16 begins like one frame of layer I, but not like two.
+    return Kind.MPEG_AUDIO if layer and head[:2] in head[4:] else None
 
 
-def _is_mpeg_frame(head: bytes) -> bool:
-    """Whether the bytes begin with the header of an MPEG layer III frame (ISO 11172-3, 2.4.1.3)."""
+def _read_layer(head: bytes) -> int | None:
+    """The layer of the MPEG audio frame whose header comes first, if one does (ISO 11172-3, 2.4.1.3)."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return False
-    layer_three = head[1] & 0b110 == 0b010
+        return None
+    layer = 4 - (head[1] >> 1 & 0b11)
     version_known = head[1] & 0b11000 != 0b01000
     bitrate_known = head[2] >> 4 != 0b1111
     rate_known = head[2] & 0b1100 != 0b1100
-    return layer_three and version_known and bitrate_known and rate_known
+    return layer if layer < 4 and version_known and bitrate_known and rate_known else None
 
 
 def _describe_foreign(head: bytes) -> tuple[str, str]:
@@ -155,10 +159,10 @@ def _describe_foreign(head: bytes) -> tuple[str, str]:
     if start.startswith(b"pk\x03\x04"):
         return "is a zip archive", "unpack it"
     if not any(head):
-        return "begins with nothing but zero bytes", "copy or download it again"
+        return "begins with nothing but zero bytes", COPY_AGAIN
     if all(byte >= 0x20 or byte in b"\t\r\n" for byte in head) and _is_utf8(head):
         return f"is text, beginning {head[:20].decode(errors='replace')!r}", "download it again"
-    return f"begins with the unknown bytes {head[:8].hex(' ')}", "copy or download it again"
+    return f"begins with the unknown bytes {head[:8].hex(' ')}", COPY_AGAIN
 
 
 def _is_utf8(head: bytes) -> bool:
@@ -167,101 +171,3 @@ def _is_utf8(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-MPEG_FRAME = 1152
-"""Samples of the longest MPEG layer III frame (ISO 11172-3, 2.4.2.1)."""
-
-TOLERANCE_SECONDS = 0.25
-"""How much earlier than declared the last time stamp of a container may lie."""
-
-OGG_PAGE_BYTES = 65_307
-"""The longest page of an Ogg file (RFC 3533, section 6)."""
-
-
-def declared_seconds(container: InputContainer, sniffed: Sniffed) -> float | None:
-    """The length that a file promises, in s; None where it promises none.
-
-    For MP3 and FLAC it is a count of samples; for MP4, WebM and Matroska a time stamp.
-    """
-    sound = container.streams.audio[0]
-    if sniffed.kind is Kind.MATROSKA:
-        return container.duration / av.time_base if container.duration else None
-    if sniffed.kind in {Kind.WAV, Kind.OGG} or not sound.duration or sound.time_base is None:
-        return None
-    if sniffed.kind is Kind.MP4:
-        return float(((sound.start_time or 0) + sound.duration) * sound.time_base)
-    seconds = float(sound.duration * sound.time_base)
-    if sniffed.kind is Kind.FLAC:
-        return seconds
-    # Without a count, or where the count does not fit the file's size (two MP3s in one file), FFmpeg
-    # estimates the length from the bit rate of the first frames; with one, it takes the padding off.
-    counted = _counted_samples(sniffed.head)
-    return None if counted is None else min(seconds, counted / sound.rate)
-
-
-def _counted_samples(head: bytes) -> int | None:
-    """Samples, padding included, that the first frame of an MP3 counts, if it is a header that does."""
-    # The tag follows 4 to 6 bytes of header and 9 to 32 of side information.
-    for tag in (b"Xing", b"Info"):
-        at = head.find(tag, 0, 64)
-        if at >= 0 and head[at + 7] & 1:
-            return int.from_bytes(head[at + 8 : at + 12], "big") * _samples_per_frame(head)
-    at = head.find(b"VBRI", 0, 64)
-    if at >= 0:
-        return int.from_bytes(head[at + 14 : at + 18], "big") * _samples_per_frame(head)
-    return None
-
-
-def _samples_per_frame(head: bytes) -> int:
-    return MPEG_FRAME if head[1] & 0b11000 == 0b11000 else MPEG_FRAME // 2  # MPEG 1, or 2 and 2.5
-
-
-def is_complete(
-    path: Path, kind: Kind, declared: float | None, seconds: float, end: float, sample_rate: int
-) -> bool:
-    """Whether a file that was read to its end holds what it promises.
-
-    Args:
-        path: The file.
-        kind: Its kind.
-        declared: What `declared_seconds` gave.
-        seconds: What was decoded, in s.
-        end: The last time stamp found, in s.
-        sample_rate: In Hz.
-    """
-    if kind is Kind.WAV:
-        return _holds_data_chunk(path)
-    if kind is Kind.OGG:
-        return _ends_with_last_page(path)
-    if declared is None:
-        return True
-    if kind is Kind.MP3:
-        return seconds >= declared - MPEG_FRAME / sample_rate
-    if kind is Kind.FLAC:
-        return seconds > declared - 0.5 / sample_rate
-    return end >= declared - TOLERANCE_SECONDS
-
-
-def _holds_data_chunk(path: Path) -> bool:
-    """Whether a RIFF file is as long as its data chunk says."""
-    file_size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return True  # RF64 keeps its sizes elsewhere, and 4 GiB of sound is no clip
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":
-                return size == 0xFFFF_FFFF or file.tell() + size <= file_size
-            file.seek(size + size % 2, 1)  # chunks are padded to even sizes
-    return False
-
-
-def _ends_with_last_page(path: Path) -> bool:
-    """Whether the last page of an Ogg file carries the end-of-stream flag (RFC 3533, section 6)."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - OGG_PAGE_BYTES))
-        tail = file.read()
-    last = tail.rfind(b"OggS")
-    return last >= 0 and len(tail) > last + 5 and bool(tail[last + 5] & 0x04)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from abaw_emi.audio.formats import sniff
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import ClipError, Problem, RunError
@@ -103,10 +102,6 @@ def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-_HEADER_ONLY = {"probesize": "4096", "analyzeduration": "1"}
-"""FFmpeg decodes up to 5 s of a file to learn what is in it; its length stands in the header."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
     """Lengths in s, by split.
@@ -165,26 +160,12 @@ def read_declared(
 
 def _read_header(path: Path) -> float | None:
     """Length of a file, in s, without decoding it; None where it cannot be opened, or has no sound."""
-    import av
-    import av.error
-
-    from abaw_emi.audio.decode import DEMUXERS
-    from abaw_emi.audio.formats import declared_seconds
+    from abaw_emi.audio.decode import read_declared_seconds
 
     try:
-        sniffed = sniff(path)
-        form = DEMUXERS[sniffed.kind]
-        with av.open(
-            str(path.absolute()), format=form, metadata_errors="replace", container_options=_HEADER_ONLY
-        ) as container:
-            if not container.streams.audio:
-                return None
-            seconds = declared_seconds(container, sniffed)
-            if seconds is None and container.duration:
-                seconds = container.duration / av.time_base
-    except (ClipError, av.error.FFmpegError, ValueError):  # the audit tells what is wrong with it
+        return read_declared_seconds(path)
+    except ClipError:  # the audit tells what is wrong with it
         return None
-    return seconds or None
 
 
 def _by_split(ids: Mapping[Split, Sequence[str]], found: Mapping[str, float], source: str) -> Durations:
