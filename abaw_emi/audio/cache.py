@@ -33,7 +33,7 @@ from abaw_emi.core.progress import Track
 from abaw_emi.core.store import ArrayStore
 from abaw_emi.data.layout import ClipFiles
 
-DECODER = 1
+DECODER = 2
 """Raised whenever `clips.read_sound` returns something else for the same file."""
 
 
@@ -45,7 +45,7 @@ def cache_folder() -> Path:
 def _name_decoder() -> str:
     """Everything that shapes the samples; numpy computes their mean and variance.
 
-    >>> _name_decoder().startswith("sound-1-av")
+    >>> _name_decoder().startswith("sound-2-av")
     True
     """
     versions = f"av{av.__version__}-ffmpeg{av.ffmpeg_version_info}-soxr{soxr.__version__}"

@@ -20,7 +20,7 @@ from abaw_emi.audit.fingerprint import MOST_SECONDS, Print, take_print
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import ClipError, Problem
 
-VERSION = 1
+VERSION = 2
 """Raised whenever `listen` tells something else of the same file."""
 
 LONGEST_SECONDS = 1_800.0
@@ -109,7 +109,7 @@ def _tell_facts(decoded: Decoded, late: str) -> SoundFacts:
         std=float(wave.std(dtype=np.float64)),
         loud=float((np.abs(wave) > LOUD).mean()),
         silent=float(np.ptp(read)) < SILENT_RANGE,
-        holes=decoded.warnings[0].found if decoded.warnings else "",
+        holes=decoded.holes,
         late=late,
     )
 

@@ -68,25 +68,24 @@ def test_a_long_file_of_many_channels_is_mixed_in_pieces_to_the_same_bits(tmp_pa
     assert decode(path, 60).waveform.tobytes() == read_as_before(path).tobytes()
 
 
-@pytest.mark.parametrize("beside", ["chapters", "an attachment", "a video that comes later"])
+def add_video(container: av.container.OutputContainer) -> None:
+    video = container.add_stream("mpeg4", rate=10)
+    video.width = video.height = 32
+    video.pix_fmt = "yuv420p"
+
+
+BESIDE_SOUND = {
+    "chapters": (".m4b", "mp4", foreign.add_chapters),
+    "an attachment": (".mka", "matroska", foreign.add_attachment),
+    "a video": (".mkv", "matroska", add_video),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE_SOUND)
 def test_sound_that_is_the_first_stream_of_several_is_read(tmp_path: Path, beside: str) -> None:
-    wave = tones(2, 48_000)
-    match beside:
-        case "chapters":
-            path = tmp_path / "00001.m4b"
-            write_sound(path, wave, 48_000, "aac", form="mp4", prepare=foreign.add_chapters)
-        case "an attachment":
-            path = tmp_path / "00001.mka"
-            write_sound(path, wave, 48_000, "aac", prepare=foreign.add_attachment)
-        case _:
-            path = tmp_path / "00001.mkv"
-
-            def add_video(container: av.container.OutputContainer) -> None:
-                video = container.add_stream("mpeg4", rate=10)
-                video.width = video.height = 32
-                video.pix_fmt = "yuv420p"
-
-            write_sound(path, wave, 48_000, "aac", prepare=add_video)
+    suffix, form, prepare = BESIDE_SOUND[beside]
+    path = tmp_path / f"00001{suffix}"
+    write_sound(path, tones(2, 48_000), 48_000, "aac", form=form, prepare=prepare)
     with av.open(path) as container:
         first, _ = container.streams
         assert first.type == "audio"
@@ -96,7 +95,7 @@ def test_sound_that_is_the_first_stream_of_several_is_read(tmp_path: Path, besid
 
 
 def test_a_video_in_an_unknown_format_beside_good_sound_is_no_damage(tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "00001.mkv", tones(2), 16_000, "aac", before="mpeg4")
+    path = write_sound(tmp_path / "00001.mkv", tones(2), 16_000, "aac", prepare=add_video)
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", b"V_NOBODYS/KIND0"))
     with av.open(path) as container:
         assert container.streams.video[0].codec_context is None
@@ -422,7 +421,7 @@ def test_a_webm_of_which_the_last_part_is_wiped_is_truncated(tmp_path: Path) -> 
         decode(path, 60)
 
 
-def test_an_m4a_that_tells_its_priming_is_whole_and_its_half_is_not(tmp_path: Path) -> None:
+def test_an_m4a_that_tells_its_priming_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "00001.m4a"
     write_sound(path, tones(2, 8_000), 8_000, "aac", form="ipod", muxer={"use_editlist": "0"})
     path.write_bytes(foreign.add_gapless_tag(path.read_bytes(), 2_112))
