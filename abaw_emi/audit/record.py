@@ -190,6 +190,12 @@ def warnings_for(audit: Audit, *splits: Split) -> list[Problem]:
     ]
 
 
+def recall_audit(data: DataFolder, *splits: Split) -> list[Problem]:
+    """What an audit in the current folder holds against working with these splits of `data`."""
+    audit, problems = find_audit(data)
+    return problems if audit is None else warnings_for(audit, *splits)
+
+
 def fingerprint_listing(data: DataFolder) -> str:
     """A hash of the split files, and of the name and size of every clip's files. Reads no clip.
 

@@ -14,8 +14,6 @@ from abaw_emi.core.errors import Diagnostic, EmiError, Problem, UsageError, gath
 if TYPE_CHECKING:
     import polars as pl
 
-    from abaw_emi.core.constants import Split
-    from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import Provenance
     from abaw_emi.evaluation.score import Score
     from abaw_emi.evaluation.significance import Difference
@@ -240,11 +238,3 @@ def _read_records(files: Sequence[Path]) -> tuple[dict[str, Provenance | None], 
                 unknown = "not all of what the predictor was trained on is known"
             warnings.append(Problem(str(path), unknown, next_step="make sure it has not seen these clips"))
     return records, warnings
-
-
-def recall_audit(data: DataFolder, *splits: Split) -> list[Problem]:
-    """What an `audit.json` in the current folder holds against working with these splits of `data`."""
-    from abaw_emi.audit.record import find_audit, warnings_for
-
-    audit, problems = find_audit(data)
-    return problems if audit is None else warnings_for(audit, *splits)

@@ -11,7 +11,7 @@ code's value stands, and the comment says so.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -262,11 +262,8 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     values = asdict(config)
     for change in changes:
         key, equals, text = change.partition("=")
-        table: Any = values
-        *parents, name = key.strip().split(".")
-        for parent in parents:
-            table = _step_into(table, parent)
-        if not equals or not isinstance(table, dict) or name not in table or isinstance(table[name], dict):
+        table, name = _find_table(values, key)
+        if not equals or table is None:
             known = ", ".join(_keys(config))
             raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", f"one of {known}"))
         try:
@@ -276,18 +273,58 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     return _validate(values, "--set", UsageError)
 
 
+def replace_values(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfig:
+    """`config` with these values at keys such as "data.fold"; what is None stays as it is.
+
+    Raises:
+        UsageError: a value is impossible; messages begin with `where`.
+    """
+    tables = asdict(config)
+    for key, value in values.items():
+        table, name = key.split(".")
+        if value is not None:
+            tables[table][name] = value
+    return _validate(tables, where, UsageError)
+
+
+def has_key(config: RunConfig, key: str) -> bool:
+    """Whether `--set` can change this key of a run."""
+    return _find_table(asdict(config), key)[0] is not None
+
+
+def compare_configs(found: RunConfig, asked: RunConfig) -> list[str]:
+    """What two runs do not share, in words.
+
+    >>> compare_configs(RunConfig(), RunConfig(training=TrainingConfig(epochs=3)))
+    ['training.epochs is 30, not 3']
+    """
+    wanted = asdict(asked)
+    return [
+        f"{table}.{key} is {value!r}, not {wanted[table][key]!r}"
+        for table, values in asdict(found).items()
+        for key, value in values.items()
+        if wanted[table][key] != value
+    ]
+
+
 def format_config(config: RunConfig) -> str:
     """The text of `run.toml`."""
     return tomli_w.dumps(asdict(config))
 
 
-def _step_into(table: Any, name: str) -> Any:
-    """What lies under `name` in a table, or in a list at that number; an empty table for nothing."""
-    if isinstance(table, dict):
-        return table.get(name, {})
-    if isinstance(table, (list, tuple)) and name.isdecimal() and int(name) < len(table):
-        return table[int(name)]
-    return {}
+def _find_table(values: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:
+    """The table that holds the value of a dotted key, None for no such value, and the value's name in it."""
+    *parents, name = key.strip().split(".")
+    table: Any = values
+    for parent in parents:
+        if isinstance(table, dict):
+            table = table.get(parent)
+        elif isinstance(table, (list, tuple)) and parent.isdecimal() and int(parent) < len(table):
+            table = table[int(parent)]
+        else:
+            return None, name
+    known = isinstance(table, dict) and name in table and not isinstance(table[name], dict)
+    return (table if known else None), name
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from abaw_emi.config.run import compare_configs
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, gather
 from abaw_emi.data.align import align
@@ -22,7 +23,7 @@ from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, jackk
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.score import score, sign
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.reproduction.rows import RowPlan, compare_recipes, inspect_runs
+from abaw_emi.reproduction.rows import RowPlan, inspect_runs
 from abaw_emi.reproduction.table import Measured, Outcome, State, Tested
 from abaw_emi.runs.kfold import find_fold_runs, score_folds
 from abaw_emi.runs.run import Run
@@ -151,7 +152,7 @@ def _measure_folds(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, li
     for fold in found:
         config = Run(fold.folder).read_config()
         asked = plan.config_of(fold.seed)
-        differences = [text for text in compare_recipes(config, asked) if not text.startswith("data.fold ")]
+        differences = [text for text in compare_configs(config, asked) if not text.startswith("data.fold ")]
         if differences:
             problems.append(Problem(str(fold.folder), "; ".join(differences), next_step="it is not counted"))
         else:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Problem, gather
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import find_features
-from abaw_emi.reproduction.rows import BACKBONES, RowPlan
+from abaw_emi.reproduction.rows import BACKBONES, RowPlan, inspect_runs
 
 _MADE = {
     "vit": "the data brings it, abaw-emi extract makes one",
@@ -72,6 +73,31 @@ def advise_backbone(plan: RowPlan) -> str:
     published = find_preset(plan.row.preset or "").model.backbone
     short = next((name for name, hub in BACKBONES.items() if hub == published), "NAME")
     return f"fetch it where there is a network (hf download), or give a folder: --backbone {short}=DIR"
+
+
+def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
+    """A row, what it reads and what of it is missing, as JSON values."""
+    row = plan.row
+    state, problems = inspect_runs(plan)
+    lacks: dict[str, Problem] = {}
+    with gather(problems):
+        lacks |= find_lacks(plan, data)
+    if plan.backbone and (lack := find_backbone_lack(plan)):
+        lacks[plan.backbone] = lack
+    return {
+        "table": row.table,
+        "name": row.name,
+        "system": row.system,
+        "preset": row.preset,
+        "train_plus_val": row.train_plus_val,
+        "published": {"valid": row.valid, "test": row.test, "words": row.words or None},
+        "reads": [*plan.modalities, *filter(None, [plan.backbone])],
+        "missing": list(lacks),
+        "runs": [str(run.folder) for run in plan.runs.values()],
+        "state": state,
+        "remarks": list(row.remarks),
+        "problems": [str(problem) for problem in (*problems, *lacks.values())],
+    }
 
 
 def _call(name: str) -> str:

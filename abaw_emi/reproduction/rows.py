@@ -7,13 +7,12 @@ goes on with what a table began. A run folder of another recipe is refused, by n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import PRESETS, find_preset
-from abaw_emi.config.run import RunConfig, change_config
+from abaw_emi.config.run import RunConfig, change_config, compare_configs, has_key
 from abaw_emi.core.errors import Problem, UsageError, gather
 from abaw_emi.reproduction.published import PublishedRow
 from abaw_emi.reproduction.table import State
@@ -89,7 +88,11 @@ def plan_rows(
     unused = list(changes)
     for row in rows:
         config = RunConfig() if row.preset is None else find_preset(row.preset)
-        applied = [] if row.preset is None else [change for change in changes if _has_key(config, change)]
+        applied = (
+            []
+            if row.preset is None
+            else [change for change in changes if has_key(config, change.partition("=")[0])]
+        )
         unused = [change for change in unused if change not in applied]
         with gather(problems):
             config = change_config(config, applied)
@@ -143,7 +146,7 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
             continue
         begun.append(run)
         with gather(problems):
-            if changed := compare_recipes(run.read_config(), plan.config_of(seed)):
+            if changed := compare_configs(run.read_config(), plan.config_of(seed)):
                 step = "give the --set and --backbone that it was made with, or another --out"
                 problems.append(
                     Problem(str(run.folder), "; ".join(changed), f"what row {plan.row.name} asks for", step)
@@ -156,34 +159,6 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
     return "unfinished" if begun else "not run", []
 
 
-def compare_recipes(found: RunConfig, asked: RunConfig) -> list[str]:
-    """What two recipes do not share, in words.
-
-    >>> from abaw_emi.config.presets import PRESETS
-    >>> compare_recipes(PRESETS["gv-head"], PRESETS["gv"])
-    ['model.regression_head is True, not False']
-    """
-    wanted = asdict(asked)
-    return [
-        f"{table}.{key} is {value!r}, not {wanted[table][key]!r}"
-        for table, values in asdict(found).items()
-        for key, value in values.items()
-        if wanted[table][key] != value
-    ]
-
-
 def name_problems(plan: RowPlan, problems: Iterable[Problem]) -> list[Problem]:
     """Problems of a row, with its name."""
     return [replace(problem, where=f"row {plan.row.name}, {problem.where}") for problem in problems]
-
-
-def _has_key(config: RunConfig, change: str) -> bool:
-    value: Any = asdict(config)
-    for name in change.partition("=")[0].strip().split("."):
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, (list, tuple)) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return False
-    return True

@@ -113,6 +113,14 @@ class Run:
         return bool(self.read_provenance().get("finished"))
 
     @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept; RunError where the record holds none."""
+        best = self.read_provenance().get("best_epoch")
+        if not best:
+            raise RunError(Problem(str(self.folder), "its record holds no best epoch"))
+        return int(best)
+
+    @property
     def trained_on(self) -> frozenset[str] | None:
         """The ids that the run was trained on; None where its record does not tell.
 

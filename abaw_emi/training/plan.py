@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from abaw_emi.config.run import RunConfig
+from abaw_emi.config.run import RunConfig, compare_configs
 from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import Problem, RunError, gather
 from abaw_emi.core.files import check_writable
@@ -109,13 +109,7 @@ def _holds_something(folder: Path) -> bool:
 
 def _compare_config(run: Run, plan: Plan) -> list[Problem]:
     before = run.read_config()
-    now = asdict(plan.config_of(before.training.seed))
-    changed = [
-        f"{table}.{key} is {now[table][key]!r}, was {value!r}"
-        for table, values in asdict(before).items()
-        for key, value in values.items()
-        if now[table][key] != value
-    ]
+    changed = compare_configs(plan.config_of(before.training.seed), before)
     if not changed:
         return []
     step = "use --overwrite to start anew"

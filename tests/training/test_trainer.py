@@ -186,7 +186,9 @@ def test_resume_refuses_another_config_and_names_what_changed(
 ) -> None:
     shutil.copytree(finished.folder, tmp_path / "small-seed1")
     changed = replace(config, training=replace(config.training, epochs=7))
-    with pytest.raises(RunError, match=r"training\.epochs is 7, was 3"):
+    with pytest.raises(
+        RunError, match=r"training\.epochs is 7, not 3; expected the config it was started with"
+    ):
         train(plan_for(changed, tmp_path, if_there="resume"), DataFolder(data_root), QUIET)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from abaw_emi.audit.record import Audit
     from abaw_emi.core.constants import Split
+
+T = TypeVar("T")
 
 EXAMPLES = """Examples:
 
@@ -119,16 +122,17 @@ def _tabulate_clips(found: Audit) -> Table:
     table.add_row("clips", *(f"{found.clips[split]:,}" for split in splits))
     table.add_row("officially", *(f"{OFFICIAL_COUNTS[split]:,}" for split in splits), style="dim")
     durations = [found.durations.get(split) for split in splits]
-    table.add_row("hours", *(f"{told.seconds / 3_600:.2f}" if told else "" for told in durations))
-    for name in ("shortest", "mean", "longest"):
-        table.add_row(f"{name}, s", *(f"{getattr(told, name):.2f}" if told else "" for told in durations))
-    table.add_row("below 1 s", *(f"{told.short:,}" if told else "" for told in durations))
-    cut = f"{found.max_seconds:g} s"
-    table.add_row(f"above {cut}", *(f"{told.long:,}" if told else "" for told in durations))
-    table.add_row(f"sound behind {cut}", *(f"{told.lost:.1%}" if told else "" for told in durations))
     labels = [found.labels.get(split) for split in splits]
-    table.add_row("all labels 0", *(f"{told.all_zero:,}" if told else "" for told in labels))
-    table.add_row("raters, median", *(f"{told.raters[1]}" if told and told.raters else "" for told in labels))
+    cut = f"{found.max_seconds:g} s"
+    _add_row(table, "hours", durations, lambda each: f"{each.seconds / 3_600:.2f}")
+    _add_row(table, "shortest, s", durations, lambda each: f"{each.shortest:.2f}")
+    _add_row(table, "mean, s", durations, lambda each: f"{each.mean:.2f}")
+    _add_row(table, "longest, s", durations, lambda each: f"{each.longest:.2f}")
+    _add_row(table, "below 1 s", durations, lambda each: f"{each.short:,}")
+    _add_row(table, f"above {cut}", durations, lambda each: f"{each.long:,}")
+    _add_row(table, f"sound behind {cut}", durations, lambda each: f"{each.lost:.1%}")
+    _add_row(table, "all labels 0", labels, lambda each: f"{each.all_zero:,}")
+    _add_row(table, "raters, median", labels, lambda each: f"{each.raters[1]}" if each.raters else "")
     return table
 
 
@@ -149,6 +153,11 @@ def _tabulate_labels(found: Audit) -> Table:
             cells += [f"{told.mean:.3f}", published, f"{told.zero_share:.0%}"]
         table.add_row(emotion, *cells)
     return table
+
+
+def _add_row(table: Table, name: str, values: Iterable[T | None], show: Callable[[T], str]) -> None:
+    """Adds a row of a cell for each split, empty where there is nothing of it."""
+    table.add_row(name, *("" if value is None else show(value) for value in values))
 
 
 def _make_table() -> Table:

@@ -51,7 +51,8 @@ def submit(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
-    from abaw_emi.cli.output import is_given, print_json, recall_audit, texts
+    from abaw_emi.audit.record import recall_audit
+    from abaw_emi.cli.output import is_given, print_json, texts
     from abaw_emi.cli.submission.standing import find_val
     from abaw_emi.core.errors import Problem, SubmissionError, gather
     from abaw_emi.core.hashing import sha256

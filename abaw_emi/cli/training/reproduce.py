@@ -20,7 +20,7 @@ from abaw_emi.cli.options import (
 )
 from abaw_emi.cli.output import is_given, print_json, print_line, texts
 from abaw_emi.core.constants import OnBadClip, Precision
-from abaw_emi.core.errors import Problem, UsageError, gather
+from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
 from abaw_emi.evaluation.text_tables import Format
 from abaw_emi.reproduction.published import TableName
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
+    from abaw_emi.evaluation.text_tables import Sheet
     from abaw_emi.reproduction.rows import RowPlan
     from abaw_emi.reproduction.table import Outcome
     from abaw_emi.reproduction.train import Failure
@@ -95,20 +96,9 @@ def tables(
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.measure import read_outcome
-    from abaw_emi.reproduction.published import TABLES, find_rows
-    from abaw_emi.reproduction.rows import parse_backbones, plan_rows
     from abaw_emi.reproduction.table import render_table, table_to_json
 
-    if table is None and (only or not listed):
-        raise UsageError(Problem("tables", "no --table", f"one of {', '.join(TABLES)}, or --list"))
-    chosen = TABLES if table is None else (table,)
-    plans = plan_rows(
-        [row for name in chosen for row in find_rows(name, only or ())],
-        out,
-        seeds=seeds or (),
-        changes=changes or (),
-        backbones=parse_backbones(backbone or ()),
-    )
+    plans = _plan(table, only or (), seeds or (), changes or (), backbone or (), out, listed=listed)
     folder = DataFolder(data, features)
     form = "json" if is_given("--json") else form
     if listed:
@@ -125,6 +115,32 @@ def tables(
         print_line(render_table(table, outcomes, form))
     if any(outcome.state in _BAD for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _plan(
+    table: TableName | None,
+    only: Sequence[str],
+    seeds: Sequence[int],
+    changes: Sequence[str],
+    backbones: Sequence[str],
+    out: Path,
+    *,
+    listed: bool,
+) -> list[RowPlan]:
+    """The rows that are asked for, with their runs."""
+    from abaw_emi.reproduction.published import TABLES, find_rows
+    from abaw_emi.reproduction.rows import parse_backbones, plan_rows
+
+    if table is None and (only or not listed):
+        raise UsageError(Problem("tables", "no --table", f"one of {', '.join(TABLES)}, or --list"))
+    chosen = TABLES if table is None else (table,)
+    return plan_rows(
+        [row for name in chosen for row in find_rows(name, only)],
+        out,
+        seeds=seeds,
+        changes=changes,
+        backbones=parse_backbones(backbones),
+    )
 
 
 def _train(
@@ -171,65 +187,42 @@ def _tell(
 
 def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> None:
     from abaw_emi.config.presets import PRESETS
-    from abaw_emi.evaluation.text_tables import Sheet, render
-    from abaw_emi.reproduction.published import ROWS, TITLES
-    from abaw_emi.reproduction.rows import BACKBONES
+    from abaw_emi.evaluation.text_tables import render
+    from abaw_emi.reproduction.published import ROWS
+    from abaw_emi.reproduction.requirements import list_row
 
-    short = {hub_id: name for name, hub_id in BACKBONES.items()}
-    listed = [_list(plan, folder) for plan in plans]
+    listed = [list_row(plan, folder) for plan in plans]
     beside = [name for name in PRESETS if name not in {row.preset for row in ROWS}]
-    told: dict[str, list[str]] = {}
+    rows_of: dict[str, dict[str, None]] = {}  # each problem, with the names of its rows, each once
     for row in listed:
         for text in row["problems"]:
-            told.setdefault(text, []).append(row["name"])
+            rows_of.setdefault(text, {})[row["name"]] = None
     if form == "json":
-        print_json({"rows": listed, "presets_of_no_row": beside, "problems": list(told)})
+        print_json({"rows": listed, "presets_of_no_row": beside, "problems": list(rows_of)})
         return
     for table in dict.fromkeys(row["table"] for row in listed):
-        cells = [
-            [
-                row["name"],
-                f"{row['preset'] or '-'}{' --train-plus-val' if row['train_plus_val'] else ''}",
-                ", ".join(short.get(name, name) for name in row["reads"]) or "-",
-                ", ".join(short.get(name, name) for name in row["missing"]) or "-",
-                row["state"],
-            ]
-            for row in listed
-            if row["table"] == table
-        ]
-        header = ["Row", "Preset", "Reads", "Missing", "Runs"]
-        print_line(render(Sheet(header, cells, TITLES[table]), form))
+        print_line(render(_tabulate(table, [row for row in listed if row["table"] == table]), form))
         if form != "csv":
             print_line()
     if form == "table":
-        for text, names in told.items():
-            print_line(f"{text} ({', '.join(dict.fromkeys(names))})")
+        for text, names in rows_of.items():
+            print_line(f"{text} ({', '.join(names)})")
         print_line(f"presets of no row: {', '.join(beside)}")
 
 
-def _list(plan: RowPlan, folder: DataFolder) -> dict[str, Any]:
-    """A row, what it reads and what is missing, as JSON values."""
-    from abaw_emi.reproduction.requirements import find_backbone_lack, find_lacks
-    from abaw_emi.reproduction.rows import inspect_runs
+def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> Sheet:
+    from abaw_emi.evaluation.text_tables import Sheet
+    from abaw_emi.reproduction.published import TITLES
+    from abaw_emi.reproduction.rows import BACKBONES
 
-    row = plan.row
-    state, problems = inspect_runs(plan)
-    lacks: dict[str, Problem] = {}
-    with gather(problems):
-        lacks |= find_lacks(plan, folder)
-    if plan.backbone and (lack := find_backbone_lack(plan)):
-        lacks[plan.backbone] = lack
-    return {
-        "table": row.table,
-        "name": row.name,
-        "system": row.system,
-        "preset": row.preset,
-        "train_plus_val": row.train_plus_val,
-        "published": {"valid": row.valid, "test": row.test, "words": row.words or None},
-        "reads": [*plan.modalities, *filter(None, [plan.backbone])],
-        "missing": list(lacks),
-        "runs": [str(run.folder) for run in plan.runs.values()],
-        "state": state,
-        "remarks": list(row.remarks),
-        "problems": texts([*problems, *lacks.values()]),
-    }
+    short = {hub_id: name for name, hub_id in BACKBONES.items()}
+    cells = [
+        [
+            row["name"],
+            f"{row['preset'] or '-'}{' --train-plus-val' if row['train_plus_val'] else ''}",
+            *(", ".join(short.get(name, name) for name in row[key]) or "-" for key in ("reads", "missing")),
+            row["state"],
+        ]
+        for row in listed
+    ]
+    return Sheet(["Row", "Preset", "Reads", "Missing", "Runs"], cells, TITLES[table])

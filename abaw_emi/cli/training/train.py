@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,14 +20,16 @@ from abaw_emi.cli.options import (
     PrecisionOption,
     Quiet,
 )
-from abaw_emi.cli.output import print_result, recall_audit
-from abaw_emi.core.errors import Problem, RunError, UsageError
+from abaw_emi.cli.output import print_result
+from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
     from abaw_emi.config.run import RunConfig
     from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
     from abaw_emi.runs.run import Run
+    from abaw_emi.training.plan import Plan
     from abaw_emi.training.verify_resume import Verification
 
 EXAMPLES = """Presets, of which the README and abaw-emi tables --list tell more:
@@ -115,39 +118,41 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
-    if resume and overwrite:
-        raise UsageError(Problem("train", "both --resume and --overwrite", "one of them"))
-    if preset and config_file:
-        raise UsageError(Problem("train", "both --preset and --config", "one of them"))
-    if epochs_from and not train_plus_val:
-        raise UsageError(Problem("--epochs-from", "without --train-plus-val", "both"))
-    if (verify or limit is not None) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(Problem("train", "a trial under torchrun", "one process"))
-    changes = list(changes or [])
-    changes += [f"data.fold={fold}"] if fold else []
-    changes += [f'training.init_from="{init_from}"'] if init_from else []
-    changes += ["training.deterministic=true"] if deterministic else []
-    name, config = _choose_config(preset, config_file, changes, backbone, revision, epochs_from)
-    check_installation()
-
+    from abaw_emi.config.run import replace_values
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.models.distributed import join_world
-    from abaw_emi.training.plan import Plan
-    from abaw_emi.training.train import train as train_runs
-    from abaw_emi.training.train import try_out
-    from abaw_emi.training.verify_resume import verify_resume
+    from abaw_emi.runs.run import find_run
 
-    reporter = Reporter(quiet=quiet)
-    folder = DataFolder(data, features)
-    reporter.warn(recall_audit(folder, "train", "valid"))
-    if epochs_from:
-        reporter.say(f"{config.training.epochs} epochs, the best epoch of {epochs_from}")
-    chosen = seeds or [config.training.seed]
+    trial = verify or limit is not None
+    _refuse(
+        {
+            ("both --resume and --overwrite", "one of them"): resume and overwrite,
+            ("both --preset and --config", "one of them"): preset and config_file,
+            ("--epochs-from without --train-plus-val", "both"): epochs_from and not train_plus_val,
+            ("a trial under torchrun", "one process"): trial and int(os.environ.get("WORLD_SIZE", "1")) > 1,
+        }
+    )
+    name, config = _read_config(preset, config_file, changes or [])
+    config = replace_values(
+        config,
+        {
+            "data.fold": fold,
+            "model.backbone": backbone,
+            "model.revision": revision,
+            "training.init_from": init_from and str(init_from),
+            "training.deterministic": deterministic or None,
+            "training.epochs": epochs_from and find_run(epochs_from).best_epoch,
+        },
+        "train",
+    )
+    check_installation()
+
+    from abaw_emi.training.plan import Plan
+
     plan = Plan(
         config=config,
         preset=name,
-        seeds=list(dict.fromkeys(chosen)),
+        seeds=list(dict.fromkeys(seeds or [config.training.seed])),
         out=out,
         train_plus_val=train_plus_val,
         epochs_from=str(epochs_from or ""),
@@ -158,53 +163,49 @@ def train(
         device=device,
         precision=precision,
     )
+    _carry_out(plan, DataFolder(data, features), Reporter(quiet=quiet), verify=verify)
+
+
+def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
+    """Raises a UsageError of each (found, expected) that holds."""
+    problems = [Problem("train", *texts) for texts, holds in wrong.items() if holds]
+    if problems:
+        raise UsageError(problems)
+
+
+def _read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> tuple[str, RunConfig]:
+    """The name and the config of a preset or of a file, with the changes of `--set`."""
+    from abaw_emi.config.presets import find_preset
+    from abaw_emi.config.run import change_config, read_config
+
+    name = config_file.stem if config_file else preset or "paper"
+    return name, change_config(read_config(config_file) if config_file else find_preset(name), changes)
+
+
+def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool) -> None:
+    """Trains, or tries out, what is planned, and prints what came of it."""
+    from abaw_emi.audit.record import recall_audit
+    from abaw_emi.models.distributed import join_world
+    from abaw_emi.training.train import train as train_runs
+    from abaw_emi.training.train import try_out
+    from abaw_emi.training.verify_resume import verify_resume
+
+    reporter.warn(recall_audit(data, "train", "valid"))
+    if plan.epochs_from:
+        reporter.say(f"{plan.config.training.epochs} epochs, the best epoch of {plan.epochs_from}")
     if verify:
-        _print_verification(verify_resume(plan, folder, reporter), reporter)
+        _print_verification(verify_resume(plan, data, reporter), reporter)
         return
-    if limit is not None:
-        seconds = try_out(plan, folder, reporter)
+    if plan.limit is not None:
+        seconds = try_out(plan, data, reporter)
         durations = [f"{name:10} {timedelta(seconds=round(value))}" for name, value in seconds.items()]
         print_result({"seconds": seconds}, "\n".join(durations), reporter.warnings)
         return
     with join_world() as world:
         reporter.console.quiet = not world.is_main
-        runs = train_runs(plan, folder, reporter, world)
+        runs = train_runs(plan, data, reporter, world)
     if world.is_main:
         _print_runs(runs, reporter)
-
-
-def _choose_config(
-    preset: str | None,
-    config_file: Path | None,
-    changes: list[str],
-    backbone: str | None,
-    revision: str | None,
-    epochs_from: Path | None,
-) -> tuple[str, RunConfig]:
-    from dataclasses import replace
-
-    from abaw_emi.config.presets import find_preset
-    from abaw_emi.config.run import change_config, read_config
-    from abaw_emi.runs.run import find_run
-
-    if config_file:
-        name, config = config_file.stem, read_config(config_file)
-    else:
-        name = preset or "paper"
-        config = find_preset(name)
-    config = change_config(config, changes)
-    model = replace(
-        config.model,
-        backbone=backbone or config.model.backbone,
-        revision=revision or config.model.revision,
-    )
-    training = config.training
-    if epochs_from:
-        best = find_run(epochs_from).read_provenance().get("best_epoch")
-        if not best:
-            raise RunError(Problem(str(epochs_from), "its record holds no best epoch"))
-        training = replace(training, epochs=best)
-    return name, replace(config, model=model, training=training)
 
 
 def _print_runs(runs: list[Run], reporter: Reporter) -> None:
