@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import soxr
 
-from abaw_emi.audio.decode import Waveform, decode
+from abaw_emi.audio.decode import Waveform, blame, decode
 from abaw_emi.core import constants
 from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import ClipError, CorpusError, Problem, gather
 from abaw_emi.core.hashing import hash_file, sha256
-from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.data.layout import ClipFiles
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Clips:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Every problem of a clip that was left out."""
-        return tuple(problem for problems in self.skipped.values() for problem in problems)
+        return tuple(summarise(self.skipped))
 
     @property
     def silent(self) -> int:
@@ -182,6 +182,11 @@ def read_sound(source: Path, max_seconds: float) -> Sound:
     Raises:
         ClipError: the file cannot be read (`decoding.decode`), or is too short.
     """
+    with blame(source):
+        return _read_sound(source, max_seconds)
+
+
+def _read_sound(source: Path, max_seconds: float) -> Sound:
     decoded = decode(source, max_seconds)
     waveform = _resample(decoded.waveform, decoded.sample_rate)[: round(max_seconds * constants.SAMPLE_RATE)]
     if waveform.size < constants.MIN_SAMPLES:
@@ -276,5 +281,5 @@ def read_clips(
         except ClipError as error:
             skipped[filename] = error.problems
     if skipped and on_bad == "error":
-        raise ClipError(problem for problems in skipped.values() for problem in problems)
+        raise ClipError(summarise(skipped))
     return Clips(tuple(clips), skipped)

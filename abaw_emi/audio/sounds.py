@@ -28,7 +28,7 @@ def read_split_clips(
     cache = ClipCache(say=reporter.say)
     try:
         clips = cache.read_clips(
-            ids, data.files, max_seconds=max_seconds, on_bad=on_bad, track=reporter.track
+            ids, data.find_files(ids), max_seconds=max_seconds, on_bad=on_bad, track=reporter.track
         )
     finally:
         reporter.warn(cache.warnings)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from abaw_emi.core.constants import ID_WIDTH
+from abaw_emi.core.errors import Problem
 
 _ID = re.compile(rf"0*(\d{{1,{ID_WIDTH}}})(?:\.0*)?", re.ASCII)
 _ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
+
+_SHOWN_ALIKE = 20
+"""Clips with the same problem that are named one by one: what is wrong with a folder is wrong with each.
+As many ranges of ids are named."""
 
 
 def parse_id(text: str) -> str | None:
@@ -56,3 +61,26 @@ def unpack_ids(ranges: Iterable[str]) -> set[str]:
         low, high = match[1], match[2] or match[1]
         ids.update(f"{number:0{ID_WIDTH}}" for number in range(int(low), int(high) + 1))
     return ids
+
+
+def summarise(problems: Mapping[str, Sequence[Problem]]) -> list[Problem]:
+    """The problems of clips, by id; one for all clips that have the same, where there are many of them.
+
+    >>> lost = {f"{i:05}": [Problem(f"clip {i:05}", "has no file")] for i in range(8072)}
+    >>> print(*summarise(lost))
+    8,072 clips, as clip 00000: has no file: 00000-08071
+    """
+    alike: dict[tuple[str, str, str], list[tuple[str, Problem]]] = {}
+    for clip, own in problems.items():
+        for problem in own:
+            alike.setdefault((problem.found, problem.expected, problem.next_step), []).append((clip, problem))
+    summary: list[Problem] = []
+    for (what, expected, step), members in alike.items():
+        if len(members) <= _SHOWN_ALIKE:
+            summary += [problem for _, problem in members]
+            continue
+        ranges = pack_ids(clip for clip, _ in members)
+        more = ", ..." if len(ranges) > _SHOWN_ALIKE else ""
+        found = f"{what}: {', '.join(ranges[:_SHOWN_ALIKE])}{more}"
+        summary.append(Problem(f"{len(members):,} clips, as {members[0][1].where}", found, expected, step))
+    return summary

@@ -5,7 +5,7 @@ Reads only; nothing is ever written into the data folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import polars as pl
 
 from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, Split
 from abaw_emi.core.errors import CorpusError, Problem, TableError, gather
-from abaw_emi.data.layout import ClipFiles, find_clips
+from abaw_emi.data.layout import ClipFiles, find_clips, find_unread
 from abaw_emi.data.tables import read_ids, read_labels
 
 
@@ -39,6 +39,11 @@ class DataFolder:
     def files(self) -> Mapping[str, ClipFiles]:
         """The media files of every clip, by id."""
         return find_clips(self.root)
+
+    def find_files(self, ids: Collection[str]) -> Mapping[str, ClipFiles]:
+        """The media files of these clips; those of a suffix that is not read only where there is no other."""
+        missing = {clip for clip in ids if clip not in self.files}
+        return {**self.files, **find_unread(self.root, missing)} if missing else self.files
 
     def read_labels(self, *splits: Split) -> pl.DataFrame:
         """The label table of the splits, one after the other, in the files' order.

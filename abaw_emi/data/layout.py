@@ -8,19 +8,29 @@ per folder and looks into no file, so that 17,000 clips are listed in well under
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from abaw_emi.core import constants
 from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.suffixes import SOUND, VIDEO
 
 AUDIO_FOLDER = "audio"
-AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg")
+AUDIO_SUFFIXES = tuple(SOUND)
 """Sound files, the preferred first: MP3 is what the organisers deliver."""
 
 VIDEO_FOLDER = "raw"
-VIDEO_SUFFIXES = (".mp4", ".webm", ".m4a", ".mkv", ".mov")
+VIDEO_SUFFIXES = tuple(VIDEO)
 """Containers whose sound track stands in for a missing sound file, the preferred first."""
+
+FOLDERS = {
+    AUDIO_FOLDER: (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES),
+    VIDEO_FOLDER: (*VIDEO_SUFFIXES, *AUDIO_SUFFIXES),
+}
+"""The suffixes that are read in each folder, the preferred first."""
 
 PACKAGES = (".", "test_data", "test")
 """Folders, from the data folder, that hold `audio/` and `raw/`, the preferred first."""
@@ -56,44 +66,90 @@ def find_clips(data: Path) -> dict[str, ClipFiles]:
                 "name it with --data, or in the environment variable ABAW_EMI_DATA",
             )
         )
-    audio: dict[str, Path] = {}
-    video: dict[str, Path] = {}
-    for package in PACKAGES:
-        for found, folder, suffixes in (
-            (audio, AUDIO_FOLDER, AUDIO_SUFFIXES),
-            (video, VIDEO_FOLDER, VIDEO_SUFFIXES),
-        ):
-            for filename, paths in find_files(data / package / folder, suffixes).items():
-                found.setdefault(filename, paths[0])
+    found: dict[str, dict[str, Path]] = {AUDIO_FOLDER: {}, VIDEO_FOLDER: {}}
+    problems: list[Problem] = []
+    for package, (name, suffixes) in product(PACKAGES, FOLDERS.items()):
+        folder = data / package / name
+        clips = find_files(folder, suffixes)
+        for filename, paths in clips.items():
+            found[name].setdefault(filename, paths[0])
+        if not clips:
+            problems += _find_nested(folder, suffixes)
+    if problems:
+        raise CorpusError(problems)
+    audio, video = found.values()
     return {
         filename: ClipFiles(filename=filename, audio=audio.get(filename), video=video.get(filename))
         for filename in sorted(audio.keys() | video.keys())
     }
 
 
-def find_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+def _find_nested(folder: Path, suffixes: tuple[str, ...]) -> list[Problem]:
+    """A problem where a folder without a clip has a folder of clips in it, as unpacking an archive does."""
+    for inner in sorted(path for path in folder.glob("*") if path.is_dir()):
+        if clips := find_files(inner, suffixes):
+            found = f"holds no clip, but {inner.name}/ in it holds {len(clips):,}"
+            return [Problem(str(folder), found, f"the clips in {folder.name}/ itself", "move them up")]
+    return []
+
+
+def find_unread(data: Path, wanted: Collection[str]) -> dict[str, ClipFiles]:
+    """Those of the clips `wanted` that have a file in `audio/` or `raw/`, but of a suffix that is not read.
+
+    They stand for their clips, so that reading them says so.
+
+    Raises:
+        CorpusError: a folder cannot be listed.
+    """
+    found: dict[str, ClipFiles] = {}
+    for package, name in product(PACKAGES, FOLDERS):
+        for filename, paths in find_files(data / package / name).items():
+            if filename in wanted:
+                found.setdefault(filename, ClipFiles(filename=filename, audio=paths[0]))
+    return found
+
+
+def find_files(folder: Path, suffixes: tuple[str, ...] | None = None) -> dict[str, list[Path]]:
     """The files of each id in one folder, the preferred suffix first; none where the folder does not exist.
 
-    Hidden files, folders, `Thumbs.db` and every stem that is no id are left out.
+    Ids are read in any form: `12.mp3` is a file of "00012", and comes after `00012.mp3`. Hidden files,
+    folders, `Thumbs.db` and every stem that is no id are left out.
+
+    Args:
+        folder: where they lie.
+        suffixes: that are looked for, in lower case, the preferred first; any if not given.
 
     Raises:
         CorpusError: the folder cannot be listed.
     """
-    found: dict[str, list[tuple[int, str]]] = {}  # the smaller pair is preferred; names differ, so no ties
+    found: dict[str, list[tuple[int, bool, str]]] = {}  # the smallest is preferred; names differ, so no ties
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path per entry is slow
-                if suffix.lower() not in suffixes or not is_id(stem) or entry.is_dir():
+                if suffixes is not None and suffix.lower() not in suffixes:
                     continue
-                found.setdefault(stem, []).append((suffixes.index(suffix.lower()), entry.name))
+                filename = parse_stem(stem)
+                if filename is None or entry.is_dir():
+                    continue
+                rank = suffixes.index(suffix.lower()) if suffixes else 0
+                found.setdefault(filename, []).append((rank, stem != filename, entry.name))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise CorpusError(
             Problem(str(folder), f"cannot be listed ({error.strerror})", "a readable folder of clips")
         ) from error
-    return {stem: [folder / name for _, name in sorted(ranked)] for stem, ranked in found.items()}
+    return {filename: [folder / name for *_, name in sorted(ranked)] for filename, ranked in found.items()}
+
+
+def parse_stem(stem: str) -> str | None:
+    """The id that a file's or a folder's name spells, its suffix left out; None where it spells none.
+
+    >>> parse_stem("00042"), parse_stem("42"), parse_stem("42a"), parse_stem("420042")
+    ('00042', '00042', None, None)
+    """
+    return parse_id(stem) if stem.isascii() and stem.isdigit() else None
 
 
 def is_id(stem: str) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import EmiError, FeatureError, Problem, WeightsError
+from abaw_emi.core.ids import summarise
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import autocast
 from abaw_emi.models.hub import Pretrained, shorten_error
@@ -81,10 +82,11 @@ def read_sources(
             missing.append(filename)
         else:
             found.append(source)
+    skipped = {filename: error.problems for filename, error in errors.items()}
     if errors and on_bad == "error":
         first, *_ = errors.values()
-        raise type(first)(problem for error in errors.values() for problem in error.problems)
-    return Sources(found, missing, {filename: error.problems for filename, error in errors.items()})
+        raise type(first)(summarise(skipped))
+    return Sources(found, missing, skipped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

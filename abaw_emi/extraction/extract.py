@@ -22,6 +22,7 @@ from abaw_emi.core.errors import (
     Problem,
     UsageError,
 )
+from abaw_emi.core.ids import summarise
 from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.align import list_ids
@@ -236,7 +237,7 @@ def _read_sources(
         sources = read_texts(list_clips(data, split, transcripts), transcripts, on_bad)
         what = "word"
     if kind != "audio":  # there it was told already
-        reporter.warn([problem for problems in sources.skipped.values() for problem in problems])
+        reporter.warn(summarise(sources.skipped))
     if not sources.found:
         step = "abaw-emi transcribe writes them" if kind == "text" else ""
         raise CorpusError(Problem(f"{data.root}, {split}", f"no clip has a {what} to encode", next_step=step))

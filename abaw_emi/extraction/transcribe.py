@@ -13,6 +13,7 @@ from pathlib import Path
 from abaw_emi.audio.clips import read_clip
 from abaw_emi.core.constants import AnySplit, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.ids import summarise
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
@@ -119,16 +120,17 @@ def _read_clips(
         EmiError: with `on_bad="error"`, every problem of every clip; or that there is none.
     """
     warnings: list[Problem] = []
+    listed = data.find_files(ids)
 
     def read(filename: str) -> Source[ClipFiles]:
-        files = data.files.get(filename, ClipFiles(filename=filename))
+        files = listed.get(filename, ClipFiles(filename=filename))
         clip = read_clip(files, WHOLE)
         warnings.extend(clip.warnings)
         return Source(filename, clip.content_hash, clip.samples, files)
 
     sources = read_sources(reporter.track(ids, "listening", len(ids)), read, on_bad)
     reporter.warn(warnings, shown=_SHOWN_WARNINGS)
-    reporter.warn([problem for problems in sources.skipped.values() for problem in problems])
+    reporter.warn(summarise(sources.skipped))
     if not sources.found:
         raise CorpusError(Problem(str(data.root), "no clip can be read"))
     return sources

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from abaw_emi.core.errors import CorpusError, FeatureError, Problem
-from abaw_emi.data.layout import PACKAGES, is_id
+from abaw_emi.data.layout import PACKAGES, parse_stem
 
 FACE_FOLDER = "face_images"
 
@@ -44,10 +44,10 @@ def find_faces(data: Path) -> dict[str, tuple[Path, ...]]:
     problems: list[Problem] = []
     for package in PACKAGES:
         folder = data / package / FACE_FOLDER
-        for filename in _list_clips(folder, problems):
-            faces = _list_faces(folder / filename, problems)
+        for filename, name in _list_clips(folder, problems):
+            faces = _list_faces(folder / name, problems)
             if faces and found.get(filename):
-                places = f"{found[filename][0].parent} and {folder / filename}"
+                places = f"{found[filename][0].parent} and {folder / name}"
                 problems.append(
                     Problem(
                         f"clip {filename}", f"has faces in two folders: {places}", "one", "remove the other"
@@ -68,10 +68,12 @@ def find_gaps(faces: Mapping[str, tuple[Path, ...]]) -> list[Problem]:
     ]
 
 
-def _list_clips(folder: Path, problems: list[Problem]) -> list[str]:
+def _list_clips(folder: Path, problems: list[Problem]) -> list[tuple[str, str]]:
+    """Ids, and the names of the folders that spell them; those of five digits come first."""
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if is_id(entry.name) and entry.is_dir()]
+            named = ((parse_stem(entry.name), entry.name) for entry in entries if entry.is_dir())
+            return sorted((clip, name) for clip, name in named if clip is not None)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -7,6 +7,7 @@ import soundfile
 
 from abaw_emi.audio.clips import read_clip, read_clips
 from abaw_emi.core.errors import ClipError
+from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles, find_clips
 from tests.media import (
     PITCH,
@@ -187,6 +188,36 @@ def test_reading_many_names_every_bad_clip_at_once(mixed: Path) -> None:
         "clip 00004",
         str(mixed / "audio" / "00002.mp3"),
     ]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_what_is_wrong_with_a_whole_folder_is_one_line(data: Path, missing: bool) -> None:
+    ids = [f"{number:05}" for number in range(300)]
+    for filename in [] if missing else ids:
+        (data / "audio" / f"{filename}.mp3").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ClipError, match=r"300 clips, as .*00000.*: 00000-00299") as caught:
+        read_clips(ids, find_clips(data))
+    assert len(caught.value.problems) == 1
+    skipped = read_clips(ids, find_clips(data), on_bad="skip")
+    assert skipped.problems == caught.value.problems
+    assert len(skipped.skipped) == 300
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_a_problem_of_its_clip(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish(path: Path) -> str:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr("abaw_emi.audio.clips.hash_file", vanish)
+    with pytest.raises(ClipError, match=r"00001\.mp3: cannot be decoded \(FileNotFoundError"):
+        read_clips(["00001"], find_clips(mixed))
+
+
+def test_a_file_of_a_suffix_that_is_not_read_is_named(data: Path) -> None:
+    (data / "audio" / "00001.xyz").write_bytes(b"x")
+    with pytest.raises(ClipError, match=r"00001\.xyz: the suffix '\.xyz' is not read; expected one of \.mp3"):
+        read_clips(["00001"], DataFolder(data).find_files(["00001"]))
 
 
 def test_skipping_leaves_bad_clips_out_and_counts_the_others(mixed: Path) -> None:

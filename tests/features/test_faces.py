@@ -35,7 +35,7 @@ def test_faces_come_in_the_order_of_their_numbers(
 
 def test_clips_are_found_by_id_in_the_test_package_too(tmp_path: Path) -> None:
     make(tmp_path / "face_images" / "00001", ["0.jpg"])
-    make(tmp_path / "face_images" / "00000", [])
+    make(tmp_path / "face_images" / "0", [])  # ids are read in any form
     make(tmp_path / "face_images" / "elsewhere", ["0.jpg"])
     make(tmp_path / "test_data" / "face_images" / "12660", ["0.jpg", "1.JPG"])
     found = find_faces(tmp_path)
