@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ def find_pairs(clips: Iterable[HeardClip], prints: Mapping[str, Print]) -> list[
 
 def check_duplicates(
     pairs: Sequence[Pair], splits: Splits, labels: Mapping[str, npt.NDArray[np.float64]]
-) -> list[Diagnostic]:
+) -> Iterator[Diagnostic]:
     """Findings on pairs: between splits, within a split, and of different labels.
 
     Args:
@@ -71,7 +71,6 @@ def check_duplicates(
         exact = sum(pair.exact for pair in chosen)
         return f"{len(chosen):,} pairs of clips ({exact:,} to the sample)"
 
-    findings = []
     between: dict[tuple[Split, Split], list[Pair]] = {}
     within: list[Pair] = []
     for pair in pairs:
@@ -83,48 +82,40 @@ def check_duplicates(
         elif first is not None and first == second:
             within.append(pair)
     for (one, other), chosen in between.items():
-        findings.append(
-            make_finding(
-                "duplicates across splits",
-                "warning",
-                f"{count(chosen)} are one recording in {one} and in {other}",
-                f"what is learnt on {one} is known, not predicted, in {other}: scores there are too high",
-                f"leave them out of a copy of {one}_split.csv to see what the score is without them",
-                splits=[one, other],
-                ids=_ids(chosen),
-                count=len(chosen),
-                examples=map(tell, chosen),
-            )
+        yield make_finding(
+            "duplicates across splits",
+            "warning",
+            f"{count(chosen)} are one recording in {one} and in {other}",
+            f"what is learnt on {one} is known, not predicted, in {other}: scores there are too high",
+            f"leave them out of a copy of {one}_split.csv to see what the score is without them",
+            splits=[one, other],
+            ids=_ids(chosen),
+            count=len(chosen),
+            examples=map(tell, chosen),
         )
     if within:
-        findings.append(
-            make_finding(
-                "duplicates within a split",
-                "note",
-                f"{count(within)} are one recording within a split",
-                "they count twice in training, or in the score",
-                splits=splits.holding(_ids(within)),
-                ids=_ids(within),
-                count=len(within),
-                examples=map(tell, within),
-            )
+        yield make_finding(
+            "duplicates within a split",
+            "note",
+            f"{count(within)} are one recording within a split",
+            "they count twice in training, or in the score",
+            splits=splits.holding(_ids(within)),
+            ids=_ids(within),
+            count=len(within),
+            examples=map(tell, within),
         )
-    unlike = [pair for pair in pairs if _differ(labels.get(pair.first), labels.get(pair.second))]
-    if unlike:
-        findings.append(
-            make_finding(
-                "duplicates of different labels",
-                "warning",
-                f"{count(unlike)} are one recording with different labels",
-                "one of them may hold another clip's sound; how far they differ is also how noisy labels are",
-                "compare the sound with the videos",
-                splits=splits.holding(_ids(unlike)),
-                ids=_ids(unlike),
-                count=len(unlike),
-                examples=map(tell, unlike),
-            )
+    if unlike := [pair for pair in pairs if _differ(labels.get(pair.first), labels.get(pair.second))]:
+        yield make_finding(
+            "duplicates of different labels",
+            "warning",
+            f"{count(unlike)} are one recording with different labels",
+            "one of them may hold another clip's sound; how far they differ is also how noisy labels are",
+            "compare the sound with the videos",
+            splits=splits.holding(_ids(unlike)),
+            ids=_ids(unlike),
+            count=len(unlike),
+            examples=map(tell, unlike),
         )
-    return findings
 
 
 def _rank(split: Split) -> int:

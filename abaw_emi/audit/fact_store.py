@@ -88,11 +88,7 @@ class FactStore:
         return [*self._store.problems, *self._unwritable]
 
     def hear(
-        self,
-        paths: Sequence[Path],
-        *,
-        jobs: int | None = None,
-        track: Track = track_nothing,
+        self, paths: Sequence[Path], *, jobs: int | None = None, track: Track = track_nothing
     ) -> dict[Path, Heard]:
         """What each of these files sounds like.
 

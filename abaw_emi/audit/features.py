@@ -6,7 +6,7 @@ Every feature file is read once, and none is kept: a cache of all of them would 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class _Folder:
 
 def check_features(
     data: DataFolder, splits: Splits, seconds: Mapping[str, float | None], track: Track
-) -> list[Diagnostic]:
+) -> Iterator[Diagnostic]:
     """The findings on every feature folder that is there, and on the faces.
 
     Args:
@@ -43,17 +43,17 @@ def check_features(
         seconds: how long each clip is, None where that is not known.
         track: puts a bar over the files.
     """
-    findings = []
     for name in _list_folders(data):
         try:
             files = find_features(data.root, data.features, name)
         except (FeatureError, CorpusError) as error:
-            findings.append(_refused(name, error))
+            yield _refused(name, error)
             continue
         if files:
             folder = _read(files, name, track)
-            findings += _check_folder(name, folder, set(files), splits, seconds)
-    return findings + _check_faces(data, splits)
+            yield from _check_folder(name, folder, set(files), splits)
+            yield from _check_lengths(name, folder.shapes, splits, seconds)
+    yield from _check_faces(data, splits)
 
 
 def _list_folders(data: DataFolder) -> list[str]:
@@ -75,97 +75,76 @@ def _read(files: Mapping[str, Path], name: str, track: Track) -> _Folder:
     return _Folder(shapes, unusable)
 
 
-def _check_folder(
-    name: str, folder: _Folder, ids: set[str], splits: Splits, seconds: Mapping[str, float | None]
-) -> list[Diagnostic]:
-    findings = []
+def _check_folder(name: str, folder: _Folder, ids: set[str], splits: Splits) -> Iterator[Diagnostic]:
     for split, clips in splits.ids.items():
         if missing := set(clips) - ids:
             found = f"{{n}} clips have no {name} features"
             step = "look whether the folder is whole, or make them with abaw-emi extract"
-            findings.append(
-                make_finding("no features", "warning", found, _WITHOUT, step, splits=[split], ids=missing)
-            )
+            yield make_finding("no features", "warning", found, _WITHOUT, step, splits=[split], ids=missing)
     if folder.unusable:
-        findings.append(
-            make_finding(
-                "unusable features",
-                "error",
-                f"{{n}} files of {name} cannot be used",
-                "every command that reads this folder refuses them, or leaves the clips out",
-                "copy or make them again",
-                splits=splits.holding(folder.unusable),
-                ids=folder.unusable,
-                examples=folder.unusable.values(),
-            )
+        yield make_finding(
+            "unusable features",
+            "error",
+            f"{{n}} files of {name} cannot be used",
+            "every command that reads this folder refuses them, or leaves the clips out",
+            "copy or make them again",
+            splits=splits.holding(folder.unusable),
+            ids=folder.unusable,
+            examples=folder.unusable.values(),
         )
     widths = Counter(width for _, width in folder.shapes.values())
     if len(widths) > 1:
         usual = widths.most_common(1)[0][0]
         others = {clip: width for clip, (_, width) in folder.shapes.items() if width != usual}
-        findings.append(
-            make_finding(
-                "feature widths",
-                "error",
-                f"{{n}} files of {name} are not {usual} numbers wide, as the others are",
-                "a model takes one width: these are refused",
-                "make them again with the same encoder",
-                splits=splits.holding(others),
-                ids=others,
-                examples=[f"{clip}: {width}" for clip, width in others.items()],
-            )
+        yield make_finding(
+            "feature widths",
+            "error",
+            f"{{n}} files of {name} are not {usual} numbers wide, as the others are",
+            "a model takes one width: these are refused",
+            "make them again with the same encoder",
+            splits=splits.holding(others),
+            ids=others,
+            examples=[f"{clip}: {width}" for clip, width in others.items()],
         )
     elif widths and (width := next(iter(widths))) != FEATURE_WIDTHS.get(name, width):
         found = f"{name} features are {width} numbers wide, the organisers' are {FEATURE_WIDTHS[name]}"
         means = "they are taken as they are; scores do not compare with those on the supplied ones"
-        findings.append(make_finding("official width", "warning", found, means, count=len(folder.shapes)))
-    return findings + _check_lengths(name, folder.shapes, splits, seconds)
+        yield make_finding("official width", "warning", found, means, count=len(folder.shapes))
 
 
 def _check_lengths(
-    name: str,
-    shapes: Mapping[str, tuple[int, int]],
-    splits: Splits,
-    seconds: Mapping[str, float | None],
-) -> list[Diagnostic]:
+    name: str, shapes: Mapping[str, tuple[int, int]], splits: Splits, seconds: Mapping[str, float | None]
+) -> Iterator[Diagnostic]:
     unusual = find_unusual_lengths({clip: frames for clip, (frames, _) in shapes.items()}, seconds)
-    if not unusual.expected:
-        return []
-    off = {clip: f"{clip}: {shapes[clip][0]:,} frames for {seconds[clip]:.2f} s" for clip in unusual.expected}
-    found = f"{{n}} files of {name} are far from the {unusual.rate:.1f} frames a second of the others"
-    means = "they may be the features of other clips"
-    step = "compare them with the clips' lengths"
-    ids = splits.holding(off)
-    return [
-        make_finding(
-            "feature lengths", "warning", found, means, step, splits=ids, ids=off, examples=off.values()
+    if off := unusual.expected.keys():
+        yield make_finding(
+            "feature lengths",
+            "warning",
+            f"{{n}} files of {name} are far from the {unusual.rate:.1f} frames a second of the others",
+            "they may be the features of other clips",
+            "compare them with the clips' lengths",
+            splits=splits.holding(off),
+            ids=off,
+            examples=[f"{clip}: {shapes[clip][0]:,} frames for {seconds[clip]:.2f} s" for clip in off],
         )
-    ]
 
 
-def _check_faces(data: DataFolder, splits: Splits) -> list[Diagnostic]:
+def _check_faces(data: DataFolder, splits: Splits) -> Iterator[Diagnostic]:
     if not any((data.root / package / FACE_FOLDER).is_dir() for package in PACKAGES):
-        return []
+        return
     try:
         faces = find_faces(data.root)
     except CorpusError as error:
-        return [_refused(FACE_FOLDER, error)]
-    findings = []
-    empty = [clip for clip, pictures in faces.items() if not pictures]
-    if empty:
+        yield _refused(FACE_FOLDER, error)
+        return
+    if empty := [clip for clip, pictures in faces.items() if not pictures]:
         found = "{n} clips have an empty folder of faces"
         means = "no face was found in them: vision has nothing to go by"
-        findings.append(
-            make_finding("no faces", "note", found, means, splits=splits.holding(empty), ids=empty)
-        )
+        yield make_finding("no faces", "note", found, means, splits=splits.holding(empty), ids=empty)
     if gaps := find_gaps(faces):
-        examples = [str(gap) for gap in gaps]
         found = "{n} clips' faces are not numbered 0, 1, 2 and on"
         means = "some pictures had no face, or files are missing"
-        findings.append(
-            make_finding("face numbers", "note", found, means, examples=examples, count=len(gaps))
-        )
-    return findings
+        yield make_finding("face numbers", "note", found, means, examples=map(str, gaps), count=len(gaps))
 
 
 def _refused(name: str, error: EmiError) -> Diagnostic:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from abaw_emi.audit.finding import make_finding
@@ -18,9 +17,11 @@ from abaw_emi.data.layout import (
     VIDEO_FOLDER,
     VIDEO_SUFFIXES,
     ClipFiles,
+    is_id,
 )
 
 _HARMLESS = {"thumbs.db", "desktop.ini"}
+_FOLDERS = {AUDIO_FOLDER: AUDIO_SUFFIXES, VIDEO_FOLDER: VIDEO_SUFFIXES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def assign_splits(named: Mapping[Split, Sequence[str]], files: Collection[str]) 
 def check_files(
     data: Path, files: Mapping[str, ClipFiles], splits: Splits, named: Collection[Split]
 ) -> list[Diagnostic]:
-    """Every finding that the names of files alone tell.
+    """Every finding that the names of files alone show.
 
     Args:
         data: the data folder.
@@ -68,143 +69,114 @@ def check_files(
     """
     return [
         *_check_missing(files, splits),
-        *_check_unlisted(data, files, splits, named),
+        *_check_unlisted(files, splits.unlisted),
+        *([] if "test" in named else _check_test(data, files, splits)),
         *_check_listing(data),
     ]
 
 
-def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> list[Diagnostic]:
-    findings = []
+def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> Iterator[Diagnostic]:
     for split, ids in splits.ids.items():
         if lost := [clip for clip in ids if clip not in files]:
             refused = "training refuses them" if split != "test" else "no prediction can be made of them"
-            findings.append(
-                make_finding(
-                    "no file",
-                    "error",
-                    "{n} clips have neither a sound file nor a video",
-                    f"{refused}, or, with --on-bad-clip skip, goes on without them",
-                    f"get {AUDIO_FOLDER}/ or {VIDEO_FOLDER}/ of these clips",
-                    splits=[split],
-                    ids=lost,
-                )
+            yield make_finding(
+                "no file",
+                "error",
+                "{n} clips have neither a sound file nor a video",
+                f"{refused}, or, with --on-bad-clip skip, goes on without them",
+                f"get {AUDIO_FOLDER}/ or {VIDEO_FOLDER}/ of these clips",
+                splits=[split],
+                ids=lost,
             )
         if silent := [clip for clip in ids if clip in files and files[clip].audio is None]:
-            findings.append(
-                make_finding(
-                    "no sound file",
-                    "warning",
-                    "{n} clips have no sound file, but a video",
-                    "their sound is read from the videos: it went through another encoder than the others'",
-                    f"get {AUDIO_FOLDER}/ of these clips, if there is one",
-                    splits=[split],
-                    ids=silent,
-                    examples=[str(files[clip].video) for clip in silent[:5]],
-                )
-            )
-    return findings
-
-
-def _check_unlisted(
-    data: Path, files: Mapping[str, ClipFiles], splits: Splits, named: Collection[Split]
-) -> list[Diagnostic]:
-    findings = []
-    if splits.unlisted:
-        findings.append(
-            make_finding(
-                "no split",
+            yield make_finding(
+                "no sound file",
                 "warning",
-                "{n} clips with files stand in no split file",
-                "they are never read",
-                "complete the split files, or remove the clips",
-                ids=splits.unlisted,
-                examples=[str(_any(files[clip])) for clip in list(splits.unlisted)[:5]],
+                "{n} clips have no sound file, but a video",
+                "their sound is read from the videos: it went through another encoder than the others'",
+                f"get {AUDIO_FOLDER}/ of these clips, if there is one",
+                splits=[split],
+                ids=silent,
+                examples=[str(files[clip].video) for clip in silent],
             )
+
+
+def _check_unlisted(files: Mapping[str, ClipFiles], unlisted: Collection[str]) -> Iterator[Diagnostic]:
+    if unlisted:
+        yield make_finding(
+            "no split",
+            "warning",
+            "{n} clips with files stand in no split file",
+            "they are never read",
+            "complete the split files, or remove the clips",
+            ids=unlisted,
+            examples=[str(_any(files[clip])) for clip in unlisted],
         )
+
+
+def _check_test(data: Path, files: Mapping[str, ClipFiles], splits: Splits) -> Iterator[Diagnostic]:
+    """Where no file names the test clips and there is a folder of them: test clips that lie elsewhere."""
     packages = [data / package for package in PACKAGES[1:] if (data / package).is_dir()]
-    if "test" in named or not packages:
-        return findings
-    stray = [clip for clip in splits.ids.get("test", ()) if not _lies_in(_any(files[clip]), packages)]
-    if stray:
-        findings.append(
-            make_finding(
-                "taken for test",
-                "warning",
-                f"{{n}} clips without labels lie outside {' and '.join(p.name for p in packages)}/",
-                "without a test_split.csv every clip without labels is taken for a test clip: these too",
-                "complete the label files, remove the clips, or name the test clips in a test_split.csv",
-                splits=["test"],
-                ids=stray,
-                examples=[str(_any(files[clip])) for clip in stray[:5]],
-            )
+    test = {clip: _any(files[clip]) for clip in splits.ids.get("test", ())}
+    stray = {clip: path for clip, path in test.items() if not any(p in path.parents for p in packages)}
+    if packages and stray:
+        yield make_finding(
+            "taken for test",
+            "warning",
+            f"{{n}} clips without labels lie outside {' and '.join(p.name for p in packages)}/",
+            "without a test_split.csv every clip without labels is taken for a test clip: these too",
+            "complete the label files, remove the clips, or name the test clips in a test_split.csv",
+            splits=["test"],
+            ids=stray,
+            examples=map(str, stray.values()),
         )
-    return findings
 
 
-def _check_listing(data: Path) -> list[Diagnostic]:
+def _check_listing(data: Path) -> Iterator[Diagnostic]:
     """Files in the clips' folders that are not looked at, or that another one hides."""
     strangers: list[Path] = []
     media = 0
-    files: Counter[tuple[str, str]] = Counter()
-    examples: dict[tuple[str, str], str] = {}
-    for folder, suffixes in (
-        (data / package / name, suffixes)
-        for package in PACKAGES
-        for name, suffixes in ((AUDIO_FOLDER, AUDIO_SUFFIXES), (VIDEO_FOLDER, VIDEO_SUFFIXES))
-    ):
-        for name in _list(folder):
-            path = folder / name
+    clips: dict[tuple[str, str], list[Path]] = {}
+    for package, (name, suffixes) in product(PACKAGES, _FOLDERS.items()):
+        for path in _list(data / package / name):
             known = path.suffix.lower() in suffixes
-            if known and len(path.stem) == 5 and path.stem.isascii() and path.stem.isdigit():
-                files[folder.name, path.stem] += 1
-                examples[folder.name, path.stem] = str(path)
+            if known and is_id(path.stem):
+                clips.setdefault((name, path.stem), []).append(path)
             else:
                 strangers.append(path)
                 media += known
-    several = [clip for clip, count in files.items() if count > 1]
-    findings = []
     if strangers:
-        findings.append(
-            make_finding(
-                "not looked at",
-                "warning" if media else "note",
-                f"{{n}} files among the clips are no clips by their names, {media:,} of them sound or video",
-                "they are not read: a clip's file is named by five digits and a known suffix, as 00042.mp3",
-                "rename those that are clips",
-                count=len(strangers),
-                examples=map(str, sorted(strangers)),
-            )
+        yield make_finding(
+            "not looked at",
+            "warning" if media else "note",
+            f"{{n}} files among the clips are no clips by their names, {media:,} of them sound or video",
+            "they are not read: a clip's file is named by five digits and a known suffix, as 00042.mp3",
+            "rename those that are clips",
+            count=len(strangers),
+            examples=map(str, sorted(strangers)),
         )
-    if several:
-        findings.append(
-            make_finding(
-                "several files",
-                "note",
-                "{n} clips have several sound files, or several videos",
-                f"one is read: the first of the folders {', '.join(PACKAGES)}, and in it the first of "
-                f"{', '.join((*AUDIO_SUFFIXES, *VIDEO_SUFFIXES))}",
-                "remove what is not meant",
-                ids={clip for _, clip in several},
-                examples=[examples[clip] for clip in several],
-            )
+    if several := {clip: paths for (_, clip), paths in clips.items() if len(paths) > 1}:
+        yield make_finding(
+            "several files",
+            "note",
+            "{n} clips have several sound files, or several videos",
+            f"one is read: the first of the folders {', '.join(PACKAGES)}, and in it the first of "
+            f"{', '.join((*AUDIO_SUFFIXES, *VIDEO_SUFFIXES))}",
+            "remove what is not meant",
+            ids=several,
+            examples=[str(paths[-1]) for paths in several.values()],
         )
-    return findings
 
 
-def _list(folder: Path) -> Iterator[str]:
+def _list(folder: Path) -> list[Path]:
+    """What lies in a folder, hidden and harmless files left out; nothing where there is none."""
     if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and entry.name.lower() not in _HARMLESS:
-                yield entry.name
+        return []
+    named = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in named if path.name.lower() not in _HARMLESS]
 
 
 def _any(files: ClipFiles) -> Path:
     path = files.audio or files.video
     assert path is not None
     return path
-
-
-def _lies_in(path: Path, folders: Sequence[Path]) -> bool:
-    return any(folder in path.parents for folder in folders)

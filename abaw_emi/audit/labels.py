@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from pathlib import Path
@@ -95,121 +95,60 @@ def _unusable(split: Split, path: Path, problems: Collection[Problem]) -> Diagno
     )
 
 
-def check_ids(ids: Mapping[Split, Collection[str]]) -> list[Diagnostic]:
+def check_ids(ids: Mapping[Split, Collection[str]]) -> Iterator[Diagnostic]:
     """Findings on which clips the splits name, and how many."""
-    findings = []
     for first, second in combinations(ids, 2):
         if both := set(ids[first]) & set(ids[second]):
-            findings.append(
-                make_finding(
-                    "splits overlap",
-                    "error",
-                    f"{{n}} ids stand both in {first} and in {second}",
-                    "a score on clips that were trained on is no validation score; such splits are refused",
-                    "put the files as delivered in their place",
-                    splits=[first, second],
-                    ids=both,
-                )
+            yield make_finding(
+                "splits overlap",
+                "error",
+                f"{{n}} ids stand both in {first} and in {second}",
+                "a score on clips that were trained on is no validation score; such splits are refused",
+                "put the files as delivered in their place",
+                splits=[first, second],
+                ids=both,
             )
-    other = [split for split in ids if len(ids[split]) != OFFICIAL_COUNTS[split]]
-    if other:
+    if other := [split for split in ids if len(ids[split]) != OFFICIAL_COUNTS[split]]:
         told = ", ".join(f"{split} {len(ids[split]):,} (not {OFFICIAL_COUNTS[split]:,})" for split in other)
-        findings.append(
-            make_finding(
-                "counts",
-                "warning",
-                f"clips in other numbers than the official ones: {told}",
-                "scores do not compare with published ones; a submission needs every official test clip",
-                "complete the data, unless a part of it, or a demo, is meant",
-                splits=other,
-                count=len(other),
-            )
+        yield make_finding(
+            "counts",
+            "warning",
+            f"clips in other numbers than the official ones: {told}",
+            "scores do not compare with published ones; a submission needs every official test clip",
+            "complete the data, unless a part of it, or a demo, is meant",
+            splits=other,
+            count=len(other),
         )
-    return findings
 
 
 def audit_labels(labels: Mapping[Split, pl.DataFrame]) -> LabelAudit:
-    """What the label tables of train and valid tell, one or both."""
+    """What the label tables of train and valid show, one or both."""
     statistics = {split: describe_labels(table) for split, table in labels.items()}
     shift = compare_labels(labels["train"], labels["valid"]) if len(labels) == len(LABELLED) else {}
     findings: list[Diagnostic] = []
-    for split, told in statistics.items():
-        findings += [
-            *_check_constant(split, told),
-            *_check_means(split, told),
-            *_check_fractions(split, told),
-            *_check_sums(split, told),
-            *_check_all_zero(split, told, find_all_zero(labels[split])),
-        ]
+    for split, found in statistics.items():
+        findings += [*_check_values(split, found, find_all_zero(labels[split])), *_check_means(split, found)]
     return LabelAudit(statistics=statistics, shift=shift, findings=[*findings, *_check_shift(shift)])
 
 
-def _check_constant(split: Split, told: LabelStatistics) -> list[Diagnostic]:
-    constant = [name for name, of in told.emotions.items() if of.smallest == of.largest]
-    if not constant:
-        return []
-    return [
-        make_finding(
+def _check_values(split: Split, labels: LabelStatistics, all_zero: list[str]) -> Iterator[Diagnostic]:
+    if constant := [name for name, of in labels.emotions.items() if of.smallest == of.largest]:
+        yield make_finding(
             "constant labels",
             "warning",
-            f"all {told.rows:,} labels of {', '.join(constant)} are the same",
+            f"all {labels.rows:,} labels of {', '.join(constant)} are the same",
             "Pearson's r is not defined for it, and counts as 0; nothing can be learnt of it",
             "look into the label file",
             splits=[split],
             count=len(constant),
         )
-    ]
-
-
-def _check_means(split: Split, told: LabelStatistics) -> list[Diagnostic]:
-    """Only of as many clips as are delivered: what is published is of those."""
-    if told.rows != OFFICIAL_COUNTS[split]:
-        return []
-    expected = np.array([PUBLISHED_MEANS[split][emotion] for emotion in EMOTIONS])
-    found = np.array([told.emotions[emotion].mean for emotion in EMOTIONS])
-    off = np.abs(found - expected) > _PUBLISHED_DIGITS
-    if not off.any():
-        return []
-    names = [EMOTIONS[i] for i in np.flatnonzero(off)]
-    swapped = next(
-        (
-            order
-            for order in permutations(range(len(EMOTIONS)))
-            if (np.abs(found[list(order)] - expected) <= _PUBLISHED_DIGITS).all()
-        ),
-        None,
-    )
-    step = "compare the file with the delivered one"
-    if swapped is not None:
-        turned = [f"{EMOTIONS[to]} as {EMOTIONS[i]}" for i, to in enumerate(swapped) if i != to]
-        step = f"columns look swapped: read {', '.join(turned)}"
-    return [
-        make_finding(
-            "label means",
-            "warning",
-            f"the mean labels of {', '.join(names)} are not those published",
-            "these are not the delivered labels, so what is trained and scored is another task",
-            step,
-            splits=[split],
-            count=len(names),
-            examples=[
-                f"{EMOTIONS[i]}: {found[i]:.3f}, published {expected[i]:.3f}" for i in np.flatnonzero(off)
-            ],
-        )
-    ]
-
-
-def _check_fractions(split: Split, told: LabelStatistics) -> list[Diagnostic]:
-    """Whether nearly all rows are votes over raters: by chance 2 % of six-digit numbers are k/N."""
-    count = round((1 - told.fractions) * told.rows)
-    if not count:
-        return []
-    most = told.fractions < 0.5
-    return [
-        make_finding(
+    # Whether nearly all rows are votes over raters: by chance 2 % of six-digit numbers are k/N.
+    if count := round((1 - labels.fractions) * labels.rows):
+        most = labels.fractions < 0.5
+        yield make_finding(
             "no fractions",
             "warning" if most else "note",
-            f"{{n}} of {told.rows:,} clips have labels that are not all k/N with N up to {MOST_RATERS}",
+            f"{{n}} of {labels.rows:,} clips have labels that are not all k/N with N up to {MOST_RATERS}",
             "delivered labels are such fractions: these were smoothed, rounded or predicted"
             if most
             else "weighting clips by their number of raters does not work for these",
@@ -217,45 +156,56 @@ def _check_fractions(split: Split, told: LabelStatistics) -> list[Diagnostic]:
             splits=[split],
             count=count,
         )
-    ]
-
-
-def _check_sums(split: Split, told: LabelStatistics) -> list[Diagnostic]:
-    if told.largest_sum <= 1 + 1e-6:
-        return []
-    return [
-        make_finding(
+    if labels.largest_sum > 1 + 1e-6:
+        yield make_finding(
             "sums above 1",
             "note",
-            f"the six labels of a clip sum to {told.largest_sum:.3f} at most",
+            f"the six labels of a clip sum to {labels.largest_sum:.3f} at most",
             "they are no shares of votes for one emotion each, as the delivered ones seem to be",
             splits=[split],
             count=1,
         )
-    ]
-
-
-def _check_all_zero(split: Split, told: LabelStatistics, ids: list[str]) -> list[Diagnostic]:
-    if not ids:
-        return []
-    return [
-        make_finding(
+    if all_zero:
+        yield make_finding(
             "all zero",
             "note",
-            f"{{n}} of {told.rows:,} clips have no intensity above 0",
+            f"{{n}} of {labels.rows:,} clips have no intensity above 0",
             "they are trained on and scored like any other; some published validation scores leave them out",
             splits=[split],
-            ids=ids,
+            ids=all_zero,
         )
-    ]
 
 
-def _check_shift(shift: Mapping[str, LabelShift]) -> list[Diagnostic]:
-    found = [emotion for emotion in EMOTIONS if emotion in shift and shift[emotion].p < ALPHA]
-    if not found:
-        return []
-    return [
-        make_finding(
+def _check_means(split: Split, labels: LabelStatistics) -> Iterator[Diagnostic]:
+    """Only of as many clips as are delivered: what is published is of those."""
+    if labels.rows != OFFICIAL_COUNTS[split]:
+        return
+    expected = np.array([PUBLISHED_MEANS[split][emotion] for emotion in EMOTIONS])
+    found = np.array([labels.emotions[emotion].mean for emotion in EMOTIONS])
+    off = np.flatnonzero(np.abs(found - expected) > _PUBLISHED_DIGITS)
+    if not off.size:
+        return
+    step = "compare the file with the delivered one"
+    for order in permutations(range(len(EMOTIONS))):
+        if (np.abs(found[list(order)] - expected) <= _PUBLISHED_DIGITS).all():
+            turned = [f"{EMOTIONS[to]} as {EMOTIONS[i]}" for i, to in enumerate(order) if i != to]
+            step = f"columns look swapped: read {', '.join(turned)}"
+            break
+    yield make_finding(
+        "label means",
+        "warning",
+        f"the mean labels of {', '.join(EMOTIONS[i] for i in off)} are not those published",
+        "these are not the delivered labels, so what is trained and scored is another task",
+        step,
+        splits=[split],
+        count=off.size,
+        examples=[f"{EMOTIONS[i]}: {found[i]:.3f}, published {expected[i]:.3f}" for i in off],
+    )
+
+
+def _check_shift(shift: Mapping[str, LabelShift]) -> Iterator[Diagnostic]:
+    if found := [emotion for emotion in EMOTIONS if emotion in shift and shift[emotion].p < ALPHA]:
+        yield make_finding(
             "label shift",
             "note",
             f"labels of valid differ in mean from those of train: {', '.join(found)}",
@@ -268,4 +218,3 @@ def _check_shift(shift: Mapping[str, LabelShift]) -> list[Diagnostic]:
                 for emotion in found
             ],
         )
-    ]

@@ -15,7 +15,7 @@ import soxr
 from abaw_emi.audit.duplicates import check_duplicates, find_pairs
 from abaw_emi.audit.fact_store import FactStore, Track, track_nothing
 from abaw_emi.audit.features import check_features
-from abaw_emi.audit.files import assign_splits, check_files
+from abaw_emi.audit.files import Splits, assign_splits, check_files
 from abaw_emi.audit.fingerprint import FEWEST_ROWS
 from abaw_emi.audit.labels import audit_labels, check_ids, read_tables
 from abaw_emi.audit.probe import Heard
@@ -29,11 +29,7 @@ from abaw_emi.data.layout import ClipFiles
 
 
 def audit_folder(
-    data: DataFolder,
-    *,
-    store: FactStore | None = None,
-    jobs: int | None = None,
-    track: Track = track_nothing,
+    data: DataFolder, *, store: FactStore | None = None, jobs: int | None = None, track: Track = track_nothing
 ) -> Audit:
     """Everything that can be said of a data folder without a model.
 
@@ -75,11 +71,7 @@ def audit_folder(
         *check_features(data, splits, seconds, track),
         *labels.findings,
     ]
-    lengths: dict[Split, list[float]] = {}
-    for split, ids in splits.ids.items():
-        known = [length for clip in ids if (length := seconds.get(clip)) is not None]
-        if known:
-            lengths[split] = known
+    lengths = _find_lengths(splits, seconds)
     sources = (
         f"{clip.filename}:{store.hashes.get(clip.source, '')}" for clip in clips.values() if clip.source
     )
@@ -118,6 +110,15 @@ def _hear(
         if own.audio is not None and own.video is not None and heard[own.audio].facts is None
     ]
     return heard | store.hear(instead, jobs=jobs, track=track) if instead else heard
+
+
+def _find_lengths(splits: Splits, seconds: Mapping[str, float | None]) -> dict[Split, list[float]]:
+    """The lengths of each split's clips, of those that are known; splits without one are left out."""
+    lengths = {
+        split: [length for clip in ids if (length := seconds.get(clip)) is not None]
+        for split, ids in splits.ids.items()
+    }
+    return {split: known for split, known in lengths.items() if known}
 
 
 def _find_labels(labels: Mapping[Split, pl.DataFrame]) -> dict[str, npt.NDArray[np.float64]]:

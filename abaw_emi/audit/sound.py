@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from abaw_emi.audit.files import Splits
-from abaw_emi.audit.finding import make_finding
+from abaw_emi.audit.finding import SHOWN_EXAMPLES, make_finding
 from abaw_emi.audit.probe import LOUD, Heard, SoundFacts, Trouble
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import Diagnostic, Severity
@@ -58,7 +58,7 @@ def check_usable(
     heard: Mapping[Path, Heard],
     clips: Mapping[str, HeardClip],
     splits: Splits,
-) -> list[Diagnostic]:
+) -> Iterator[Diagnostic]:
     """A finding for each way in which files cannot be used, apart for clips that have another file."""
     in_use = splits.find()
     groups: dict[tuple[Trouble, Severity], list[tuple[str, str]]] = {}
@@ -69,51 +69,45 @@ def check_usable(
             lost = clips[filename].source is None and filename in in_use
             example = f"{path}: {heard[path].problem}"
             groups.setdefault((trouble, "error" if lost else "warning"), []).append((filename, example))
-    findings = []
     for (trouble, severity), members in sorted(
         groups.items(), key=lambda group: list(_TROUBLES).index(group[0][0])
     ):
         what, step = _TROUBLES[trouble]
         ids = {filename for filename, _ in members}
-        findings.append(
-            make_finding(
-                trouble,
-                severity,
-                f"{{n}} clips have a file that {what}",
-                "nothing else gives their sound: they are refused, or left out with --on-bad-clip skip"
-                if severity == "error"
-                else "their other file is read instead, if they are read at all",
-                step,
-                splits=splits.holding(ids),
-                ids=ids,
-                examples=[example for _, example in members],
-            )
+        yield make_finding(
+            trouble,
+            severity,
+            f"{{n}} clips have a file that {what}",
+            "nothing else gives their sound: they are refused, or left out with --on-bad-clip skip"
+            if severity == "error"
+            else "their other file is read instead, if they are read at all",
+            step,
+            splits=splits.holding(ids),
+            ids=ids,
+            examples=[example for _, example in members],
         )
-    return findings
 
 
 def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]:
     """What sounds wrong in the files that are read."""
 
     def find(
-        kind: str,
+        code: str,
         severity: Severity,
         test: Callable[[HeardClip, SoundFacts], bool],
         found: str,
         means: str,
         step: str = "",
         tell: Callable[[SoundFacts], str] = lambda facts: f"{facts.seconds:.2f} s",
-    ) -> list[Diagnostic]:
+    ) -> Iterator[Diagnostic]:
         members = [(clip, clip.facts) for clip in clips if clip.facts is not None and test(clip, clip.facts)]
-        if not members:
-            return []
         ids = [clip.filename for clip, _ in members]
-        examples = [f"{clip.source}: {tell(facts)}" for clip, facts in members[:5]]
-        return [
-            make_finding(
-                kind, severity, found, means, step, splits=splits.holding(ids), ids=ids, examples=examples
+        examples = [f"{clip.source}: {tell(facts)}" for clip, facts in members[:SHOWN_EXAMPLES]]
+        if members:
+            found_in = splits.holding(ids)
+            yield make_finding(
+                code, severity, found, means, step, splits=found_in, ids=ids, examples=examples
             )
-        ]
 
     return [
         *find(
@@ -195,25 +189,23 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
     ]
 
 
-def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> list[Diagnostic]:
+def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> Iterator[Diagnostic]:
     lengths = {clip.filename: clip.facts.seconds for clip in clips if clip.facts is not None}
     cut = {filename: seconds for filename, seconds in lengths.items() if seconds > MAX_SECONDS}
     if not cut:
-        return []
+        return
     lost = sum(seconds - MAX_SECONDS for seconds in cut.values()) / sum(lengths.values())
     longest = sorted(cut, key=cut.__getitem__, reverse=True)
-    return [
-        make_finding(
-            "long",
-            "note",
-            f"{{n}} clips are longer than {MAX_SECONDS:g} s; {lost:.1%} of all sound lies behind the cut",
-            "it is not read (4.4 % of the official clips are so long, and 1.4 % of their sound is lost)",
-            "set data.max_seconds, if it is needed",
-            splits=splits.holding(cut),
-            ids=cut,
-            examples=[f"{filename}: {cut[filename]:.1f} s" for filename in longest[:5]],
-        )
-    ]
+    yield make_finding(
+        "long",
+        "note",
+        f"{{n}} clips are longer than {MAX_SECONDS:g} s; {lost:.1%} of all sound lies behind the cut",
+        "it is not read (4.4 % of the official clips are so long, and 1.4 % of their sound is lost)",
+        "set data.max_seconds, if it is needed",
+        splits=splits.holding(cut),
+        ids=cut,
+        examples=[f"{filename}: {cut[filename]:.1f} s" for filename in longest],
+    )
 
 
 def _is_sound_file(clip: HeardClip) -> bool:

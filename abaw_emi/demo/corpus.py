@@ -29,6 +29,7 @@ from scipy.signal import resample_poly
 
 from abaw_emi.core import constants
 from abaw_emi.core.files import write_bytes
+from abaw_emi.data.folder import DataFolder
 from abaw_emi.demo.modalities import write_face, write_sound_features, write_words
 from abaw_emi.demo.plan import DemoClip, Stream, plan_corpus
 from abaw_emi.demo.speech import Prosody, Voice, synthesise
@@ -80,8 +81,8 @@ def write_corpus(
         if progress is not None:
             progress(done, len(clips))
     places: dict[constants.Split, Path] = {
-        "train": data / "train_split.csv",
-        "valid": data / "valid_split.csv",
+        "train": DataFolder(data).label_file("train"),
+        "valid": DataFolder(data).label_file("valid"),
         "test": folder / "truth" / "test_labels.csv",
     }
     for split, path in places.items():
