@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.core.errors import Diagnostic, EmiError, Problem, UsageError, gather
+from abaw_emi.core.errors import Diagnostic, Problem
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from abaw_emi.data.provenance import Provenance
     from abaw_emi.evaluation.score import Score
     from abaw_emi.evaluation.significance import Difference
 
@@ -135,9 +130,7 @@ def score_to_json(
         for each in diagnostics
     ]
     return {
-        "mean_pearson": score.mean_pearson,
-        "pearson": score.pearson,
-        "interval": score.interval,
+        **score.to_json(),
         "n": score.n,
         "groups": score.groups,
         "signature": score.signature,
@@ -150,91 +143,3 @@ def score_to_json(
 
 
 _LABELS = {"mean_pearson": "Mean"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Systems:
-    """Prediction files of the same clips, and what they are weighed against.
-
-    Attributes:
-        truth: the labels.
-        tables: the predictions, by the names of their files.
-        records: the files' records; None where there is none.
-        groups: the clips' groups, if any were given.
-        warnings: what must be known of the records.
-    """
-
-    truth: pl.DataFrame
-    tables: Mapping[str, pl.DataFrame]
-    records: Mapping[str, Provenance | None]
-    groups: pl.DataFrame | None
-    warnings: list[Problem]
-
-
-def read_systems(labels: Path, files: Sequence[Path], groups: Path | None) -> Systems:
-    """The files, read and matched by their ids.
-
-    Raises:
-        UsageError: a file is given twice.
-        EmiError: a file cannot be read, or its ids are not those of the labels; all such problems.
-    """
-    from abaw_emi.core.constants import FILENAME
-    from abaw_emi.data.align import compare_ids
-    from abaw_emi.data.groups import number_groups, read_groups
-    from abaw_emi.data.tables import read_labels, read_predictions
-
-    refuse_repeats(files, "predictions")
-    problems: list[Problem] = []
-    truth = _read(read_labels, labels, problems)
-    read = {str(path): _read(read_predictions, path, problems) for path in files}
-    tables = {name: table for name, table in read.items() if table is not None}
-    grouped = None if groups is None else _read(read_groups, groups, problems)
-    if truth is not None:
-        clips = truth[FILENAME].to_list()
-        for name, table in tables.items():
-            problems += compare_ids(clips, table[FILENAME].to_list(), name, str(labels))
-        if grouped is not None:
-            with gather(problems):
-                number_groups(grouped, clips, (str(labels), str(groups)))
-    records, warnings = _read_records([path for path in files if str(path) in tables])
-    if problems or truth is None:
-        raise EmiError(problems)
-    return Systems(truth=truth, tables=tables, records=records, groups=grouped, warnings=warnings)
-
-
-def refuse_repeats(paths: Sequence[Path], where: str) -> None:
-    """Refuses a file that is given twice, however it is spelled.
-
-    Raises:
-        UsageError: it is; all such files are named.
-    """
-    places = [path.resolve() for path in paths]
-    twice = {place: path for path, place in zip(paths, places, strict=True) if places.count(place) > 1}
-    if twice:
-        found = f"given twice: {', '.join(map(str, twice.values()))}"
-        raise UsageError(Problem(where, found, "each once"))
-
-
-def _read(read: Callable[[Path], pl.DataFrame], path: Path, problems: list[Problem]) -> pl.DataFrame | None:
-    """The table at `path`, None where it cannot be read, which goes to `problems`."""
-    with gather(problems):
-        return read(path)
-    return None
-
-
-def _read_records(files: Sequence[Path]) -> tuple[dict[str, Provenance | None], list[Problem]]:
-    """Each file's record by its name, and warnings of what they do not tell."""
-    from abaw_emi.data.provenance import read_provenance
-
-    records: dict[str, Provenance | None] = {}
-    warnings: list[Problem] = []
-    for path in files:
-        record, found = read_provenance(path)
-        records[str(path)] = record
-        warnings += found
-        if record is None or not record.trained_on_complete:
-            unknown = "what the predictor was trained on is not known"
-            if record:
-                unknown = "not all of what the predictor was trained on is known"
-            warnings.append(Problem(str(path), unknown, next_step="make sure it has not seen these clips"))
-    return records, warnings

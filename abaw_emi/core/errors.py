@@ -7,10 +7,10 @@ An `EmiError` carries every problem of its cause at once. The library raises; on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, ParamSpec, TypeVar, get_args
 
 from abaw_emi.core.constants import Split
 
@@ -81,6 +81,10 @@ class Diagnostic(Problem):
         return f": {', '.join(self.ids[:_SHOWN_RANGES])}{more}" if self.ids else ""
 
 
+class DiagnosticWarning(UserWarning):
+    """What a function of the Python API warns of, where the command of the same name prints a warning."""
+
+
 class EmiError(Exception):
     """Base of every error that a user can cause or mend; `problems` lists all of them."""
 
@@ -104,6 +108,17 @@ def gather(problems: list[Problem]) -> Iterator[None]:
         yield
     except EmiError as error:
         problems += error.problems
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def attempt(problems: list[Problem], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """What the function returns; None where it raises an `EmiError`, whose problems go to `problems`."""
+    with gather(problems):
+        return function(*args, **kwargs)
+    return None
 
 
 class UsageError(EmiError, ValueError):

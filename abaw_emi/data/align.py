@@ -17,11 +17,12 @@ def align(
     """The two tables as (N, 6) arrays whose rows are the same clips, in the order of `truth`.
 
     Raises:
-        ScoreError: an id is missing, extra or appears twice; all problems at once.
+        ScoreError: an id is missing, extra or appears twice, or a value is not finite; all problems at once.
     """
     problems = [
         *compare_ids(truth[FILENAME].to_list(), prediction[FILENAME].to_list(), names[1], names[0]),
-        *_duplicates(truth[FILENAME], names[0]),
+        *check_rows(truth, names[0]),
+        *_check_finite(prediction, names[1]),
     ]
     if problems:
         raise ScoreError(problems)
@@ -44,6 +45,11 @@ def compare_ids(
     return problems + _duplicates(pl.Series(FILENAME, list(found), dtype=pl.String), name)
 
 
+def check_rows(table: pl.DataFrame, name: str) -> list[Problem]:
+    """What no table of clips may hold: an id twice, and values that are missing or not finite."""
+    return [*_duplicates(table[FILENAME], name), *_check_finite(table, name)]
+
+
 def list_ids(ids: Collection[str], what: str, shown: int = 10) -> str:
     """How many ids there are, what of them, and the first ones.
 
@@ -57,3 +63,13 @@ def list_ids(ids: Collection[str], what: str, shown: int = 10) -> str:
 def _duplicates(ids: pl.Series, name: str) -> list[Problem]:
     twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
     return [Problem(name, list_ids(twice, "more than once"), "each id once")] if twice else []
+
+
+def _check_finite(table: pl.DataFrame, name: str) -> list[Problem]:
+    problems = []
+    for emotion in EMOTIONS:
+        finite = pl.col(emotion).cast(pl.Float64).is_finite().fill_null(value=False)
+        if clips := table.filter(~finite)[FILENAME].to_list():
+            found = list_ids(clips, "with a value that is not finite")
+            problems.append(Problem(f"{name}, {emotion}", found, "finite numbers"))
+    return problems

@@ -78,6 +78,10 @@ class DataFolder:
         """
         if split != "test":
             return self.read_labels(split)[FILENAME].to_list()
+        return list(self._test_ids)
+
+    @cached_property
+    def _test_ids(self) -> list[str]:
         path = self.label_file("test")
         labelled: list[Split] = [other for other in ("train", "valid") if self.label_file(other).is_file()]
         if path.is_file():

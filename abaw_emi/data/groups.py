@@ -16,9 +16,9 @@ import polars as pl
 from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import Problem, ScoreError, TableError
 from abaw_emi.core.files import read_bytes
-from abaw_emi.core.ids import parse_id
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.csv import parse_csv, shorten
+from abaw_emi.data.tables import find_ids
 
 GROUP = "Group"
 """Name of the group column in a group table."""
@@ -37,24 +37,18 @@ def read_groups(path: Path) -> pl.DataFrame:
         found = f"columns {', '.join(text.header) or '(none)'}"
         wanted = Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")
         raise TableError(shorten([wanted, *problems], str(path)))
-    lines: dict[str, int] = {}
-    groups: list[str] = []
-    for row, (cell, group) in enumerate(text.rows):
-        filename = parse_id(cell)
-        if filename is None:
-            problems.append(Problem(text.where(row, FILENAME), f"{cell!r} is not a clip id"))
-        elif filename in lines:
-            found = f"{filename} appears again; it is already on line {lines[filename]}"
-            problems.append(Problem(text.where(row, FILENAME), found, "each id once"))
-        elif not group.strip():
-            problems.append(Problem(text.where(row, text.header[1]), "no group", "the group of the clip"))
-        else:
-            lines[filename] = text.lines[row]
-            groups.append(group.strip())
+    rows, bad_ids = find_ids(text)
+    groups = {filename: text.rows[row][1].strip() for filename, row in rows.items()}
+    problems += bad_ids
+    problems += [
+        Problem(text.where(rows[filename], text.header[1]), "no group", "the group of the clip")
+        for filename, group in groups.items()
+        if not group
+    ]
     if problems:
         raise TableError(shorten(problems, str(path), "is this a group file?"))
     return pl.DataFrame(
-        {FILENAME: list(lines), GROUP: groups}, schema={FILENAME: pl.String, GROUP: pl.String}
+        {FILENAME: list(groups), GROUP: list(groups.values())}, schema={FILENAME: pl.String, GROUP: pl.String}
     )
 
 

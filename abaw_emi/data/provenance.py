@@ -16,10 +16,10 @@ import polars as pl
 
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
-from abaw_emi.core.files import write_bytes
+from abaw_emi.core.files import read_bytes, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
-from abaw_emi.data.tables import write_predictions
+from abaw_emi.data.tables import parse_table, write_predictions
 
 SUFFIX = ".provenance.json"
 
@@ -109,10 +109,36 @@ def write_with_provenance(table: pl.DataFrame, path: Path, record: Provenance) -
     write_bytes(provenance_path(path), (text + "\n").encode())
 
 
-def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionFile:
+    """A prediction file, read once: its table, the hash of its bytes, and the record that belongs to it."""
+
+    table: pl.DataFrame
+    sha256: str
+    record: Provenance | None
+
+
+def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:
+    """The prediction file `path`, and what is wrong with its record; see `read_provenance`.
+
+    Raises:
+        TableError: the file is missing, or breaks the schema of predictions; all problems at once.
+    """
+    content = read_bytes(path)
+    table = parse_table(content, str(path), "predictions")
+    digest = sha256(content)
+    record, problems = read_provenance(path, digest)
+    return PredictionFile(table=table, sha256=digest, record=record), problems
+
+
+def read_provenance(path: Path, digest: str = "") -> tuple[Provenance | None, list[Problem]]:
     """The record of the prediction file `path`, None where there is none that belongs to it.
 
     A record that is damaged, or that was written for other bytes, is a problem and not believed.
+
+    Args:
+        path: of the prediction file.
+        digest: SHA-256 of its bytes, where they were read already.
     """
     beside = provenance_path(path)
     if not beside.is_file():
@@ -133,7 +159,7 @@ def read_provenance(path: Path) -> tuple[Provenance | None, list[Problem]]:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [Problem(str(beside), f"not a provenance record ({type(error).__name__}: {error})")]
-    if record.sha256 != sha256(path.read_bytes()):
+    if record.sha256 != (digest or sha256(read_bytes(path))):
         found = f"it was written for other bytes than {path.name} holds now"
         return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
     return record, []

@@ -8,6 +8,8 @@ float64. Every reader names all problems of a file at once, by line and column.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -44,7 +46,7 @@ def read_labels(path: Path) -> pl.DataFrame:
     Raises:
         TableError: the file is missing, or breaks the schema; all problems at once.
     """
-    return _read(path, "labels")
+    return parse_table(read_bytes(path), str(path), "labels")
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
@@ -53,7 +55,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     Raises:
         TableError: the file is missing, or breaks the schema; all problems at once.
     """
-    return _read(path, "predictions")
+    return parse_table(read_bytes(path), str(path), "predictions")
 
 
 def read_ids(path: Path) -> list[str]:
@@ -66,37 +68,64 @@ def read_ids(path: Path) -> list[str]:
     if FILENAME not in text.header:
         missing = Problem(f"{path}, line 1", f"column {FILENAME} is missing")
         raise TableError(shorten([missing, *problems], str(path)))
-    column = text.header.index(FILENAME)
-    ids: list[str] = []
-    first_line: dict[str, int] = {}
-    for row, line in zip(text.rows, text.lines, strict=True):
-        where = f"{path}, line {line}, {FILENAME}"
-        filename = parse_id(row[column])
-        if filename is None:
-            problems.append(_bad_id(where, row[column]))
-        elif filename in first_line:
-            problems.append(_duplicate(where, filename, first_line[filename]))
-        else:
-            first_line[filename] = line
-            ids.append(filename)
+    rows, found = find_ids(text)
+    problems += found
     if not text.rows and not problems:
         problems.append(_no_rows(str(path)))
     if problems:
         raise TableError(shorten(problems, str(path)))
-    return ids
+    return list(rows)
 
 
-def inspect_table(
-    content: bytes, name: str, kind: Kind, bounds: tuple[float, float] = INTENSITY_RANGE
+def find_ids(text: CsvText) -> tuple[dict[str, int], list[Problem]]:
+    """The row of each id in the column `Filename`, and a problem for each other or repeated one."""
+    column = text.header.index(FILENAME)
+    rows: dict[str, int] = {}
+    problems = []
+    for row, cells in enumerate(text.rows):
+        filename, where = parse_id(cells[column]), text.where(row, FILENAME)
+        if filename is None:
+            problems.append(_bad_id(where, cells[column]))
+        elif filename in rows:
+            problems.append(_duplicate(where, filename, text.lines[rows[filename]]))
+        else:
+            rows[filename] = row
+    return rows, problems
+
+
+def parse_table(content: bytes, name: str, kind: Kind) -> pl.DataFrame:
+    """The table that the bytes of a CSV spell; `name` is what messages call it.
+
+    Raises:
+        TableError: they break the schema; all problems at once.
+    """
+    frame, problems = inspect_table(content, name, kind)
+    if frame is None or problems:
+        raise TableError(problems)
+    return frame
+
+
+def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame | None, list[Problem]]:
+    """The table that the bytes of a CSV spell, and every problem of it; see `inspect_text`."""
+    text, problems = parse_csv(content, name, strict=kind == "submission")
+    return inspect_text(text, problems, kind)
+
+
+def inspect_text(
+    text: CsvText, problems: Sequence[Problem], kind: Kind, bounds: tuple[float, float] = INTENSITY_RANGE
 ) -> tuple[pl.DataFrame | None, list[Problem]]:
-    """The table that `content` spells, None where its header is unusable, and every problem of it.
-
-    Labels and submissions lie within `bounds`; raw predictions may lie outside.
+    """The table of a parsed CSV, None where its header is unusable, and every problem of it.
 
     The table holds the rows that could be read at all; with problems it is fit for further checks,
     not for use.
+
+    Args:
+        text: the CSV.
+        problems: of its form, as `parse_csv` found them.
+        kind: labels and submissions lie within `bounds`, raw predictions may lie outside.
+        bounds: the lowest and the highest value.
     """
-    text, problems = parse_csv(content, name, strict=kind == "submission")
+    name = text.name
     problems = [*_check_header(text), *problems]
     if any(column not in text.header for column in COLUMNS):
         return None, shorten(problems, name, _ASKED[kind])
@@ -134,34 +163,24 @@ def format_predictions(table: pl.DataFrame) -> bytes:
     return rows.write_csv().encode()
 
 
-def _read(path: Path, kind: Kind) -> pl.DataFrame:
-    frame, problems = inspect_table(read_bytes(path), str(path), kind)
-    if frame is None or problems:
-        raise TableError(problems)
-    return frame
-
-
 def _check_header(text: CsvText) -> list[Problem]:
-    where = f"{text.name}, line 1"
-    if not text.header or text.header == COLUMNS:
+    where, header = f"{text.name}, line 1", text.header
+    if not header or header == COLUMNS:
         return []
-    missing = [column for column in COLUMNS if column not in text.header]
-    extra = [column for column in text.header if column not in COLUMNS]
-    repeated = sorted({column for column in text.header if text.header.count(column) > 1})
-    problems = [Problem(where, f"column {column} is missing") for column in missing]
-    for column in extra:
-        found = f"column {column!r} is not one of the official ones"
-        if not column.strip() or column.startswith("Unnamed") or column.lower() == "index":
-            found = f"column {column!r} looks like a row index"
-        problems.append(Problem(where, found, "no further columns", "write the file without it"))
+    problems = [Problem(where, f"column {column} is missing") for column in COLUMNS if column not in header]
+    problems += [_unknown_column(where, column) for column in header if column not in COLUMNS]
+    repeated = sorted(column for column, count in Counter(header).items() if count > 1)
     problems += [Problem(where, f"column {column!r} appears more than once") for column in repeated]
-    if not problems:
-        problems.append(
-            Problem(
-                where, f"columns in the order {', '.join(text.header)}", f"the order {', '.join(COLUMNS)}"
-            )
-        )
-    return problems
+    if problems:
+        return problems
+    return [Problem(where, f"columns in the order {', '.join(header)}", f"the order {', '.join(COLUMNS)}")]
+
+
+def _unknown_column(where: str, column: str) -> Problem:
+    found = f"column {column!r} is not one of the official ones"
+    if not column.strip() or column.startswith("Unnamed") or column.lower() == "index":
+        found = f"column {column!r} looks like a row index"
+    return Problem(where, found, "no further columns", "write the file without it")
 
 
 def _check_values(

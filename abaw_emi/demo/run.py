@@ -30,7 +30,7 @@ from abaw_emi.data.provenance import read_provenance
 from abaw_emi.data.tables import read_labels, read_predictions
 from abaw_emi.demo.baseline import fit_ridge, log_mel_statistics
 from abaw_emi.demo.corpus import write_corpus
-from abaw_emi.ensembling.members import write_ensemble
+from abaw_emi.ensembling.combine import write_ensemble
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
 from abaw_emi.report.page import write_report
@@ -167,13 +167,7 @@ def _ensemble(
         runs, data, split, on_bad="error", device="cpu", precision="fp32", reporter=reporter
     )
     path = out / f"ensemble-{split}.csv"
-    write_ensemble(
-        predicted.members,
-        path,
-        split=split,
-        command="abaw-emi demo",
-        read_from_video=predicted.read_from_video,
-    )
+    write_ensemble(predicted, path, split=split, command="abaw-emi demo")
     singles = {f"seed {seed}": member.table for seed, member in zip(SEEDS, predicted.members, strict=True)}
     return {**singles, "ensemble": read_predictions(path)}
 

@@ -6,112 +6,54 @@ they predict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import get_args
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, OnMissing, Scheme
-from abaw_emi.core.errors import Problem, ScoreError, UsageError
-from abaw_emi.data.align import align, compare_ids
-from abaw_emi.data.groups import number_groups
-from abaw_emi.ensembling.crossfit import CrossFit, cross_fit
-from abaw_emi.ensembling.schemes import FITTED, SCHEMES, combine, equal
-from abaw_emi.evaluation.bootstrap import Resampling
+from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, OnMissing
+from abaw_emi.core.errors import DiagnosticWarning, Problem, ScoreError, UsageError
+from abaw_emi.core.ids import pack_ids
+from abaw_emi.data.align import compare_ids, list_ids
+from abaw_emi.data.provenance import Provenance, write_with_provenance
+from abaw_emi.ensembling.fit import METHODS, Recipe, find_recipe, needs_labels
+from abaw_emi.ensembling.members import Members, Source, collect_members
+from abaw_emi.ensembling.schemes import combine, equal
+from abaw_emi.evaluation.diagnostics import diagnose_systems
 
-METHODS: tuple[EnsembleMethod, ...] = (*SCHEMES, "auto")
+__all__ = ["METHODS", "combine_members", "ensemble", "find_gaps", "find_recipe", "write_ensemble"]
 
 MISSING: tuple[OnMissing, ...] = get_args(OnMissing)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How members are combined.
-
-    Attributes:
-        scheme: see `schemes.SCHEMES`.
-        weights: (K, M), each row summing to 1; None for equal ones.
-        report: of the cross-fitting that chose or fitted it; None where nothing was.
-        labelled: ids of the clips whose labels it was chosen or fitted on.
-    """
-
-    scheme: Scheme = "mean"
-    weights: Array | None = None
-    report: CrossFit | None = None
-    labelled: frozenset[str] = frozenset()
-
 
 PLAIN_MEAN = Recipe()
 
 
-def find_recipe(
-    truth: pl.DataFrame,
-    members: Mapping[str, pl.DataFrame],
-    method: EnsembleMethod = "auto",
-    *,
-    groups: pl.DataFrame | None = None,
-    how: Resampling | None = None,
-    name: str = "labels",
-) -> Recipe:
-    """The way to combine members that does best on labelled clips, out of fold.
-
-    Args:
-        truth: the labels.
-        members: each member's predictions of these clips; what it has besides is left out, and clips that
-            any member lacks are not used.
-        method: one of `schemes.SCHEMES`, or "auto": the simplest that no other one is shown to beat.
-        groups: the clips' groups, never parted by a fold.
-        how: resampling of the report; its units are taken from `groups`.
-        name: what messages call the labels.
-
-    Raises:
-        ScoreError: fewer than two members, or too few clips that all members have.
-    """
-    if len(members) < 2:
-        raise ScoreError(Problem("ensemble", f"{len(members)} member", "two at least, to weigh them"))
-    shared = set(truth[FILENAME]).intersection(*(table[FILENAME] for table in members.values()))
-    common = truth.filter(pl.col(FILENAME).is_in(list(shared)))
-    if len(common) < 2:
-        found = f"{len(common)} clips of {name} that all members have"
-        raise ScoreError(Problem("ensemble", found, "their predictions of the labelled clips"))
-    stacked = []
-    for member, table in members.items():
-        y, p = align(common, table.filter(pl.col(FILENAME).is_in(list(shared))), (name, member))
-        stacked.append(p)
-    units = None if groups is None else number_groups(groups, common[FILENAME].to_list(), (name, "groups"))
-    tried = SCHEMES if method == "auto" else (method,)
-    resampling = replace(how or Resampling(), units=units)
-    report = cross_fit(y, np.stack(stacked), list(members), resampling, schemes=tried)
-    scheme = report.chosen if method == "auto" else method
-    return Recipe(
-        scheme=scheme,
-        weights=report.schemes[scheme].weights,
-        report=report,
-        labelled=frozenset(common[FILENAME]),
-    )
-
-
 def ensemble(
-    members: Mapping[str, pl.DataFrame],
+    members: Mapping[str, Source],
     method: EnsembleMethod = "mean",
     *,
-    labels: pl.DataFrame | None = None,
-    fit: Mapping[str, pl.DataFrame] | None = None,
-    groups: pl.DataFrame | None = None,
+    labels: Source | None = None,
+    fit: Mapping[str, Source] | None = None,
+    groups: Source | None = None,
     missing: OnMissing = "error",
     recipe: Recipe | None = None,
+    trained_on: Mapping[str, Collection[str]] | None = None,
 ) -> pl.DataFrame:
     """The members' predictions combined for each clip and emotion, sorted by id, in float64.
 
+    What the command `ensemble` refuses is refused, and what it warns of is a `DiagnosticWarning`. A file's
+    provenance record is read with it; a table does not tell what its predictor was trained on.
+
     Args:
-        members: prediction tables (`tables.read_predictions`) by a name for messages; at least one.
+        members: predictions, tables (`tables.read_predictions`) or files, by a name for messages.
         method: "mean", "zscores" or "ranks", which need no labels; "greedy", "weights" or
             "emotion-weights", fitted; or "auto".
-        labels: of the clips that a scheme is fitted or chosen on.
+        labels: of the clips that a scheme is fitted or chosen on, a table or a file.
         fit: the members' predictions of those clips, under the same names. None means that `members` are
             these: what a fitted scheme returns for them then is out of fold, so that no clip's own label
             shaped it.
@@ -119,61 +61,127 @@ def ensemble(
         missing: what becomes of a clip that a member lacks: "error" refuses; "drop" leaves it out; "others"
             combines the members that have it.
         recipe: how to combine (`find_recipe`), in place of `method`.
+        trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
+
+    Raises:
+        ScoreError: no member; a file that cannot be used; a value that is not finite; a clip that is there
+            twice, or that another member has; see `find_recipe`, too. All problems of a kind at once.
+        UsageError: a fitted method without labels, what a method does not look at, or an unknown method.
+
+    >>> table = pl.DataFrame({FILENAME: ["00001", "00002"], **dict.fromkeys(EMOTIONS, [0.25, 0.5])})
+    >>> ensemble({"a": table, "b": table.with_columns(Joy=pl.Series([1.0, 0.75]))})["Joy"].to_list()
+    [0.625, 0.625]
+    """
+    fitting = needs_labels("mean" if recipe else method, labels=labels, fit=fit, groups=groups)
+    if fit is not None and fit.keys() != members.keys():
+        found = f"fit has {', '.join(fit) or 'no member'}"
+        raise UsageError(Problem("ensemble", found, f"the members' names: {', '.join(members)}"))
+    problems: list[Problem] = []
+    doubts: list[Problem] = []
+    given = collect_members(members, problems, doubts, trained_on)
+    if problems:
+        raise ScoreError(problems)
+    if fitting:
+        if labels is None:
+            raise UsageError(Problem("ensemble", f"method {method} without labels", "labels to fit it on"))
+        # In the members' order: weights are told apart by their place.
+        sources = {name: (fit or members)[name] for name in members}
+        combined = given if fit else None
+        recipe = find_recipe(labels, sources, method, groups=groups, trained_on=trained_on, combined=combined)
+    elif recipe is None:
+        recipe = Recipe(scheme=method)  # type: ignore[arg-type]  # "auto" needs labels
+    tables = {name: member.table for name, member in given.items()}
+    for warning in [*doubts, *recipe.warnings, *diagnose_systems(tables)]:
+        warnings.warn(str(warning), DiagnosticWarning, stacklevel=2)
+    return combine_members(tables, recipe, missing, out_of_fold=fitting and fit is None)
+
+
+def combine_members(
+    tables: Mapping[str, pl.DataFrame],
+    recipe: Recipe = PLAIN_MEAN,
+    missing: OnMissing = "error",
+    *,
+    out_of_fold: bool = False,
+) -> pl.DataFrame:
+    """The tables combined for each clip and emotion, sorted by id, in float64; the tables are not examined.
+
+    Args:
+        tables: predictions, by name.
+        recipe: how to combine them.
+        missing: see `ensemble`.
+        out_of_fold: whether the recipe was found on these very tables: no clip's own label shapes then what
+            is predicted for it by weights that were fitted on labels. Any other clip, of which no label was
+            looked at, is combined with the weights of all.
 
     Raises:
         ScoreError: no member, a member lacks clips that another one has, or a clip is there twice; all named.
-        UsageError: a fitted method without labels, or an unknown method.
-
-    >>> table = pl.DataFrame({FILENAME: ["00001", "00002"], **dict.fromkeys(EMOTIONS, [0.25, 0.5])})
-    >>> ensemble({"a": table, "b": table.with_columns(Joy=pl.lit(1.0))})["Joy"].to_list()
-    [0.625, 0.75]
     """
-    if method not in METHODS:
-        raise UsageError(Problem("ensemble", f"method {method!r}", f"one of {', '.join(METHODS)}"))
-    if recipe is None and (method == "auto" or method in FITTED):
-        if labels is None:
-            raise UsageError(Problem("ensemble", f"method {method} without labels", "labels to fit it on"))
-        recipe = find_recipe(labels, members if fit is None else fit, method, groups=groups)
-        if fit is None and recipe.scheme in FITTED:
-            return out_of_fold(recipe, labels, members, missing)
-    if recipe is None:
-        recipe = Recipe(scheme=method)  # type: ignore[arg-type]  # it is no fitted method
-    clips, stacked, present = _stack(members, missing)
-    weights = equal(len(members), len(EMOTIONS)) if recipe.weights is None else recipe.weights
-    combined = combine(stacked, recipe.scheme, weights, present)
-    return pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, combined.T, strict=True))})
+    clips, stacked, present = _stack(tables, missing)
+    weights = equal(len(tables), len(EMOTIONS)) if recipe.weights is None else recipe.weights
+    combined = _to_table(clips, combine(stacked, recipe.scheme, weights, present))
+    if recipe.report is None or not (out_of_fold and recipe.fitted):
+        return combined
+    return combined.update(_to_table(recipe.labelled, recipe.report.predictions[recipe.scheme]), on=FILENAME)
 
 
-def out_of_fold(
-    recipe: Recipe, labels: pl.DataFrame, members: Mapping[str, pl.DataFrame], missing: OnMissing = "error"
+def write_ensemble(
+    members: Members,
+    path: Path,
+    *,
+    split: str,
+    command: str,
+    recipe: Recipe = PLAIN_MEAN,
+    missing: OnMissing = "error",
+    out_of_fold: bool = False,
 ) -> pl.DataFrame:
-    """The members combined such that no clip's own label shaped what is predicted for it, sorted by id.
-
-    The labelled clips that all members have are out of fold; any other clip, of which no label was looked
-    at, is combined with the weights of all.
+    """Combines the members, writes the result with its provenance record, and returns it.
 
     Args:
-        recipe: what `find_recipe` found on `labels` and these members.
-        labels: the label table.
-        members: see `ensemble`.
+        members: what is combined.
+        path: the CSV to write.
+        split: the split predicted.
+        command: what made the file.
+        recipe: how to combine. What fitted weights have seen counts as trained on.
         missing: see `ensemble`.
+        out_of_fold: see `combine_members`.
 
     Raises:
-        ScoreError: see `ensemble`.
+        ScoreError: see `combine_members`.
     """
-    assert recipe.report is not None
-    combined = ensemble(members, recipe=recipe, missing=missing)
-    clips = labels.filter(pl.col(FILENAME).is_in(list(recipe.labelled)))[FILENAME]
-    values = recipe.report.predictions[recipe.scheme]
-    own = pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, values.T, strict=True))})
-    return combined.update(own, on=FILENAME)
+    tables = members.tables
+    scheme: dict[str, Any] = {}
+    if recipe.scheme != "mean" or recipe.report:
+        scheme = {"scheme": recipe.scheme, "out_of_fold": recipe.report and recipe.report.to_json()}
+    if gaps := find_gaps(tables):
+        scheme |= {"missing": missing, "lacking": {name: pack_ids(ids) for name, ids in gaps.items()}}
+    # Out of fold, a clip's own label shaped nothing of what is predicted for it.
+    seen = frozenset(recipe.labelled if recipe.fitted and not out_of_fold else ())
+    combined = combine_members(tables, recipe, missing, out_of_fold=out_of_fold)
+    record = Provenance(
+        command=command,
+        split=split,
+        members=[dict(member.record) for member in members.members],
+        trained_on=seen.union(*(member.trained_on for member in members.members)),
+        trained_on_complete=all(member.trained_on_complete for member in members.members),
+        skipped=members.skipped,
+        read_from_video=members.read_from_video,
+        scheme=scheme,
+    )
+    write_with_provenance(combined, path, record)
+    return combined
 
 
 def find_gaps(members: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
     """The clips that each member lacks and another one has, sorted; only members that lack some."""
     clips = {clip for table in members.values() for clip in table[FILENAME]}
     gaps = {name: sorted(clips.difference(table[FILENAME])) for name, table in members.items()}
-    return {name: lacking for name, lacking in gaps.items() if lacking}
+    return {name: missing for name, missing in gaps.items() if missing}
+
+
+def describe_gaps(gaps: Mapping[str, Sequence[str]], missing: OnMissing) -> list[Problem]:
+    """A warning for each member that lacks clips, which says what became of them."""
+    done = "left out" if missing == "drop" else "combined from the members that have them"
+    return [Problem(name, list_ids(ids, f"missing; {done}")) for name, ids in gaps.items()]
 
 
 def _stack(
@@ -208,3 +216,7 @@ def _stack(
     ).astype(np.float64)
     present = np.array([[clip in own for clip in clips] for own in sets])
     return clips, np.where(present[:, :, None], stacked, 0.0), present
+
+
+def _to_table(clips: Sequence[str], values: Array) -> pl.DataFrame:
+    return pl.DataFrame({FILENAME: clips, **dict(zip(EMOTIONS, values.T, strict=True))})

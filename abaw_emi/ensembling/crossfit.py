@@ -104,17 +104,13 @@ class CrossFit:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the predictions, as JSON values."""
-
-        def describe(score: Score) -> dict[str, Any]:
-            return {"mean_pearson": score.mean_pearson, "pearson": score.pearson, "interval": score.interval}
-
         return {
             "chosen": self.chosen,
             "members": list(self.members),
-            "best_single": describe(self.best),
+            "best_single": self.best.to_json(),
             "schemes": {
                 scheme: {
-                    **describe(report.score),
+                    **report.score.to_json(),
                     "against_best": report.against_best.to_json(),
                     "against_mean": report.against_mean and report.against_mean.to_json(),
                     "weights": report.weights.T.tolist(),

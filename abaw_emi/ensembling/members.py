@@ -1,24 +1,23 @@
-"""Members of an ensemble read from files, and the ensemble written with a record of all of them."""
+"""Members of an ensemble: what each of them predicted, and what is known of where it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from abaw_emi.core.constants import OnMissing
-from abaw_emi.core.errors import Problem, ScoreError
-from abaw_emi.core.hashing import sha256
-from abaw_emi.core.ids import pack_ids
-from abaw_emi.data.provenance import Provenance, read_provenance, write_with_provenance
-from abaw_emi.data.tables import read_predictions
-from abaw_emi.ensembling.combine import PLAIN_MEAN, Recipe, ensemble, find_gaps
-from abaw_emi.ensembling.schemes import FITTED
+from abaw_emi.core.constants import FILENAME, Split
+from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, gather
+from abaw_emi.data.align import check_rows
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.provenance import read_prediction_file
+from abaw_emi.data.tables import read_ids
 
-__all__ = ["Member", "ensemble", "read_member", "write_ensemble"]
+Source = pl.DataFrame | Path | str
+"""Predictions: a table (`tables.read_predictions`), or a file, whose provenance record is read with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,86 +30,120 @@ class Member:
         record: what the ensemble's provenance says of it.
         trained_on: ids that it is known to have been trained on.
         trained_on_complete: whether those are all.
+        runs: names of the runs that a file comes from; none where its record does not tell.
     """
 
     name: str
     table: pl.DataFrame
-    record: dict[str, Any]
-    trained_on: frozenset[str]
-    trained_on_complete: bool
+    record: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: frozenset[str] = frozenset()
+    trained_on_complete: bool = False
+    runs: frozenset[str] = frozenset()
 
 
-def read_member(path: Path, split: str) -> tuple[Member, list[Problem]]:
-    """The prediction file `path` as a member of an ensemble for `split`, and warnings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """The members of an ensemble.
+
+    Attributes:
+        members: each with its predictions, in the order asked for.
+        skipped: ids left out because their clips cannot be read.
+        read_from_video: see `Provenance`.
+    """
+
+    members: Sequence[Member] = ()
+    skipped: Sequence[str] = ()
+    read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """What each member predicted, by its name."""
+        return {member.name: member.table for member in self.members}
+
+
+def read_member(path: Path, split: str = "") -> tuple[Member, list[Problem]]:
+    """The prediction file `path` as a member of an ensemble, and what is wrong with its record.
 
     Raises:
         TableError: the file is not a prediction file.
-        ScoreError: its record says that it predicts another split.
+        ScoreError: its record says that it predicts another split than `split`, where that is given.
     """
-    table = read_predictions(path)
-    record, warnings = read_provenance(path)
-    if record and record.split and record.split != split:
+    file, problems = read_prediction_file(path)
+    record = file.record
+    if split and record and record.split and record.split != split:
         raise ScoreError(Problem(str(path), f"its record says split {record.split}", f"split {split}"))
     member = Member(
         name=str(path),
-        table=table,
-        record={
-            "file": path.name,
-            "sha256": sha256(path.read_bytes()),
-            "provenance": record.to_json() if record else None,
-        },
+        table=file.table,
+        record={"file": path.name, "sha256": file.sha256, "provenance": record.to_json() if record else None},
         trained_on=record.trained_on if record else frozenset(),
         trained_on_complete=bool(record and record.trained_on_complete),
+        runs=frozenset(str(run["run"]) for run in record.runs()) if record else frozenset(),
     )
-    return member, warnings
+    return member, problems
 
 
-def write_ensemble(
-    members: Sequence[Member],
-    path: Path,
-    *,
-    split: str,
-    command: str,
-    skipped: Sequence[str] = (),
-    read_from_video: Mapping[str, Sequence[str]] | None = None,
-    recipe: Recipe = PLAIN_MEAN,
-    missing: OnMissing = "error",
-    table: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """Combines the members, writes the result with its provenance record, and returns it.
-
-    Args:
-        members: what is combined.
-        path: the CSV to write.
-        split: the split predicted.
-        command: what made the file.
-        skipped: ids left out because their clips cannot be read.
-        read_from_video: see `Provenance`.
-        recipe: how to combine. What fitted weights have seen counts as trained on.
-        missing: see `ensemble`.
-        table: the combined predictions, where they are made already (out of fold).
+def read_members(
+    files: Sequence[Path], split: Split, data: DataFolder
+) -> tuple[dict[str, Member], list[Problem]]:
+    """The prediction files as members of an ensemble for `split`, by their names, and warnings.
 
     Raises:
-        ScoreError: see `ensemble`.
+        EmiError: a file is not a prediction file, its record says that it predicts another split, or its
+            clips stand in the label file of another one; all such problems.
     """
-    tables = {member.name: member.table for member in members}
-    scheme: dict[str, Any] = {}
-    if recipe.scheme != "mean" or recipe.report:
-        scheme = {"scheme": recipe.scheme, "out_of_fold": recipe.report and recipe.report.to_json()}
-    if gaps := find_gaps(tables):
-        scheme |= {"missing": missing, "lacking": {name: pack_ids(ids) for name, ids in gaps.items()}}
-    # Out of fold, a clip's own label shaped nothing of what is predicted for it.
-    seen = recipe.labelled if table is None and recipe.scheme in FITTED else frozenset()
-    combined = ensemble(tables, recipe=recipe, missing=missing) if table is None else table
-    record = Provenance(
-        command=command,
-        split=split,
-        members=[member.record for member in members],
-        trained_on=seen.union(*(member.trained_on for member in members)),
-        trained_on_complete=all(member.trained_on_complete for member in members),
-        skipped=skipped,
-        read_from_video=read_from_video or {},
-        scheme=scheme,
-    )
-    write_with_provenance(combined, path, record)
-    return combined
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    members: dict[str, Member] = {}
+    for path in files:
+        with gather(problems):
+            members[str(path)], found = read_member(path, split)
+            warnings += found
+    labelled: list[Split] = ["train", "valid"]
+    known = [other for other in labelled if data.label_file(other).is_file()]
+    for other in known:
+        if other == split:
+            continue
+        file = data.label_file(other)
+        ids = set(attempt(problems, read_ids, file) or ())
+        for name, member in members.items():
+            if strangers := ids.intersection(member.table[FILENAME]):
+                count = f"{len(strangers):,} of its {len(member.table):,} clips stand in {file}"
+                step = f"--split {other}, if that is meant"
+                problems.append(Problem(name, count, f"clips of {split}", step))
+    if problems:
+        raise EmiError(problems)
+    if members and not known:
+        missing = ", ".join(f"no {data.label_file(other).name}" for other in labelled)
+        unknown = f"whether its clips are of {split} is not known: {missing}"
+        warnings.append(Problem(str(data.root), unknown, next_step="name the data folder with --data"))
+    return members, warnings
+
+
+def collect_members(
+    sources: Mapping[str, Source],
+    problems: list[Problem],
+    doubts: list[Problem],
+    trained_on: Mapping[str, Collection[str]] | None = None,
+) -> dict[str, Member]:
+    """Tables and files as members, by the names of `sources`, without those that cannot be used.
+
+    Args:
+        sources: tables or files, by name.
+        problems: where the problems of sources that cannot be used are added.
+        doubts: where what is wrong with files' records is added.
+        trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
+    """
+    members = {}
+    for name, source in sources.items():
+        with gather(problems):
+            if isinstance(source, pl.DataFrame):
+                if wrong := check_rows(source, name):
+                    raise ScoreError(wrong)
+                member = Member(name=name, table=source)
+            else:
+                member, found = read_member(Path(source))
+                doubts += found
+            known = frozenset((trained_on or {}).get(name, ()))
+            members[name] = replace(member, trained_on=member.trained_on | known)
+    return members

@@ -14,7 +14,9 @@ Shapes: M members, N clips, K emotions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from typing import get_args
 
 import numpy as np
@@ -53,14 +55,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both sets of clips."""
-        return Moments(
-            self.n + other.n,
-            self.y + other.y,
-            self.yy + other.yy,
-            self.f + other.f,
-            self.yf + other.yf,
-            self.ff + other.ff,
-        )
+        return Moments(*(getattr(self, own.name) + getattr(other, own.name) for own in fields(self)))
 
     @property
     def covariances(self) -> tuple[Array, Array]:
@@ -156,14 +151,15 @@ def fit(scheme: Scheme, folds: Sequence[Moments]) -> Array:
     k, m = folds[0].f.shape
     if scheme not in FITTED:
         return equal(m, k)
-    whole = _add(folds)
+    whole = reduce(add, folds)
     if scheme == "greedy":
         return np.tile(_select(whole), (k, 1))
     solve = _solve_common if scheme == "weights" else _solve_each
 
     def held_out(ridge: float) -> float:
         return sum(
-            mean_r(fold, solve(_add([*folds[:i], *folds[i + 1 :]]), ridge)) for i, fold in enumerate(folds)
+            mean_r(fold, solve(reduce(add, [*folds[:i], *folds[i + 1 :]]), ridge))
+            for i, fold in enumerate(folds)
         )
 
     return solve(whole, max(reversed(RIDGES), key=held_out))
@@ -171,17 +167,10 @@ def fit(scheme: Scheme, folds: Sequence[Moments]) -> Array:
 
 def choose_best(folds: Sequence[Moments]) -> Array:
     """(K, M): all weight on the member with the highest mean Pearson on the clips of the folds."""
-    whole = _add(folds)
+    whole = reduce(add, folds)
     k, m = whole.f.shape
     best = max(range(m), key=lambda member: mean_r(whole, np.eye(m)[member]))
     return np.tile(np.eye(m)[best], (k, 1))
-
-
-def _add(folds: Sequence[Moments]) -> Moments:
-    whole = folds[0]
-    for fold in folds[1:]:
-        whole += fold
-    return whole
 
 
 def _select(moments: Moments) -> Array:

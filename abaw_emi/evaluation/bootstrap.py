@@ -64,8 +64,15 @@ class Resampling:
     units: npt.NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
+        problems = [
+            Problem(name, f"{value:,}", "0 or more")
+            for name in ("resamples", "permutations", "seed")
+            if (value := getattr(self, name)) < 0
+        ]
         if self.method not in METHODS:
-            raise UsageError(Problem("method", f"{self.method!r}", f"one of {', '.join(METHODS)}"))
+            problems.append(Problem("method", f"{self.method!r}", f"one of {', '.join(METHODS)}"))
+        if problems:
+            raise UsageError(problems)
 
     @property
     def groups(self) -> int | None:

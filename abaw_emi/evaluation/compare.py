@@ -99,17 +99,9 @@ class Comparison:
             ]
             for pair in self.pairs
         ]
-        named = [
-            "Pair",
-            "Difference",
-            "95 % interval",
-            "p",
-            "p Holm",
-            "First is",
-            "Detectable",
-            "Correlation",
-        ]
-        return Sheet(header, ranking, "Systems"), Sheet([*named, "Gain of mean"], pairs, "Pairs")
+        named = ["Pair", "Difference", "95 % interval", "p", "p Holm", "First is", "Detectable"]
+        named += ["Correlation", "Gain of mean"]
+        return Sheet(header, ranking, "Systems"), Sheet(named, pairs, "Pairs")
 
     def to_json(self) -> dict[str, Any]:
         """Everything, unrounded, as JSON values."""
@@ -117,9 +109,7 @@ class Comparison:
             {
                 "rank": rank,
                 "name": name,
-                "mean_pearson": found.mean_pearson,
-                "pearson": found.pearson,
-                "interval": found.interval,
+                **found.to_json(),
                 "contaminated": found.seen > 0,
                 "beats": list(self.beats(name)),
             }

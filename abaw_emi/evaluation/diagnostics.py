@@ -89,10 +89,7 @@ def diagnose_systems(
     for place, (name, table) in enumerate(systems.items()):
         others = {other: systems[other] for other in names[place + 1 :]}
         if truth is None:
-            found += [
-                *find_constant(table, name).values(),
-                *inspect_values(table, name=name, others=others),
-            ]
+            found += [*find_constant(table, name).values(), *inspect_values(table, name=name, others=others)]
         else:
             labelled = truth.join(table, on=FILENAME, how="semi", maintain_order="left")
             predicted = table.join(truth, on=FILENAME, how="semi", maintain_order="left")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,6 +67,10 @@ class Score:
     def undefined(self) -> tuple[str, ...]:
         """The emotions whose correlation is undefined."""
         return tuple(emotion for emotion, value in self.pearson.items() if value is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as JSON values."""
+        return {"mean_pearson": self.mean_pearson, "pearson": self.pearson, "interval": self.interval}
 
 
 def score(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import polars as pl
 import torch
@@ -16,7 +15,7 @@ from abaw_emi.core.ids import pack_ids, unpack_ids
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.ensembling.members import Member
+from abaw_emi.ensembling.members import Member, Members
 from abaw_emi.inference.frozen_encoder import encode_clips
 from abaw_emi.inference.predict import describe_run, load_model, predict, verify_weights
 from abaw_emi.inference.prediction_store import PredictionStore, fingerprint_clips, make_key
@@ -24,21 +23,6 @@ from abaw_emi.inference.workers import choose_processes
 from abaw_emi.models.device import choose_for_prediction
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Members:
-    """What the runs predicted.
-
-    Attributes:
-        members: each run with its predictions, in the order asked for.
-        skipped: ids left out because their clips cannot be read.
-        read_from_video: see `sounds.pack_fallbacks`.
-    """
-
-    members: list[Member]
-    skipped: tuple[str, ...]
-    read_from_video: dict[str, list[str]]
 
 
 def predict_runs(

@@ -15,7 +15,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, Split
 from abaw_emi.core.errors import Problem, gather
 from abaw_emi.data.align import align
-from abaw_emi.ensembling.combine import ensemble
+from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.bootstrap import DEFAULT_SEED
 from abaw_emi.evaluation.compare import Comparison, compare
 from abaw_emi.evaluation.pearson import mean_pearson
@@ -142,7 +142,7 @@ def find(material: Material) -> Results:
     runs = [system for system in systems if system.run is not None]
     standings = [_stand(labels, system.name, system.table, _describe(system), system) for system in systems]
     if len(runs) > 1:
-        together = ensemble({system.name: system.table for system in runs})
+        together = combine_members({system.name: system.table for system in runs})
         if not any(_same(together, system.table) for system in systems):
             name = f"mean of {len(runs)} runs"
             standings.append(

@@ -18,7 +18,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import hold_out
 from abaw_emi.data.provenance import Provenance, read_provenance
 from abaw_emi.data.tables import read_predictions
-from abaw_emi.ensembling.combine import ensemble
+from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, jackknife, mean_first
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.score import score, sign
@@ -97,7 +97,7 @@ def measure(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, list[Prob
     bounds = interval(draws, estimate, how, mean_first(jackknife(labels, systems, how).mean(axis=1)))
     together = None
     if len(tables) > 1:
-        together = score(truth, ensemble({names[s]: table for s, table in tables.items()}))
+        together = score(truth, combine_members({names[s]: table for s, table in tables.items()}))
     warnings = [
         Problem(f"{names[seed]}, {problem.where}", problem.found)
         for seed, result in scores.items()

@@ -222,8 +222,8 @@ def test_folds_are_drawn_over_groups_where_they_are_known(shell: Shell, folder: 
 def test_what_a_method_does_not_look_at_is_refused(shell: Shell, method: str) -> None:
     arguments = ("ensemble", "--preds", "a.csv", "b.csv", "--method", method)
     assert problems(shell(*arguments, "--fit", "valid-a.csv", "valid-b.csv", "--groups", "g.csv"), 2) == [
-        f"ensemble: --fit, --groups beside --method {method}, which fits nothing; "
-        "expected --method auto, greedy, weights, emotion-weights, or none of them"
+        f"ensemble: --fit, --groups beside method {method}, which fits nothing; "
+        "expected method auto, greedy, weights, emotion-weights, or none of them"
     ]
     assert len(problems(shell(*arguments, "--labels", "valid.csv"), 2)) == 1
 

@@ -26,7 +26,7 @@ def test_every_problem_of_a_group_file_is_named(tmp_path: Path) -> None:
         read_groups(path)
     assert [line.removeprefix(str(path)) for line in str(caught.value).splitlines()] == [
         ", line 6: 3 values (decimal commas?); expected 2, as in the header",
-        ", line 3, Filename: 'x' is not a clip id",
+        ", line 3, Filename: 'x' is not a clip id; expected an id of up to 5 digits, such as 00042",
         ", line 4, Filename: 00001 appears again; it is already on line 2; expected each id once",
         ", line 5, speaker: no group; expected the group of the clip",
     ]

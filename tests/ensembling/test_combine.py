@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abaw_emi.core.errors import ScoreError, UsageError
+from abaw_emi.core.errors import DiagnosticWarning, ScoreError, UsageError
 from abaw_emi.data.tables import format_predictions, read_predictions, write_predictions
 from abaw_emi.ensembling.combine import ensemble, find_gaps, find_recipe
 from abaw_emi.evaluation.pearson import pearson
@@ -139,6 +140,68 @@ def test_auto_without_labels_and_unknown_names_are_refused(predictions: pl.DataF
             ensemble({"a": predictions, "b": predictions}, method)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="missing 'zeros'; expected one of error, drop, others"):
         ensemble({"a": predictions}, missing="zeros")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["mean", "zscores", "ranks"])
+def test_what_a_method_does_not_look_at_is_refused(labelled: dict[str, pl.DataFrame], method: str) -> None:
+    members = {m: labelled[m] for m in "ab"}
+    for extra in ({"labels": labelled["labels"]}, {"fit": members}, {"groups": labelled["labels"]}):
+        with pytest.raises(UsageError, match=f"^ensemble: {next(iter(extra))} beside method {method}, which"):
+            ensemble(members, method, **extra)  # type: ignore[arg-type]
+    recipe = find_recipe(labelled["labels"], members, "weights")
+    with pytest.raises(UsageError, match="ensemble: labels beside"):
+        ensemble(members, recipe=recipe, labels=labelled["labels"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, None])
+@pytest.mark.parametrize("method", ["mean", "ranks", "weights"])
+def test_a_value_that_is_not_finite_is_refused_with_its_member_and_its_clip(
+    labelled: dict[str, pl.DataFrame], method: str, value: float | None
+) -> None:
+    bad = labelled["b"].with_columns(
+        Joy=pl.when(pl.col("Filename") == "08080").then(pl.lit(value, pl.Float64)).otherwise(pl.col("Joy"))
+    )
+    labels = labelled["labels"] if method == "weights" else None
+    with pytest.raises(ScoreError) as caught:
+        ensemble({"a": labelled["a"], "b": bad}, method, labels=labels)  # type: ignore[arg-type]
+    assert str(caught.value) == "b, Joy: 1 id with a value that is not finite: 08080; expected finite numbers"
+
+
+def test_weights_go_to_the_members_they_were_fitted_on_in_whatever_order_these_are_named(
+    labelled: dict[str, pl.DataFrame],
+) -> None:
+    truth, rng = labelled["labels"], np.random.default_rng(2)
+    test = {m: with_ids(rng.random((30, 6)), start=12660) for m in "ab"}
+    expected = ensemble(test, "weights", labels=truth, fit={m: labelled[m] for m in "ab"})
+    assert ensemble(test, "weights", labels=truth, fit={m: labelled[m] for m in "ba"}).equals(expected)
+    with pytest.raises(UsageError, match="ensemble: fit has a, c; expected the members' names: a, b"):
+        ensemble(test, "weights", labels=truth, fit={"a": labelled["a"], "c": labelled["b"]})
+
+
+def test_members_that_saw_the_labelled_clips_or_hold_their_labels_are_refused_together(
+    labelled: dict[str, pl.DataFrame],
+) -> None:
+    truth = labelled["labels"]
+    members = {"a": labelled["a"], "b": truth}
+    with pytest.raises(ScoreError) as caught:
+        ensemble(members, "auto", labels=truth, trained_on={"a": ["08080", "00001"]})
+    assert str(caught.value).splitlines() == [
+        "a: it was trained on 1 of the clips of labels; expected predictions of clips that it has not seen",
+        "b: these are the labels (mean r 1.0000); expected predictions",
+    ]
+
+
+def test_likely_mistakes_are_python_warnings(labelled: dict[str, pl.DataFrame]) -> None:
+    members = {"a": labelled["a"], "copy": labelled["a"], "same": labelled["b"].with_columns(Joy=pl.lit(0.5))}
+    with pytest.warns(DiagnosticWarning) as warned:
+        ensemble(members)
+    assert [str(warning.message) for warning in warned] == [
+        "a: the same values as copy; expected another system",
+        "same, Joy: every clip has the same value; expected values that differ: r is undefined",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ensemble({m: labelled[m] for m in "ab"}, "zscores")
 
 
 def test_one_member_or_no_shared_clip_cannot_be_weighed(labelled: dict[str, pl.DataFrame]) -> None:

@@ -12,7 +12,7 @@ import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from abaw_emi.core.errors import ScoreError
+from abaw_emi.core.errors import ScoreError, UsageError
 from abaw_emi.evaluation.compare import compare
 from abaw_emi.evaluation.pearson import mean_pearson, pearson
 from abaw_emi.evaluation.score import score
@@ -157,6 +157,29 @@ def test_what_cannot_be_correlated_is_refused(truth: Array, prediction: Array, m
 
 
 # The score of tables.
+
+
+@pytest.mark.parametrize("option", ["resamples", "permutations", "seed"])
+def test_negative_numbers_of_resampling_are_refused_by_name(option: str) -> None:
+    truth = named(np.random.default_rng(1).random((10, 6)))
+    with pytest.raises(UsageError, match=f"{option}: -3; expected 0 or more"):
+        score(truth, truth, **{option: -3})
+    with pytest.raises(UsageError, match=f"{option}: -3; expected 0 or more"):
+        compare(truth, {"a": truth, "b": truth}, **{option: -3})
+
+
+def test_a_value_that_is_not_finite_is_refused_with_its_file_emotion_and_clip() -> None:
+    values = np.random.default_rng(1).random((10, 6))
+    truth = named(values)
+    broken = truth.with_columns(Joy=pl.Series([math.nan, *values[1:, 5]]), Amusement=pl.lit(math.inf))
+    with pytest.raises(ScoreError) as caught:
+        score(truth, broken[:2], names=("labels", "p.csv"))
+    first = truth["Filename"][0]
+    assert f"p.csv, Joy: 1 id with a value that is not finite: {first}; expected finite numbers" in str(
+        caught.value
+    )
+    assert "p.csv, Amusement: 2 ids with a value that is not finite" in str(caught.value)
+    assert "p.csv: 8 ids missing, against labels" in str(caught.value)
 
 
 @given(pairs(), st.randoms())

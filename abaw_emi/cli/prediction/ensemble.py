@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +22,13 @@ from abaw_emi.cli.options import (
     Quiet,
     SplitOption,
 )
+from abaw_emi.cli.prediction.predict import predict_with
 
 if TYPE_CHECKING:
+    from abaw_emi.core.constants import Split
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.ensembling.fit import Recipe
     from abaw_emi.ensembling.members import Member
     from abaw_emi.runs.run import Run
 
@@ -69,99 +76,114 @@ def ensemble(
     quiet: Quiet = False,
 ) -> None:
     """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
-    from abaw_emi.cli.output import is_given, print_json, print_line, refuse_repeats, texts
-    from abaw_emi.cli.prediction.combining import (
-        describe_recipe,
-        find_fit_files,
-        fit_recipe,
-        print_recipe,
-        tell_splits,
-        warn_of_gaps,
-    )
-    from abaw_emi.cli.prediction.predict import predict_with
-    from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
-    from abaw_emi.core.files import check_writable
+    from abaw_emi.cli.output import print_line, print_result
+    from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
-    from abaw_emi.ensembling.combine import Recipe, find_gaps, out_of_fold
-    from abaw_emi.ensembling.members import read_member, write_ensemble
-    from abaw_emi.ensembling.schemes import FITTED, SCHEMES
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.ensembling.combine import describe_gaps, find_gaps, write_ensemble
+    from abaw_emi.ensembling.fit import Recipe, find_recipe, needs_labels, pair_fit_files
     from abaw_emi.evaluation.diagnostics import diagnose_systems
-    from abaw_emi.runs.run import find_run
+    from abaw_emi.evaluation.systems import refuse_repeats
 
-    paths = [*(ckpts or []), *(preds or [])]
-    if not paths:
+    ckpts, preds, fit = (given or [] for given in (ckpts, preds, fit))
+    if not ckpts + preds:
         raise UsageError(Problem("ensemble", "no member", "--ckpts RUN... or --preds CSV..."))
-    refuse_repeats(paths, "ensemble")
-    refuse_repeats(fit or [], "--fit")
-    fitting = method == "auto" or method in FITTED
-    unused = [name for name, value in (("--fit", fit), ("--labels", labels), ("--groups", groups)) if value]
-    if unused and not fitting:
-        found = f"{', '.join(unused)} beside --method {method}, which fits nothing"
-        raise UsageError(Problem("ensemble", found, f"--method auto, {', '.join(FITTED)}, or none of them"))
+    refuse_repeats(ckpts + preds, "ensemble")
+    refuse_repeats(fit, "--fit")
+    fitting = needs_labels(method, **{"--fit": fit or None, "--labels": labels, "--groups": groups})
     reporter = Reporter(quiet=quiet)
+    folder = DataFolder(data, features)
     path = out or Path("predictions") / f"ensemble-{split}.csv"
-    problems: list[Problem] = []
-    runs: list[Run] = []
-    members: list[Member] = []
-    for folder in ckpts or []:
-        with gather(problems):
-            runs.append(find_run(folder))
-    for file in preds or []:
-        with gather(problems):
-            member, warnings = read_member(file, split)
-            members.append(member)
-            reporter.warn(warnings)
-    with gather(problems):
-        reporter.warn(tell_splits(members, data, split))
-    with gather(problems):
-        check_writable(path)
-    if problems:
-        raise EmiError(problems)
-    truth, recipe = None, Recipe(scheme=next((known for known in SCHEMES if known == method), "mean"))
-    fitted_on: dict[str, Path] = {}
+    runs, given = _read_members(ckpts, preds, split, folder, path, reporter)
+    files: dict[str, Path] = {}
+    recipe = Recipe() if method == "auto" else Recipe(scheme=method)
     if fitting:
-        files = find_fit_files(runs, preds or [], fit or [], split)
-        fitted_on = dict(zip(map(str, paths), files, strict=True))
-        label_file = labels or data / "valid_split.csv"
-        recipe, truth, warnings = fit_recipe(method, fitted_on, label_file, groups)
-        reporter.warn(warnings)
-    predicted = None
-    if runs:
-        predicted = predict_with(runs, data, features, split, on_bad_clip, device, precision, reporter)
-        members = [*predicted.members, *members]
-    tables = {member.name: member.table for member in members}
-    reporter.warn(diagnose_systems(tables))
+        own = {str(run.folder): run.valid_predictions for run in runs}
+        files = pair_fit_files(own, preds, fit, split)
+        label_file = labels or folder.label_file("valid")
+        recipe = find_recipe(label_file, files, method, groups=groups, combined=given)
+        reporter.warn(recipe.warnings)
+    predicted = predict_with(runs, data, features, split, on_bad_clip, device, precision, reporter)
+    members = replace(predicted, members=[*predicted.members, *given.values()])
+    reporter.warn(diagnose_systems(members.tables))
     # Weights that saw the labels of these very clips are applied out of fold.
-    own = truth is not None and recipe.scheme in FITTED and split == "valid" and not fit
-    table = out_of_fold(recipe, truth, tables, on_missing) if own and truth is not None else None
-    skipped = predicted.skipped if predicted else ()
+    out_of_fold = recipe.fitted and split == "valid" and not fit
     written = write_ensemble(
         members,
         path,
         split=split,
         command="abaw-emi ensemble",
-        skipped=skipped,
-        read_from_video=predicted.read_from_video if predicted else None,
         recipe=recipe,
         missing=on_missing,
-        table=table,
+        out_of_fold=out_of_fold,
     )
-    gaps = find_gaps(tables)
-    warn_of_gaps(gaps, on_missing, reporter)
-    if not is_given("--json"):
-        print_recipe(recipe, fitted_on)
-        how = f"{recipe.scheme} of {len(members)}, " if len(members) > 1 else ""
-        how = how if table is None else f"out of fold, {how}"
+    gaps = find_gaps(members.tables)
+    reporter.warn(describe_gaps(gaps, on_missing))
+    how = "out of fold, " if out_of_fold else ""
+    how += f"{recipe.scheme} of {len(members.members)}, " if len(members.members) > 1 else ""
+
+    def show() -> None:
+        _print_recipe(recipe, files)
         print_line(f"{path}: {how}{len(written):,} clips")
-        return
-    print_json(
+
+    print_result(
         {
             "path": str(path),
             "rows": len(written),
-            "members": [member.name for member in members],
-            "skipped": list(skipped),
-            **describe_recipe(recipe, gaps, fitted_on),
-            "out_of_fold": table is not None,
-            "problems": texts(reporter.warnings),
-        }
+            "members": list(members.tables),
+            "skipped": list(members.skipped),
+            **recipe.to_json(),
+            "fitted_on": {name: str(file) for name, file in files.items()},
+            "lacking": gaps,
+            "out_of_fold": out_of_fold,
+        },
+        show,
+        reporter.warnings,
     )
+
+
+def _read_members(
+    ckpts: Sequence[Path],
+    preds: Sequence[Path],
+    split: Split,
+    folder: DataFolder,
+    path: Path,
+    reporter: Reporter,
+) -> tuple[list[Run], dict[str, Member]]:
+    """The runs, and the members that are files.
+
+    Raises:
+        EmiError: one of them cannot be used, or `path` not be written; all such problems.
+    """
+    from abaw_emi.core.errors import EmiError, Problem, attempt
+    from abaw_emi.core.files import check_writable
+    from abaw_emi.ensembling.members import read_members
+    from abaw_emi.runs.run import find_run
+
+    problems: list[Problem] = []
+    runs = [run for ckpt in ckpts if (run := attempt(problems, find_run, ckpt))]
+    members, warnings = attempt(problems, read_members, preds, split, folder) or ({}, [])
+    reporter.warn(warnings)
+    attempt(problems, check_writable, path)
+    if problems:
+        raise EmiError(problems)
+    return runs, members
+
+
+def _print_recipe(recipe: Recipe, files: Mapping[str, Path]) -> None:
+    """Prints how the schemes did out of fold, what was chosen, and what each member was judged on."""
+    from abaw_emi.cli.output import print_line
+    from abaw_emi.evaluation.text_tables import render
+
+    if recipe.report is None:
+        return
+    print_line(render(recipe.report.sheet(), "table"))
+    chosen = recipe.scheme == recipe.report.chosen and len(recipe.report.schemes) > 2
+    print_line(f"{recipe.scheme}: {'the simplest that nothing beats' if chosen else 'as asked for'}")
+    if recipe.weights is not None:
+        shares = recipe.weights.mean(axis=0)
+        parts = [f"{name} {share:.2f}" for name, share in zip(recipe.report.members, shares, strict=True)]
+        print_line("weights: " + ", ".join(parts))
+    if any(name != str(file) for name, file in files.items()):
+        print_line("fitted on: " + ", ".join(f"{name} on {file}" for name, file in files.items()))
+    print_line(recipe.report.signature)

@@ -26,7 +26,7 @@ from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
     from abaw_emi.core.progress import Reporter
-    from abaw_emi.inference.members import Members
+    from abaw_emi.ensembling.members import Members
     from abaw_emi.runs.run import Run
 
 
@@ -50,7 +50,7 @@ def predict(
     """Write one run's predictions for a split as a CSV."""
     from abaw_emi.core.files import check_writable
     from abaw_emi.core.progress import Reporter
-    from abaw_emi.ensembling.members import write_ensemble
+    from abaw_emi.ensembling.combine import write_ensemble
     from abaw_emi.runs.run import find_run
 
     problems: list[Problem] = []
@@ -65,12 +65,10 @@ def predict(
     reporter = Reporter(quiet=quiet)
     predicted = predict_with(runs, data, features, split, on_bad_clip, device, precision, reporter)
     written = write_ensemble(
-        predicted.members,
+        predicted,
         path,
         split=split,
         command="abaw-emi predict",
-        skipped=predicted.skipped,
-        read_from_video=predicted.read_from_video,
     )
     print_result(
         {
@@ -94,7 +92,11 @@ def predict_with(
     precision: Precision,
     reporter: Reporter,
 ) -> Members:
-    """What the runs predict for a split, with progress."""
+    """What the runs predict for a split, with progress; without runs, torch is not needed."""
+    from abaw_emi.ensembling.members import Members
+
+    if not runs:
+        return Members()
     check_installation()
 
     from abaw_emi.data.folder import DataFolder
