@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +14,10 @@ import numpy as np
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import ClipError, Problem, RunError
+from abaw_emi.core.errors import ClipError
 from abaw_emi.core.progress import Track
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.runs.run import Run
+from abaw_emi.runs.run import Run, read_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +67,11 @@ def read_curve(run: Run) -> Curve:
         RunError: a file of the run cannot be read.
     """
     epochs = []
-    for text in _lines(run):
-        try:
-            line = json.loads(text)
+    for line in read_metrics(run.metrics_file):
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
             if "step" not in line:
                 epochs.append(_epoch(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
     return Curve(run=run, record=run.read_provenance(), epochs=tuple(epochs))
-
-
-def _lines(run: Run) -> list[str]:
-    try:
-        return run.metrics_file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(Problem(str(run.metrics_file), f"cannot be read: {error}")) from error
 
 
 def _epoch(line: Mapping[str, Any]) -> Epoch:

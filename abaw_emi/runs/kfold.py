@@ -12,9 +12,8 @@ seed, fold "k/K", train_plus_val, finished) and `valid_predictions.csv` (of the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,24 @@ import numpy as np
 import polars as pl
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, FILENAME
-from abaw_emi.core.errors import Problem, ScoreError, TableError
+from abaw_emi.core.constants import EMOTIONS, FILENAME, Split
+from abaw_emi.core.errors import Problem, RunError, ScoreError, TableError, gather
 from abaw_emi.data.align import align
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.folds import parse_fold
+from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, mean_first
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.significance import STATISTICS
-
-PREDICTIONS = "valid_predictions.csv"
+from abaw_emi.runs.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoldRun:
+class FoldRun(Run):
     """One run on all parts of the labelled clips but one.
 
     Attributes:
-        folder: of the run.
         preset: its recipe.
         train_plus_val: whether the parts are of train+val, or of train alone.
         fold: which part was held out, from 1 on.
@@ -46,7 +46,6 @@ class FoldRun:
         seed: of the run.
     """
 
-    folder: Path
     preset: str
     train_plus_val: bool
     fold: int
@@ -90,17 +89,7 @@ class FoldScore:
 
     def to_json(self) -> dict[str, Any]:
         """The score as JSON values."""
-        return {
-            "mean_pearson": self.mean_pearson,
-            "pearson": self.pearson,
-            "interval": self.interval,
-            "n": self.n,
-            "folds": self.folds,
-            "seeds": list(self.seeds),
-            "train_plus_val": self.train_plus_val,
-            "preset": self.preset,
-            "kind": self.describe,
-        }
+        return {**asdict(self), "seeds": list(self.seeds), "kind": self.describe}
 
 
 def find_fold_runs(runs: Path, preset: str) -> tuple[list[FoldRun], list[Problem]]:
@@ -108,30 +97,50 @@ def find_fold_runs(runs: Path, preset: str) -> tuple[list[FoldRun], list[Problem
     found: list[FoldRun] = []
     problems: list[Problem] = []
     for file in sorted(runs.glob("*/provenance.json")):
-        folder = file.parent
+        run = Run(file.parent)
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = run.read_provenance()
             if not record.get("fold") or record.get("preset") != preset:
                 continue
-            fold, folds = map(int, str(record["fold"]).split("/"))
-            run = FoldRun(
-                folder=folder,
-                preset=preset,
-                train_plus_val=bool(record["train_plus_val"]),
-                fold=fold,
-                folds=folds,
-                seed=int(record["seed"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if "-fold" in folder.name:
-                problems.append(Problem(str(file), f"cannot be used ({type(error).__name__}: {error})"))
+            fold, folds = parse_fold(str(record["fold"]))
+            trainval, seed = bool(record["train_plus_val"]), int(record["seed"])
+        except (RunError, ValueError, KeyError, TypeError) as error:
+            if "-fold" in run.name:  # what else lies there has no fold to be missed
+                why = f"cannot be used ({type(error).__name__}: {error})"
+                problems += error.problems if isinstance(error, RunError) else [Problem(str(file), why)]
             continue
-        if record.get("finished") and (folder / PREDICTIONS).is_file():
-            found.append(run)
+        if record.get("finished") and run.valid_predictions.is_file():
+            where = {"fold": fold, "folds": folds, "seed": seed}
+            found.append(FoldRun(run.folder, preset=preset, train_plus_val=trainval, **where))
         else:
-            why = f"it has no {PREDICTIONS}" if record.get("finished") else "the run is not finished"
-            problems.append(Problem(str(folder), why, next_step="its fold is not counted"))
+            lacks = f"it has no {run.valid_predictions.name}"
+            why = lacks if record.get("finished") else "the run is not finished"
+            problems.append(Problem(str(run.folder), why, next_step="its fold is not counted"))
     return found, problems
+
+
+def find_fold_score(
+    record: Provenance | None, runs: Path, data: DataFolder
+) -> tuple[FoldScore | None, list[Problem]]:
+    """The score of K-fold runs of the preset that predictions come from, None where there is none.
+
+    Args:
+        record: of the predictions. Runs of several presets have no common score.
+        runs: the folder of runs.
+        data: the data folder, for the labels of train and valid.
+    """
+    presets = {str(run["preset"]) for run in record.runs() if run.get("preset")} if record else set()
+    if len(presets) != 1:
+        return None, []
+    found, problems = find_fold_runs(runs, presets.pop())
+    score = None
+    if found:
+        with gather(problems):
+            both = any(run.train_plus_val for run in found)
+            splits: tuple[Split, ...] = ("train", "valid") if both else ("train",)
+            score, more = score_folds(found, data.read_labels(*splits))
+            problems += more
+    return score, problems
 
 
 def score_folds(
@@ -201,7 +210,7 @@ def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, h
 
 
 def _read(run: FoldRun, truth: pl.DataFrame) -> tuple[Array, Array, list[str]]:
-    path = run.folder / PREDICTIONS
+    path = run.valid_predictions
     table = read_predictions(path)
     clips = table[FILENAME].to_list()
     own = truth.filter(pl.col(FILENAME).is_in(clips))

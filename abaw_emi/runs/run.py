@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,27 @@ class Run:
             shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
             shutil.rmtree(aside)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; one that is being written, or was cut off by a kill, is passed over.
+
+    Lines that stand for whole epochs hold `epoch`; lines inside an epoch hold `step`, too.
+
+    Raises:
+        RunError: the file is there and cannot be read.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(Problem(str(path), f"cannot be read: {error}")) from error
+    lines = []
+    for text in texts:
+        with suppress(ValueError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict)]
 
 
 def find_run(path: Path) -> Run:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from abaw_emi.core.errors import Problem, RunError, gather
-from abaw_emi.runs.run import Run
+from abaw_emi.runs.run import Run, read_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,7 @@ def summarise_runs(folder: Path) -> list[Summary]:
 
 def _summarise(run: Run) -> Summary:
     record = run.read_provenance()
-    epochs = list(_epochs(run))
+    epochs = [line for line in read_metrics(run.metrics_file) if "step" not in line]
     done = record.get("epochs") or max((line["epoch"] for line in epochs), default=0)
     scored = [line for line in epochs if "valid" in line]
     best = max(scored, key=lambda line: line["valid"]["mean_pearson"], default=None)
@@ -85,16 +83,3 @@ def _summarise(run: Run) -> Summary:
         precision=record.get("precision"),
         finished=record.get("finished"),
     )
-
-
-def _epochs(run: Run) -> Iterator[dict[str, Any]]:
-    """The lines of metrics.jsonl that stand for whole epochs."""
-    if not run.metrics_file.is_file():
-        return
-    for text in run.metrics_file.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:  # being written at this moment
-            continue
-        if "step" not in line:
-            yield line

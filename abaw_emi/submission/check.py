@@ -20,20 +20,19 @@ from pathlib import Path, PureWindowsPath
 import polars as pl
 
 from abaw_emi.core.constants import FILENAME
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Problem, SubmissionError
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import CsvText, parse_csv, shorten
-from abaw_emi.data.tables import Kind, inspect_table
+from abaw_emi.data.tables import Kind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
 
 MANIFEST = "manifest.json"
 
-# An id that went through a float: read here, but perhaps not by the organisers.
-_ID_WITH_POINT = re.compile(rb"^\"?(\d+\.0*)\"?,", re.MULTILINE)
+_ID_WITH_POINT = re.compile(r"\d+\.0*", re.ASCII)
 
 # Whatever the zip reader and its decompressors raise on damaged bytes.
 _ZIP_ERRORS = (
@@ -111,33 +110,23 @@ def check_csv(
     profile: Profile = DEFAULT_PROFILE,
 ) -> Check:
     """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values."""
-    form: list[Problem] = []
+    text, form = parse_csv(content, name, strict=kind == "submission")
+    problems: list[Problem] = []
     if kind == "submission":
-        content, form = profile.to_official(content, name)
-    table, problems = inspect_table(content, name, kind, profile.range)
-    problems = [*form, *problems]
+        text, problems = profile.to_official(text)
+    table, found = inspect_text(text, form, kind, profile.range)
+    problems += found
     if table is None:
         return Check(problems=tuple(problems))
-    text, _ = parse_csv(content, name)
-    known = set(test_ids)
-    others = [
-        Problem(text.where(row, FILENAME), f"{filename} is not a test id")
-        for row, filename in enumerate(table[FILENAME])
-        if parse_id(filename) and filename not in known
-    ]
-    problems += shorten(others, name, "is this a file of another split, or a label file?")
-    missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], name, "the test ids")
-    problems += [*missing, *_check_order(table, text)]
+    problems += [*_check_ids(table, text, test_ids), *_check_order(table, text)]
     constant = find_constant(table, name).values()
     diagnostics = [] if problems else inspect_values(table, name=name)
     if kind == "predictions":
         return Check(problems=tuple(problems), warnings=(*constant, *diagnostics), rows=len(table))
-    point = _ID_WITH_POINT.search(content)
-    odd = [Problem(name, f"ids such as {point[1].decode()}", "digits alone")] if point else []
     # A submission is clipped, and written with the decimals that the organisers want.
     usual = {"clipped"} | ({"rounded"} if profile.decimals else set())
-    told = [found for found in diagnostics if found.code not in usual]
-    return Check(problems=(*problems, *constant), warnings=(*odd, *told), rows=len(table))
+    warnings = [*_check_spelling(text), *(each for each in diagnostics if each.code not in usual)]
+    return Check(problems=(*problems, *constant), warnings=tuple(warnings), rows=len(table))
 
 
 def check_zip(
@@ -149,34 +138,59 @@ def check_zip(
 ) -> Check:
     """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
     try:
+        members = read_zip(content, name)
+    except SubmissionError as error:
+        return Check(problems=error.problems)
+    checks = [
+        check_csv(inner, f"{name}, {member}", test_ids, kind, profile)
+        for member, inner in members
+        if _is_csv(member)
+    ]
+    problems = [problem for check in checks for problem in check.problems]
+    return Check(
+        problems=(*_check_members([member for member, _ in members], name, profile), *problems),
+        warnings=tuple(warning for check in checks for warning in check.warnings),
+        rows=checks[-1].rows if checks else None,
+    )
+
+
+def read_zip(content: bytes, name: str) -> list[tuple[str, bytes]]:
+    """The members of a zip: their names, and of CSVs what they hold.
+
+    Raises:
+        SubmissionError: it is no zip, or damaged.
+    """
+    try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             damaged = archive.testzip()
-            members = archive.namelist()
-            csv_names = [member for member in members if member.lower().endswith(".csv")]
-            contents = {} if damaged else {member: archive.read(member) for member in csv_names}
+            infos = [] if damaged else archive.infolist()
+            members = [(i.filename, archive.read(i) if _is_csv(i.filename) else b"") for i in infos]
     except _ZIP_ERRORS as error:
-        return Check(problems=(Problem(name, f"not a sound zip file: {error}"),))
+        raise SubmissionError(Problem(name, f"not a sound zip file: {error}")) from error
     if damaged:
-        return Check(problems=(Problem(f"{name}, {damaged}", "damaged inside the zip"),))
+        raise SubmissionError(Problem(f"{name}, {damaged}", "damaged inside the zip"))
+    return members
+
+
+def _is_csv(member: str) -> bool:
+    return member.lower().endswith(".csv")
+
+
+def _check_members(members: Sequence[str], name: str, profile: Profile) -> list[Problem]:
+    """What is wrong with the names of a zip's members."""
     problems = []
     for member in members:
         if len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
             found = f"{member} lies in a folder inside the zip"
             problems.append(Problem(name, found, "the CSV at the zip's root", "zip the file, not its folder"))
-        elif member not in csv_names:
+        elif not _is_csv(member):
             problems.append(Problem(name, f"{member} is in the zip", "nothing but the CSV"))
+    csv_names = list(filter(_is_csv, members))
     if len(csv_names) != 1:
         problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
     elif "csv_name" in profile.given and csv_names != [profile.csv_name]:
         problems.append(Problem(name, f"the CSV is named {csv_names[0]}", profile.csv_name))
-    rows = None
-    warnings: list[Problem] = []
-    for member in contents:
-        inner = check_csv(contents[member], f"{name}, {member}", test_ids, kind, profile)
-        problems += inner.problems
-        warnings += inner.warnings
-        rows = inner.rows
-    return Check(problems=tuple(problems), warnings=tuple(warnings), rows=rows)
+    return problems
 
 
 def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Profile) -> Check:
@@ -193,11 +207,9 @@ def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Pr
         problems += check.problems
     if not problems:
         content = tables[0].read_bytes()
-        with zipfile.ZipFile(archives[0]) as archive:
-            if archive.read(archive.namelist()[0]) != content:
-                problems.append(
-                    Problem(str(archives[0]), f"its CSV is not {tables[0].name}", "the same bytes")
-                )
+        ((_, packed),) = read_zip(archives[0].read_bytes(), str(archives[0]))
+        if packed != content:
+            problems.append(Problem(str(archives[0]), f"its CSV is not {tables[0].name}", "the same bytes"))
         problems += _check_manifest(folder / MANIFEST, content)
     return Check(
         problems=tuple(problems),
@@ -216,6 +228,25 @@ def _check_manifest(path: Path, content: bytes) -> list[Problem]:
     if recorded != sha256(content):
         return [Problem(str(path), "the CSV was changed after it was written", f"SHA-256 {recorded}")]
     return []
+
+
+def _check_ids(table: pl.DataFrame, text: CsvText, test_ids: Sequence[str]) -> list[Problem]:
+    """Ids that are no test clip's, by their lines, and test clips that have no row."""
+    known = set(test_ids)
+    others = [
+        Problem(text.where(row, FILENAME), f"{filename} is not a test id")
+        for row, filename in enumerate(table[FILENAME])
+        if parse_id(filename) and filename not in known
+    ]
+    missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], text.name, "the test ids")
+    return [*shorten(others, text.name, "is this a file of another split, or a label file?"), *missing]
+
+
+def _check_spelling(text: CsvText) -> list[Problem]:
+    """A warning of ids that went through a float: read here, but perhaps not by the organisers."""
+    column = text.header.index(FILENAME)
+    odd = next((row[column] for row in text.rows if _ID_WITH_POINT.fullmatch(row[column])), None)
+    return [Problem(text.name, f"ids such as {odd}", "digits alone")] if odd else []
 
 
 def _check_order(table: pl.DataFrame, text: CsvText) -> list[Problem]:

@@ -29,7 +29,7 @@ from pydantic import Field
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, SubmissionError
 from abaw_emi.core.ids import parse_id
-from abaw_emi.data.csv import parse_csv, shorten
+from abaw_emi.data.csv import CsvText, shorten
 from abaw_emi.data.tables import format_predictions
 
 IdForm = Literal["padded", "plain"]
@@ -111,34 +111,33 @@ class Profile:
         named = rows.with_columns(spelled).rename(dict(zip(COLUMNS, self.header, strict=True)))
         return named.write_csv(float_precision=self.decimals).encode()
 
-    def to_official(self, content: bytes, name: str) -> tuple[bytes, list[Problem]]:
-        """The CSV's bytes with header and ids as the official files have them, line by line, and problems.
+    def to_official(self, text: CsvText) -> tuple[CsvText, list[Problem]]:
+        """The CSV with header and ids as the official files have them, row by row, and problems.
 
         Only what a file gave is insisted on; what is assumed is left to the check of the table.
         """
-        text, found = parse_csv(content, name)
-        if not self.given or found or not text.header:
-            return content, []  # problems of form are told by whoever reads the table
-        problems: list[Problem] = []
+        if not self.given or not text.header:
+            return text, []
         if text.header != self.header:
             expected = f"{','.join(self.header)}, as {self.source} says"
-            return content, [Problem(f"{name}, line 1", f"header {','.join(text.header)}", expected)]
-        lines = [",".join(COLUMNS)]
-        for row, cells in enumerate(text.rows):
-            spelled = cells[0].strip().removesuffix(self.id_suffix)
+            return text, [Problem(f"{text.name}, line 1", f"header {','.join(text.header)}", expected)]
+        problems: list[Problem] = []
+        rows = []
+        for row, (cell, *values) in enumerate(text.rows):
+            spelled = cell.strip().removesuffix(self.id_suffix)
             filename = parse_id(spelled)
-            if filename and cells[0] != self.spell(filename) and self.given & {"id_form", "id_suffix"}:
-                problems.append(Problem(text.where(row, self.header[0]), cells[0], self.spell(filename)))
+            if filename and cell != self.spell(filename) and self.given & {"id_form", "id_suffix"}:
+                problems.append(Problem(text.where(row, self.header[0]), cell, self.spell(filename)))
             if self.decimals is not None:
-                problems += self._check_decimals(cells, text.where(row))
-            lines.append(",".join(f'"{cell}"' if "," in cell else cell for cell in [spelled, *cells[1:]]))
+                problems += self._check_decimals(values, text.where(row))
+            rows.append([spelled, *values])
         step = f"is this file written as {self.source} says?"
-        return ("\n".join(lines) + "\n").encode(), shorten(problems, name, step)
+        return replace(text, header=COLUMNS, rows=rows), shorten(problems, text.name, step)
 
-    def _check_decimals(self, cells: list[str], where: str) -> list[Problem]:
+    def _check_decimals(self, values: list[str], where: str) -> list[Problem]:
         return [
             Problem(f"{where}, {column}", cell, f"{self.decimals} decimals")
-            for column, cell in zip(self.header[1:], cells[1:], strict=True)
+            for column, cell in zip(self.header[1:], values, strict=True)
             if len(cell.strip().partition(".")[2]) != self.decimals
         ]
 

@@ -13,8 +13,9 @@ from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.hashing import sha256
 from abaw_emi.data.align import compare_ids
+from abaw_emi.data.csv import parse_csv
 from abaw_emi.data.provenance import Provenance
-from abaw_emi.data.tables import inspect_table
+from abaw_emi.data.tables import inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.check import check_csv
 from abaw_emi.submission.format import Profile
@@ -131,8 +132,8 @@ def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str)
             again.append(Problem(where, f"the same file as submission {entry.name}", "another system", step))
             continue
         for path in sorted((out / entry.name).glob("*.csv")):
-            content, _ = profile.to_official(path.read_bytes(), str(path))
-            other, found = inspect_table(content, str(path), "predictions")
+            text, form = parse_csv(path.read_bytes(), str(path))
+            other, found = inspect_text(profile.to_official(text)[0], form, "predictions")
             if other is not None and not found:
                 earlier[f"submission {entry.name}"] = other
     if ready.table.select(EMOTIONS).null_count().sum_horizontal().item() == 0:

@@ -13,6 +13,8 @@ from typing import Any
 
 from boltons.fileutils import atomic_save
 
+from abaw_emi.runs.run import read_metrics
+
 TENSORBOARD_FOLDER = "tensorboard"
 
 
@@ -38,14 +40,10 @@ class MetricsLog:
     def cut(self, epochs: int, step: int) -> None:
         """Drops what was written after `epochs` whole epochs and `step` steps: it will be written again."""
         kept = []
-        for text in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            try:
-                line: Mapping[str, Any] = json.loads(text)
-            except ValueError:  # cut off by whatever ended the process
-                continue
+        for line in read_metrics(self.path):
             position = (line["epoch"], line["step"]) if "step" in line else (line["epoch"] + 1, 0)
             if position <= (epochs + 1, step):
-                kept.append(text + "\n")
+                kept.append(json.dumps(line) + "\n")
         with atomic_save(str(self.path), text_mode=True, overwrite_part=True) as file:
             file.writelines(kept)
 

@@ -2,18 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pstats
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import EMOTIONS, Shell, problems, test_ids, values, write_csv
-
-COUNTS = "warning: data, test: 6 clips; expected 4,586"
-NO_RECORD = (
-    "warning: predictions/ensemble-test.csv: no provenance record: whether its runs have seen test clips "
-    "is not known"
-)
+from tests.cli.conftest import EMOTIONS, Shell, environment, problems, test_ids, values, write_csv
 
 COUNTS = "warning: data, test: 6 clips; expected 4,586"
 NO_RECORD = (
@@ -172,6 +169,16 @@ def test_a_missing_data_folder_exits_1_naming_the_option(
         (line,) = problems(done, 1)
         assert line.startswith(f"{name}: does not exist")
         assert "--data" in line
+
+
+@pytest.mark.usefixtures("preds")
+def test_a_submission_parses_what_it_sends_twice_and_each_label_file_once(folder: Path) -> None:
+    arguments = ["-m", "cProfile", "-o", "calls", "-m", "abaw_emi", "submit"]
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), check=True)
+    calls = pstats.Stats(str(folder / "calls")).stats  # type: ignore[attr-defined]
+    parses = {name: count for (_, _, name), (count, *_) in calls.items() if name.endswith("_csv.reader>")}
+    # The labels of train and of valid; the predictions as they are read, and as they are sent.
+    assert sum(parses.values()) == 4
 
 
 @pytest.mark.usefixtures("preds")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from abaw_emi.core.constants import COLUMNS
 from abaw_emi.core.errors import SubmissionError
-from abaw_emi.data.tables import format_predictions, inspect_table
+from abaw_emi.data.csv import parse_csv
+from abaw_emi.data.tables import format_predictions, inspect_text
 from abaw_emi.submission.check import check_csv
 from abaw_emi.submission.format import DEFAULT_PROFILE, DIALS, Profile, read_profile
 from tests.csv_tables import EMOTIONS
@@ -95,8 +96,9 @@ def test_what_a_profile_writes_it_reads_back_and_finds_sound(profile: Profile) -
     ).with_columns(pl.col(EMOTIONS).clip(0, 1))
     content = profile.format(table)
     assert check_csv(content, "x", sorted(rows), profile=profile).problems == ()
-    official, problems = profile.to_official(content, "x")
-    read, found = inspect_table(official, "x", "submission")
+    text, form = parse_csv(content, "x", strict=True)
+    official, problems = profile.to_official(text)
+    read, found = inspect_text(official, form, "submission")
     assert (problems, found) == ([], [])
     assert read is not None
     assert read["Filename"].to_list() == sorted(rows)

@@ -274,7 +274,7 @@ def test_a_cell_that_is_no_number_is_refused(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("step", ["write_bytes", "check_zip", "append", "rename"])
+@pytest.mark.parametrize("step", ["write_bytes", "read_zip", "append", "rename"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_stopped_midway_it_leaves_nothing_behind(
     predictions: pl.DataFrame,

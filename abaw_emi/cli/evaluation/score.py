@@ -47,13 +47,15 @@ def score(
     ] = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.cli.output import is_given, print_json, print_line, print_score, read_systems, score_to_json
-    from abaw_emi.cli.submission.standing import find_fold_score
+    from abaw_emi.cli.output import is_given, print_json, print_line, print_score, score_to_json
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.folder import DataFolder
     from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.evaluation.score import score as score_tables
+    from abaw_emi.evaluation.systems import read_systems
     from abaw_emi.evaluation.text_tables import format_interval
+    from abaw_emi.runs.kfold import find_fold_score
 
     rivals = list(against or [])
     systems = read_systems(labels, [predictions, *rivals], groups)
@@ -81,7 +83,7 @@ def score(
     diagnostics = diagnose_systems(tables, systems.truth)
     folds = None
     if result.seen:
-        folds, found_folds = find_fold_score(record, runs, data)
+        folds, found_folds = find_fold_score(record, runs, DataFolder(data))
         warnings += found_folds
     if is_given("--json"):
         kfold = None if folds is None else folds.to_json()
@@ -116,11 +118,12 @@ def compare(
     form: TableFormat = "table",
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
-    from abaw_emi.cli.output import describe_intervals, is_given, print_json, print_line, read_systems, texts
+    from abaw_emi.cli.output import describe_intervals, is_given, print_json, print_line, texts
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.compare import compare as compare_tables
     from abaw_emi.evaluation.diagnostics import diagnose_systems
+    from abaw_emi.evaluation.systems import read_systems
 
     *paths, labels = files
     if len(paths) < 2:
@@ -136,7 +139,7 @@ def compare(
         seed=seed,
         method=interval,
         groups=systems.groups,
-        trained_on={name: record.trained_on for name, record in systems.records.items() if record},
+        trained_on=systems.trained_on,
         name=str(labels),
     )
     diagnostics = diagnose_systems(systems.tables, systems.truth)

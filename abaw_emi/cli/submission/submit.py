@@ -53,15 +53,13 @@ def submit(
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
     from abaw_emi.audit.record import recall_audit
     from abaw_emi.cli.output import is_given, print_json, texts
-    from abaw_emi.cli.submission.standing import find_val
     from abaw_emi.core.errors import Problem, SubmissionError, gather
-    from abaw_emi.core.hashing import sha256
     from abaw_emi.core.progress import Reporter
     from abaw_emi.core.signals import deferred_signals
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.data.provenance import read_provenance
-    from abaw_emi.data.tables import read_predictions
+    from abaw_emi.data.provenance import read_prediction_file
     from abaw_emi.submission.ledger import read_ledger
+    from abaw_emi.submission.validation_score import find_validation_score
     from abaw_emi.submission.write import write_submission
 
     if preds == DEFAULT_PREDS and not preds.exists():
@@ -77,26 +75,25 @@ def submit(
     with gather(problems):
         form = read_form(profile)
     with gather(problems):
-        table = read_predictions(preds)
-        record, found = read_provenance(preds)
+        file, found = read_prediction_file(preds)
         problems += found
-        val, warnings = find_val(record, valid_preds, runs, data)
+        val, warnings = find_validation_score(file.record, valid_preds, runs, folder)
     if problems:
         raise SubmissionError(problems)
     reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test"), *warnings])
-    if record is None:
+    if file.record is None:
         found_none = "no provenance record: whether its runs have seen test clips is not known"
         reporter.warn([Problem(str(preds), found_none)])
     with ExitStack() as until_told:
         submission = write_submission(
-            table,
+            file.table,
             test_ids,
             out,
             name=name,
             clip=not no_clip,
             fill=folder.read_labels("train") if fill else None,
-            source={"file": preds.name, "sha256": sha256(preds.read_bytes())},
-            provenance=record,
+            source={"file": preds.name, "sha256": file.sha256},
+            provenance=file.record,
             where=str(preds),
             profile=form,
             val=val,
