@@ -1,4 +1,4 @@
-"""Clips that are the same recording: to the sample, or by their prints (`likeness`)."""
+"""Clips that are the same recording: to the sample, or by their prints (`fingerprint`)."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def check_duplicates(
     """Findings on pairs: between splits, within a split, and of different labels.
 
     Args:
-        pairs: as `find_pairs` tells them.
+        pairs: as `find_pairs` finds them.
         splits: which clip belongs where.
         labels: (6,) of each clip that has them.
     """
     home = splits.find()
 
-    def tell(pair: Pair) -> str:
-        how = "the same samples" if pair.exact else f"encoded anew, {pair.different:.0%} of the print differ"
+    def describe(pair: Pair) -> str:
+        how = "the same samples" if pair.exact else f"encoded again, {pair.different:.0%} of the print differ"
         return (
             f"{pair.first} ({home.get(pair.first, 'no split')}) and {pair.second} "
             f"({home.get(pair.second, 'no split')}): {how}"
@@ -86,12 +86,12 @@ def check_duplicates(
             "duplicates across splits",
             "warning",
             f"{count(chosen)} are one recording in {one} and in {other}",
-            f"what is learnt on {one} is known, not predicted, in {other}: scores there are too high",
+            f"these clips leak from {one} into {other}: scores on {other} are inflated",
             f"leave them out of a copy of {one}_split.csv to see what the score is without them",
             splits=[one, other],
             ids=_ids(chosen),
             count=len(chosen),
-            examples=map(tell, chosen),
+            examples=map(describe, chosen),
         )
     if within:
         yield make_finding(
@@ -102,7 +102,7 @@ def check_duplicates(
             splits=splits.holding(_ids(within)),
             ids=_ids(within),
             count=len(within),
-            examples=map(tell, within),
+            examples=map(describe, within),
         )
     if unlike := [pair for pair in pairs if _differ(labels.get(pair.first), labels.get(pair.second))]:
         yield make_finding(
@@ -114,7 +114,7 @@ def check_duplicates(
             splits=splits.holding(_ids(unlike)),
             ids=_ids(unlike),
             count=len(unlike),
-            examples=map(tell, unlike),
+            examples=map(describe, unlike),
         )
 
 

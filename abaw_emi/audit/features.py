@@ -1,4 +1,4 @@
-"""What is to be said of feature folders and faces: what lacks them, what cannot be read or fits no clip.
+"""Findings on feature folders and faces: clips without them, files that cannot be read or fit no clip.
 
 Every feature file is read once, and none is kept: a cache of all of them would be as large as they are.
 """

@@ -4,7 +4,7 @@ A print is a row of 32 bits for every 64 ms: whether the energy falls from one b
 did a moment ago, after Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002. A gain
 changes no bit; another encoding, or a few milliseconds cut off in front, change some.
 
-Two prints are compared where they share a row, at the shift which that row tells: all rows are sorted, and
+Two prints are compared where they share a row, at the shift that this row implies: all rows are sorted, and
 each is held against the next few equal ones, so that the work grows as n log n. What they share of their bits
 over the whole overlap decides.
 """
@@ -36,13 +36,13 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3_800.0
 """What every encoder keeps, telephones' too."""
 
 MOST_SECONDS = 30.0
-"""A print tells of no more than the beginning: a model reads 12 s of it."""
+"""A print covers the beginning only: a model reads 12 s of it."""
 
 FLAT = 1e-3
-"""A row tells nothing (0) where the bands change by less than this share of their energy: a held tone."""
+"""A row says nothing (0) where the bands change by less than this share of their energy: a held tone."""
 
 QUIET = 1e-6
-"""A row tells nothing where its energy is less than this share of the print's loudest."""
+"""A row says nothing where its energy is less than this share of the print's loudest."""
 
 FEWEST_ROWS = 16
 """Rows that two prints must share to be compared: 0.8 s."""
@@ -69,7 +69,7 @@ class Match:
 
 
 def take_print(waveform: Waveform) -> Print:
-    """The print (R,) of a waveform (T,) at `facts.SAMPLE_RATE`; no row for less than 0.5 s."""
+    """The print (R,) of a waveform (T,) at `constants.SAMPLE_RATE`; no row for less than 0.5 s."""
     waveform = waveform[: round(MOST_SECONDS * SAMPLE_RATE)]
     count = (waveform.size - WINDOW) // (WINDOW // 2) + 1
     rows = count - SMOOTHED + 1 - LAG
@@ -84,9 +84,9 @@ def take_print(waveform: Waveform) -> Print:
     change = energy[LAG:] - energy[:-LAG]
     bits = np.diff(change, axis=1) < 0  # (R, 32)
     loud = energy[LAG:].sum(axis=1)
-    tells = (np.abs(change).sum(axis=1) > FLAT * loud) & (loud > QUIET * max(loud.max(), 1e-12))
+    telling = (np.abs(change).sum(axis=1) > FLAT * loud) & (loud > QUIET * max(loud.max(), 1e-12))
     packed = np.packbits(bits, axis=1).view(">u4")[:, 0].astype(np.uint32)
-    return np.where(tells, packed, 0).astype(np.uint32)
+    return np.where(telling, packed, 0).astype(np.uint32)
 
 
 def find_matches(prints: Mapping[str, Print]) -> list[Match]:

@@ -1,6 +1,6 @@
 """What the labels of a split look like, and how those of two splits differ.
 
-Labels look like votes over raters, k/N (see `demo.corpus`). Nothing is checked here: `label_findings` judges.
+Labels look like votes over raters, k/N (see `demo.corpus`). Nothing is checked here, but in `audit.labels`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is to be said of the labels of train and valid, and of the ids of all splits. Reads no media."""
+"""Findings on the labels of train and valid, and on the ids of all splits. Reads no media."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def check_ids(ids: Mapping[Split, Collection[str]]) -> Iterator[Diagnostic]:
                 ids=both,
             )
     if other := [split for split in ids if len(ids[split]) != OFFICIAL_COUNTS[split]]:
-        told = ", ".join(f"{split} {len(ids[split]):,} (not {OFFICIAL_COUNTS[split]:,})" for split in other)
+        counts = ", ".join(f"{split} {len(ids[split]):,} (not {OFFICIAL_COUNTS[split]:,})" for split in other)
         yield make_finding(
             "counts",
             "warning",
-            f"clips in other numbers than the official ones: {told}",
+            f"clips in other numbers than the official ones: {counts}",
             "scores do not compare with published ones; a submission needs every official test clip",
             "complete the data, unless a part of it, or a demo, is meant",
             splits=other,
@@ -137,7 +137,7 @@ def _check_values(split: Split, labels: LabelStatistics, all_zero: list[str]) ->
             "constant labels",
             "warning",
             f"all {labels.rows:,} labels of {', '.join(constant)} are the same",
-            "Pearson's r is not defined for it, and counts as 0; nothing can be learnt of it",
+            "Pearson's r is not defined for it, and counts as 0; nothing can be learned from it",
             "look into the label file",
             splits=[split],
             count=len(constant),

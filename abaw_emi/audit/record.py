@@ -1,7 +1,7 @@
 """The record that an audit leaves, `audit.json`, and how other commands read it. Light: decodes nothing.
 
 A record speaks for the data folder that it was made of as long as its files are the same by name and size,
-and its split files the same to the byte: that is told in a moment, without reading the clips.
+and its split files the same to the byte: a check that takes a moment and reads no clip.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _KEYS = {"code": "kind", "next_step": "step"}
 EDGES = tuple(step / 2 for step in range(31))
 """Of the histogram's bins, in s: half seconds up to 15; the last bin holds whatever is longer, too."""
 
-_TOLD_ANYWAY = {"counts", "no sound file"}
-"""What every command that reads clips tells by itself."""
+_WARNED_ANYWAY = {"counts", "no sound file"}
+"""What every command that reads clips warns of by itself."""
 
 
 def _rename(values: Any) -> Any:
@@ -82,7 +82,7 @@ class Audit:
 
     Attributes:
         root: the folder.
-        listing: what `fingerprint_listing` told of it.
+        listing: the hash that `fingerprint_listing` makes of it.
         content: SHA-256 over every clip's id and the SHA-256 of the file that its sound is read from.
         made: when, in UTC.
         versions: of what decoded the sound.
@@ -185,7 +185,7 @@ def warnings_for(audit: Audit, *splits: Split) -> list[Problem]:
         replace(finding, where=f"{AUDIT}, {finding.where}")
         for finding in audit.findings
         if finding.severity != "note"
-        and finding.code not in _TOLD_ANYWAY
+        and finding.code not in _WARNED_ANYWAY
         and set(splits) & set(finding.splits)
     ]
 

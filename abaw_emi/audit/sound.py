@@ -1,4 +1,4 @@
-"""What is to be said of the clips' sound: what cannot be used, what sounds wrong, what the cut loses."""
+"""Findings on the clips' sound: what cannot be used, what sounds wrong, what the cut loses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from abaw_emi.core.errors import Diagnostic, Severity
 from abaw_emi.data.layout import ClipFiles
 
 LOUD_SHARE = 0.005
-"""Share of samples beyond `listening.LOUD` from which on a clip is taken for clipped."""
+"""Share of samples beyond `probe.LOUD` from which on a clip is taken for clipped."""
 
 OFFSET = 0.01
 """Mean of the samples, of full scale, from which on there is a DC offset,"""
@@ -22,7 +22,7 @@ OFFSET_SHARE = 0.25
 """if it is as large as this share of their standard deviation, too."""
 
 SHORT_SECONDS = 1.0
-"""Clips below are told: 3.1 % of the delivered ones (PAPER, section 3)."""
+"""Clips below are reported: 3.1 % of the delivered ones (PAPER, section 3)."""
 
 _TROUBLES: dict[Trouble, tuple[str, str]] = {
     "unreadable": ("cannot be read, or is empty", "copy or download them again"),
@@ -98,11 +98,11 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
         found: str,
         means: str,
         step: str = "",
-        tell: Callable[[SoundFacts], str] = lambda facts: f"{facts.seconds:.2f} s",
+        show: Callable[[SoundFacts], str] = lambda facts: f"{facts.seconds:.2f} s",
     ) -> Iterator[Diagnostic]:
         members = [(clip, clip.facts) for clip in clips if clip.facts is not None and test(clip, clip.facts)]
         ids = [clip.filename for clip, _ in members]
-        examples = [f"{clip.source}: {tell(facts)}" for clip, facts in members[:SHOWN_EXAMPLES]]
+        examples = [f"{clip.source}: {show(facts)}" for clip, facts in members[:SHOWN_EXAMPLES]]
         if members:
             found_in = splits.holding(ids)
             yield make_finding(
@@ -123,7 +123,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
             "warning",
             lambda clip, facts: facts.loud > LOUD_SHARE,
             f"{{n}} clips look clipped: {LOUD_SHARE:.1%} of the samples lie beyond {LOUD:g} of full scale",
-            "they are distorted; how loud a voice is can no longer be heard",
+            "they are distorted; how loud the voice is can no longer be measured",
             "listen to them; nothing mends it but the original recording",
             lambda facts: f"{facts.loud:.1%} of its samples",
         ),
@@ -160,7 +160,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
             lambda clip, facts: facts.sample_rate > SAMPLE_RATE and _is_sound_file(clip),
             f"{{n}} sound files have another sampling rate than {SAMPLE_RATE:,} Hz",
             "they are resampled whenever they are decoded; they are not the files as delivered",
-            tell=lambda facts: f"{facts.sample_rate:,} Hz",
+            show=lambda facts: f"{facts.sample_rate:,} Hz",
         ),
         *find(
             "channels",
@@ -168,7 +168,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
             lambda clip, facts: facts.channels != 1 and _is_sound_file(clip),
             "{n} sound files have several channels",
             "their mean is read, in which what is opposite cancels; they are not the files as delivered",
-            tell=lambda facts: f"{facts.channels} channels",
+            show=lambda facts: f"{facts.channels} channels",
         ),
         *find(
             "offset",
@@ -176,14 +176,14 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
             lambda clip, facts: abs(facts.mean) > max(OFFSET, OFFSET_SHARE * facts.std),
             "{n} clips have a DC offset",
             "the encoder takes it off; measures of energy or of zero crossings would not",
-            tell=lambda facts: f"{facts.mean:+.3f} of full scale",
+            show=lambda facts: f"{facts.mean:+.3f} of full scale",
         ),
         *find(
             "short",
             "note",
             lambda clip, facts: facts.seconds < SHORT_SECONDS,
             f"{{n}} clips are shorter than {SHORT_SECONDS:g} s",
-            "there is next to nothing to hear in them (3.1 % of the official clips are so short)",
+            "there is next to nothing in them (3.1 % of the official clips are so short)",
         ),
         *_check_cut(clips, splits),
     ]

@@ -94,7 +94,7 @@ PrecisionOption = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages; warnings stay.")]
 MethodOption = Annotated[
     EnsembleMethod,
-    typer.Option("--method", help="auto: the simplest that nothing beats out of fold on valid."),
+    typer.Option("--method", help="auto: the simplest that is not significantly outperformed on valid."),
 ]
 MissingOption = Annotated[
     OnMissing,

@@ -57,7 +57,7 @@ def texts(problems: Iterable[Problem]) -> list[str]:
 
 def print_score(score: Score, method: str = "percentile") -> None:
     """Prints a score as a table, with intervals and differences if it has them."""
-    from abaw_emi.evaluation.text_tables import Sheet, format_interval, format_r, render
+    from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_r, render
 
     header = ["", "Pearson", "95 % interval" if method == "percentile" else "95 % BCa interval"]
     values: dict[str, float | None] = {**score.pearson, "mean_pearson": score.mean_pearson}
@@ -66,7 +66,7 @@ def print_score(score: Score, method: str = "percentile") -> None:
         for name, value in values.items()
     ]
     wide = 3 if score.interval else 2
-    print_line(render(Sheet(header[:wide], [row[:wide] for row in rows]), "table"))
+    print_line(render(TextTable(header[:wide], [row[:wide] for row in rows]), "table"))
     for difference in score.against.values():
         print_line()
         print_difference(difference)
@@ -78,7 +78,7 @@ def print_score(score: Score, method: str = "percentile") -> None:
 def print_difference(difference: Difference) -> None:
     """Prints how one system differs from another, and in one line what that shows."""
     from abaw_emi.evaluation.significance import MEAN
-    from abaw_emi.evaluation.text_tables import Sheet, format_interval, format_p, format_r, render
+    from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r, render
 
     names = [*(name for name in difference.difference if name != MEAN), MEAN]
     rows = [
@@ -94,7 +94,7 @@ def print_difference(difference: Difference) -> None:
     ]
     title = f"{difference.first} minus {difference.second}"
     header = ["", "Difference", "95 % interval", "p", "p (Holm)", "detectable"]
-    print_line(render(Sheet(header, rows, title), "table"))
+    print_line(render(TextTable(header, rows, title), "table"))
     print_line(describe_difference(difference))
 
 

@@ -17,7 +17,7 @@ def align(
     """The two tables as (N, 6) arrays whose rows are the same clips, in the order of `truth`.
 
     Raises:
-        ScoreError: an id is missing, extra or appears twice, or a value is not finite; all problems at once.
+        ScoreError: an id is missing, extra or appears twice, or a value is not finite; all problems together.
     """
     problems = [
         *compare_ids(truth[FILENAME].to_list(), prediction[FILENAME].to_list(), names[1], names[0]),
@@ -33,7 +33,7 @@ def align(
 def compare_ids(
     expected: Collection[str], found: Collection[str], name: str, against: str, *, if_missing: str = ""
 ) -> list[Problem]:
-    """A problem for the ids that `found` lacks (with the next step `if_missing`), has too many, or twice."""
+    """A problem for the ids that are missing (with the next step `if_missing`), too many, or there twice."""
     missing = sorted(set(expected) - set(found))
     extra = sorted(set(found) - set(expected))
     problems = []

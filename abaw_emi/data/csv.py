@@ -16,7 +16,7 @@ from abaw_emi.core.errors import Problem
 SEPARATOR = ","
 
 SHOWN = 15
-"""Problems of one file that are told one by one; what spoils more lines than that spoils them all alike."""
+"""Problems of one file that are shown one by one: more than that usually have one cause."""
 
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 

@@ -49,7 +49,7 @@ class DataFolder:
         """The label table of the splits, one after the other, in the files' order.
 
         Raises:
-            TableError: problems of any of the files, all at once.
+            TableError: problems of any of the files, all together.
             CorpusError: an id stands in two splits, or there is no data folder.
         """
         problems: list[Problem] = []

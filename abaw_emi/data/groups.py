@@ -1,7 +1,7 @@
 """Groups of clips that are not independent of each other, such as the clips of one speaker.
 
-The challenge delivers no speaker ids; who knows them writes a CSV of two columns, `Filename` and any
-other name, one row a clip. It may hold more clips than are scored.
+The challenge delivers no speaker ids. If they are known, they are given as a CSV of two columns, `Filename`
+and any other name, one row a clip. It may hold more clips than are scored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_groups(path: Path) -> pl.DataFrame:
     """The group table of a CSV: `Filename` (five digits) and `Group` (text).
 
     Raises:
-        TableError: the file is missing, has other columns, or a bad or repeated id; all problems at once.
+        TableError: the file is missing, has other columns, or a bad or repeated id; all problems together.
     """
     text, problems = parse_csv(read_bytes(path), str(path))
     if len(text.header) != 2 or text.header[0] != FILENAME:
@@ -69,7 +69,7 @@ def number_groups(
     if missing:
         raise ScoreError(Problem(names[1], list_ids(missing, f"without a group, against {names[0]}")))
     numbers: dict[str, int] = {}
-    units = np.array([numbers.setdefault(group_of[clip], len(numbers)) for clip in clips], dtype=np.intp)
+    clusters = np.array([numbers.setdefault(group_of[clip], len(numbers)) for clip in clips], dtype=np.intp)
     if len(numbers) < _FEWEST:
         raise ScoreError(Problem(names[1], f"{len(numbers)} group", "at least two groups to resample"))
-    return units
+    return clusters

@@ -33,7 +33,7 @@ class Provenance:
         split: the split predicted, "" where unknown.
         members: one entry for each run or file that the predictions come from.
         trained_on: ids that any member is known to have been trained on.
-        trained_on_complete: whether every member tells what it was trained on.
+        trained_on_complete: whether every member says what it was trained on.
         skipped: ids left out because their clips cannot be read.
         read_from_video: ranges of ids whose sound came from the video, by what was wrong with the sound
             file ("missing", "broken").
@@ -122,7 +122,7 @@ def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:
     """The prediction file `path`, and what is wrong with its record; see `read_provenance`.
 
     Raises:
-        TableError: the file is missing, or breaks the schema of predictions; all problems at once.
+        TableError: the file is missing, or breaks the schema of predictions; all problems together.
     """
     content = read_bytes(path)
     table = parse_table(content, str(path), "predictions")

@@ -1,8 +1,8 @@
 """Label, id and prediction tables: their schemas, read and written.
 
-Conventions: a table is a collected polars DataFrame with the columns `facts.COLUMNS`; `Filename` is
+Conventions: a table is a collected polars DataFrame with the columns `constants.COLUMNS`; `Filename` is
 text of five digits ("00042") however the file spells it (`42`, `00042`, `42.0`); intensities are
-float64. Every reader names all problems of a file at once, by line and column.
+float64. Every reader names all problems of a file together, by line and column.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_labels(path: Path) -> pl.DataFrame:
     """The label table of a split, in the file's row order.
 
     Raises:
-        TableError: the file is missing, or breaks the schema; all problems at once.
+        TableError: the file is missing, or breaks the schema; all problems together.
     """
     return parse_table(read_bytes(path), str(path), "labels")
 
@@ -53,7 +53,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     """A prediction table, in the file's row order; values may lie outside [0, 1].
 
     Raises:
-        TableError: the file is missing, or breaks the schema; all problems at once.
+        TableError: the file is missing, or breaks the schema; all problems together.
     """
     return parse_table(read_bytes(path), str(path), "predictions")
 
@@ -62,7 +62,7 @@ def read_ids(path: Path) -> list[str]:
     """The ids of a split file that need not hold labels, in the file's order.
 
     Raises:
-        TableError: no column `Filename`, a bad id or a duplicate; all problems at once.
+        TableError: no column `Filename`, a bad id or a duplicate; all problems together.
     """
     text, problems = parse_csv(read_bytes(path), str(path))
     if FILENAME not in text.header:
@@ -97,7 +97,7 @@ def parse_table(content: bytes, name: str, kind: Kind) -> pl.DataFrame:
     """The table that the bytes of a CSV spell; `name` is what messages call it.
 
     Raises:
-        TableError: they break the schema; all problems at once.
+        TableError: they break the schema; all problems together.
     """
     frame, problems = inspect_table(content, name, kind)
     if frame is None or problems:
@@ -156,7 +156,7 @@ def write_predictions(table: pl.DataFrame, path: Path) -> bytes:
 
 
 def format_predictions(table: pl.DataFrame) -> bytes:
-    """The bytes of the prediction CSV: UTF-8, comma, `facts.COLUMNS`, one row a clip, sorted by id."""
+    """The bytes of the prediction CSV: UTF-8, comma, `constants.COLUMNS`, one row a clip, sorted by id."""
     rows = (
         table.select(COLUMNS).sort(FILENAME).with_columns(pl.col(EMOTIONS).cast(pl.Float32).cast(pl.Float64))
     )

@@ -47,7 +47,7 @@ def ensemble(
     """The members' predictions combined for each clip and emotion, sorted by id, in float64.
 
     What the command `ensemble` refuses is refused, and what it warns of is a `DiagnosticWarning`. A file's
-    provenance record is read with it; a table does not tell what its predictor was trained on.
+    provenance record is read with it; a table does not say what its predictor was trained on.
 
     Args:
         members: predictions, tables (`tables.read_predictions`) or files, by a name for messages.
@@ -58,14 +58,14 @@ def ensemble(
             these: what a fitted scheme returns for them then is out of fold, so that no clip's own label
             shaped it.
         groups: of the labelled clips, never parted by a fold.
-        missing: what becomes of a clip that a member lacks: "error" refuses; "drop" leaves it out; "others"
-            combines the members that have it.
+        missing: what is done with a clip that a member is missing: "error" refuses; "drop" leaves it out;
+            "others" combines the members that have it.
         recipe: how to combine (`find_recipe`), in place of `method`.
         trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
 
     Raises:
         ScoreError: no member; a file that cannot be used; a value that is not finite; a clip that is there
-            twice, or that another member has; see `find_recipe`, too. All problems of a kind at once.
+            twice, or that another member has; see `find_recipe`, too. All problems of a kind together.
         UsageError: a fitted method without labels, what a method does not look at, or an unknown method.
 
     >>> table = pl.DataFrame({FILENAME: ["00001", "00002"], **dict.fromkeys(EMOTIONS, [0.25, 0.5])})
@@ -84,7 +84,7 @@ def ensemble(
     if fitting:
         if labels is None:
             raise UsageError(Problem("ensemble", f"method {method} without labels", "labels to fit it on"))
-        # In the members' order: weights are told apart by their place.
+        # In the members' order: weights belong to members by their place.
         sources = {name: (fit or members)[name] for name in members}
         combined = given if fit else None
         recipe = find_recipe(labels, sources, method, groups=groups, trained_on=trained_on, combined=combined)
@@ -114,7 +114,7 @@ def combine_members(
             looked at, is combined with the weights of all.
 
     Raises:
-        ScoreError: no member, a member lacks clips that another one has, or a clip is there twice; all named.
+        ScoreError: no member; a member is missing clips that another one has, or has one twice; all named.
     """
     clips, stacked, present = _stack(tables, missing)
     weights = equal(len(tables), len(EMOTIONS)) if recipe.weights is None else recipe.weights
@@ -172,14 +172,14 @@ def write_ensemble(
 
 
 def find_gaps(members: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
-    """The clips that each member lacks and another one has, sorted; only members that lack some."""
+    """The clips that each member is missing and another one has, sorted; only members that miss some."""
     clips = {clip for table in members.values() for clip in table[FILENAME]}
     gaps = {name: sorted(clips.difference(table[FILENAME])) for name, table in members.items()}
     return {name: missing for name, missing in gaps.items() if missing}
 
 
 def describe_gaps(gaps: Mapping[str, Sequence[str]], missing: OnMissing) -> list[Problem]:
-    """A warning for each member that lacks clips, which says what became of them."""
+    """A warning for each member that is missing clips, which says what was done with them."""
     done = "left out" if missing == "drop" else "combined from the members that have them"
     return [Problem(name, list_ids(ids, f"missing; {done}")) for name, ids in gaps.items()]
 

@@ -20,20 +20,11 @@ import numpy.typing as npt
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Scheme
 from abaw_emi.core.errors import Problem, ScoreError, UsageError
-from abaw_emi.ensembling.schemes import (
-    SCHEMES,
-    Fit,
-    Moments,
-    choose_best,
-    combine,
-    fit,
-    measure,
-    to_scale,
-)
+from abaw_emi.ensembling.schemes import SCHEMES, Fit, Moments, choose_best, combine, fit, measure, to_scale
 from abaw_emi.evaluation.bootstrap import Resampling
 from abaw_emi.evaluation.score import Score, score_arrays, sign
 from abaw_emi.evaluation.significance import MEAN, Difference, compare_pairs
-from abaw_emi.evaluation.text_tables import Sheet, format_interval, format_p, format_r
+from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r
 
 BEST = "best single"
 FOLDS = 5
@@ -66,7 +57,7 @@ class CrossFit:
         members: their names.
         schemes: the report of each scheme, the simplest first.
         best: the score of the best single member, chosen out of fold.
-        chosen: the simplest scheme that no other one beats.
+        chosen: the simplest scheme that is not significantly outperformed.
         predictions: (N, K) out of fold, by scheme.
         signature: the settings that made these numbers.
         problems: what a reader of the report must know.
@@ -80,7 +71,7 @@ class CrossFit:
     signature: str
     problems: tuple[Problem, ...] = ()
 
-    def sheet(self) -> Sheet:
+    def table(self) -> TextTable:
         """The report as a table of text."""
         header = ["Out of fold", "Mean", "95 % interval", f"minus {BEST}", "95 % interval", "minus mean"]
         rows = [[BEST, format_r(self.best.mean_pearson), format_interval(self.best.interval.get(MEAN))]]
@@ -100,7 +91,7 @@ class CrossFit:
                 format_p(difference.p_holm[MEAN]),
             ]  # fmt: skip
             rows.append(row)
-        return Sheet([*header, "95 % interval", "p (Holm)"], rows)
+        return TextTable([*header, "95 % interval", "p (Holm)"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the predictions, as JSON values."""
@@ -149,11 +140,11 @@ def cross_fit(
     wanted: list[Scheme] = [scheme for scheme in SCHEMES if scheme in schemes or scheme == "mean"]
     if folds < 3:
         raise UsageError(Problem("ensemble", f"{folds} folds", "three at least"))
-    units = np.arange(len(truth)) if how.units is None else how.units
-    if units.max() + 1 < 2 * folds:
-        found = f"{units.max() + 1} clips or groups"
+    clusters = np.arange(len(truth)) if how.clusters is None else how.clusters
+    if clusters.max() + 1 < 2 * folds:
+        found = f"{clusters.max() + 1} clips or groups"
         raise ScoreError(Problem("ensemble", found, f"at least {2 * folds}, for {folds} folds"))
-    parts = _draw_folds(units, folds, repeats, how.seed)
+    parts = _draw_folds(clusters, folds, repeats, how.seed)
     predictions: dict[Scheme, Array] = {}
     weights: dict[Scheme, Array] = {}
     for scheme in wanted:
@@ -163,7 +154,7 @@ def cross_fit(
     single, _ = _out_of_fold(truth, members, "zscores", choose_best, parts)
     systems, called = [single, *predictions.values()], [BEST, *predictions]
     to_best = compare_pairs(truth, systems, called, [(s, 0) for s in range(1, len(systems))], how)
-    # What is chosen by is what is told: all pairs of schemes, corrected together.
+    # The choice rests on what is reported: all pairs of schemes, corrected together.
     pairs = list(combinations(range(1, len(systems)), 2))
     among = compare_pairs(truth, systems, called, pairs, how) if pairs else []
     to_mean = [difference.turned() for (a, _), difference in zip(pairs, among, strict=True) if a == 1]
@@ -176,7 +167,7 @@ def cross_fit(
         )
         for scheme, against_best, against_mean in zip(wanted, to_best, [None, *to_mean], strict=True)
     }
-    drawn = "clips" if how.units is None else "groups"
+    drawn = "clips" if how.clusters is None else "groups"
     return CrossFit(
         members=tuple(names),
         schemes=reports,
@@ -196,14 +187,14 @@ def _choose(schemes: Sequence[Scheme], among: Sequence[Difference]) -> Scheme:
 
 
 def _draw_folds(
-    units: npt.NDArray[np.intp], folds: int, repeats: int, seed: int
+    clusters: npt.NDArray[np.intp], folds: int, repeats: int, seed: int
 ) -> list[list[npt.NDArray[np.intp]]]:
-    """For each repeat, the rows of each fold; a unit is never parted."""
+    """For each repeat, the rows of each fold; a cluster is never parted."""
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(repeats):
-        fold_of_unit = rng.permutation(units.max() + 1) % folds
-        drawn.append([np.flatnonzero(fold_of_unit[units] == fold) for fold in range(folds)])
+        fold_of_cluster = rng.permutation(clusters.max() + 1) % folds
+        drawn.append([np.flatnonzero(fold_of_cluster[clusters] == fold) for fold in range(folds)])
     return drawn
 
 

@@ -120,10 +120,10 @@ def find_recipe(
     Args:
         truth: the labels, a table or a file.
         members: each member's predictions of these clips, tables or files; what it has besides is left out,
-            and clips that any member lacks are not used.
-        method: one of `schemes.SCHEMES`, or "auto": the simplest that no other one is shown to beat.
+            and clips that any member is missing are not used.
+        method: one of `schemes.SCHEMES`, or "auto": the simplest that is not significantly outperformed.
         groups: the clips' groups, a table or a file, never parted by a fold.
-        how: resampling of the report; its units are taken from `groups`.
+        how: resampling of the report; its clusters are taken from `groups`.
         name: what messages call the labels where they are a table.
         trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
         combined: the members that are to be combined so, by name, where those are other files or tables.
@@ -134,12 +134,12 @@ def find_recipe(
     """
     if len(members) < _FEWEST:
         raise ScoreError(Problem("ensemble", f"{len(members)} member", "two at least, to weigh them"))
-    labels, known, units, warnings = _read_labelled(truth, members, groups, name, trained_on)
+    labels, known, clusters, warnings = _read_labelled(truth, members, groups, name, trained_on)
     report = cross_fit(
         labels.select(EMOTIONS).to_numpy(),
         np.stack([align(labels, member.table)[1] for member in known.values()]),
         list(members),
-        replace(how or Resampling(), units=units),
+        replace(how or Resampling(), clusters=clusters),
         schemes=SCHEMES if method == "auto" else (method,),
     )
     scheme = report.chosen if method == "auto" else method
@@ -175,17 +175,17 @@ def _read_labelled(
     shared = set(labels[FILENAME]).intersection(*(member.table[FILENAME] for member in members.values()))
     is_shared = pl.col(FILENAME).is_in(list(shared))
     common = labels.filter(is_shared)
-    units = None
+    clusters = None
     if isinstance(grouped, pl.DataFrame):
         clips = (common if len(common) else labels)[FILENAME].to_list()
-        units = attempt(problems, number_groups, grouped, clips, (name, groups_name))
+        clusters = attempt(problems, number_groups, grouped, clips, (name, groups_name))
     if not problems and len(common) < _FEWEST:
         found = f"{len(common)} clips of {name} that all members have"
         problems.append(Problem("ensemble", found, "their predictions of the labelled clips"))
     if problems:
         raise ScoreError(problems)
     kept = {key: replace(member, table=member.table.filter(is_shared)) for key, member in members.items()}
-    return common, kept, units, diagnostics
+    return common, kept, clusters, diagnostics
 
 
 def _name(source: Source | None, name: str) -> str:

@@ -30,7 +30,7 @@ class Member:
         record: what the ensemble's provenance says of it.
         trained_on: ids that it is known to have been trained on.
         trained_on_complete: whether those are all.
-        runs: names of the runs that a file comes from; none where its record does not tell.
+        runs: names of the runs that a file comes from; none where its record does not say.
     """
 
     name: str

@@ -120,7 +120,7 @@ def combine(
         members: (M, N, K).
         scheme: see `SCHEMES`.
         weights: (K, M), each row summing to 1.
-        present: (M, N); the weights of members that lack a clip go to the others in proportion.
+        present: (M, N); the weights of members without a clip go to the others in proportion.
     """
     if present is None:
         present = np.ones(members.shape[:2], dtype=bool)

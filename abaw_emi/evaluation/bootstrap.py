@@ -1,11 +1,11 @@
 """Correlations of resampled clips, by moments: thousands of resamples are one matrix product.
 
-A resample is a vector of counts, one for each unit drawn; units are the clips, taken as independent, or
-groups of them (speakers), of which all clips are drawn together. With the units' sums of y, y^2, p, p^2
+A resample is a vector of counts, one for each cluster drawn; clusters are the clips, taken as independent, or
+groups of them (speakers), of which all clips are drawn together. With the clusters' sums of y, y^2, p, p^2
 and y p, every r of every resample follows from `counts @ sums`. Columns are standardised first, so that
 the sums keep their digits. A column that is constant in a resample counts as 0.
 
-Shapes: N clips, G units, K columns (the emotions), S systems, B resamples.
+Shapes: N clips, G clusters, K columns (the emotions), S systems, B resamples.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Resampling:
         permutations: random swaps of a paired test.
         seed: of both.
         method: how intervals are made.
-        units: (N,) the number of each clip's group, from 0 on without a gap; None takes clips as
+        clusters: (N,) the number of each clip's group, from 0 on without a gap; None takes clips as
             independent.
     """
 
@@ -61,7 +61,7 @@ class Resampling:
     permutations: int = DEFAULT_PERMUTATIONS
     seed: int = DEFAULT_SEED
     method: IntervalMethod = "percentile"
-    units: npt.NDArray[np.intp] | None = None
+    clusters: npt.NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -77,7 +77,7 @@ class Resampling:
     @property
     def groups(self) -> int | None:
         """How many groups there are; None where clips are taken as independent."""
-        return None if self.units is None else int(self.units.max()) + 1
+        return None if self.clusters is None else int(self.clusters.max()) + 1
 
     @property
     def doubts(self) -> list[Problem]:
@@ -92,29 +92,31 @@ class Resampling:
         return doubts
 
     @property
-    def describe_units(self) -> str:
+    def describe_clusters(self) -> str:
         """What is resampled, for signatures: "clips" or "groups:<how many>"."""
-        return "clips" if self.units is None else f"groups:{self.groups}"
+        return "clips" if self.clusters is None else f"groups:{self.groups}"
 
 
-def unit_sums(truth: Array, systems: Sequence[Array], units: npt.NDArray[np.intp] | None = None) -> Array:
-    """(G, 1 + 2K + 3KS): per unit its clips, and the sums of y, y^2, and of p, p^2, y p per system.
+def cluster_sums(
+    truth: Array, systems: Sequence[Array], clusters: npt.NDArray[np.intp] | None = None
+) -> Array:
+    """(G, 1 + 2K + 3KS): per cluster its clips, and the sums of y, y^2, and of p, p^2, y p per system.
 
     Args:
         truth: (N, K).
         systems: S predictions, (N, K) each.
-        units: see `Resampling`.
+        clusters: see `Resampling`.
     """
     y = standardise(truth)
     columns = [np.ones((len(y), 1)), y, y * y]
     for system in systems:
         p = standardise(system)
         columns += [p, p * p, y * p]
-    return _sum_by_unit(np.concatenate(columns, axis=1), units)
+    return _sum_by_cluster(np.concatenate(columns, axis=1), clusters)
 
 
 def correlations(sums: Array, systems: int) -> Array:
-    """(B, S, K): Pearson's r from sums as `unit_sums` orders them, (B, 1 + 2K + 3KS); constant is 0."""
+    """(B, S, K): Pearson's r from sums as `cluster_sums` orders them, (B, 1 + 2K + 3KS); constant is 0."""
     k = (sums.shape[1] - 1) // (2 + 3 * systems)
     means = sums[:, 1:] / sums[:, :1]
     my, myy = means[:, None, :k], means[:, None, k : 2 * k]  # (B, 1, K)
@@ -127,32 +129,32 @@ def correlations(sums: Array, systems: int) -> Array:
 
 def bootstrap(truth: Array, systems: Sequence[Array], how: Resampling) -> Array:
     """(B, S, K): r of every resample, the same resamples for all systems; decided by the seed."""
-    sums = unit_sums(truth, systems, how.units)
+    sums = cluster_sums(truth, systems, how.clusters)
     resampled = (correlations(counts @ sums, len(systems)) for counts in draw_counts(len(sums), how))
     empty = np.empty((0, len(systems), truth.shape[1]))
     return np.concatenate([empty, *resampled])
 
 
 def jackknife(truth: Array, systems: Sequence[Array], how: Resampling) -> Array:
-    """(G, S, K): r without each unit, in closed form."""
-    sums = unit_sums(truth, systems, how.units)
+    """(G, S, K): r without each cluster, in closed form."""
+    sums = cluster_sums(truth, systems, how.clusters)
     return correlations(sums.sum(axis=0) - sums, len(systems))
 
 
-def draw_counts(units: int, how: Resampling) -> Iterator[npt.NDArray[np.intp]]:
-    """How often each unit is drawn in each resample, (b, G) at a time."""
+def draw_counts(clusters: int, how: Resampling) -> Iterator[npt.NDArray[np.intp]]:
+    """How often each cluster is drawn in each resample, (b, G) at a time."""
     generator = np.random.default_rng(how.seed)
-    chunk = max(1, _CELLS // units)
+    chunk = max(1, _CELLS // clusters)
     for start in range(0, how.resamples, chunk):
         size = min(chunk, how.resamples - start)
-        drawn = generator.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
+        drawn = generator.integers(clusters, size=(size, clusters)) + clusters * np.arange(size)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters)
 
 
 def swap(truth: Array, first: Array, second: Array, how: Resampling) -> Array:
-    """(B, K): the difference of the two systems' r, after swapping them for a random half of the units.
+    """(B, K): the difference of the two systems' r, after swapping them for a random half of the clusters.
 
-    Standardised predictions are swapped, and all K of a unit together: r is blind to scale and shift, and
+    Standardised predictions are swapped, and all K of a cluster together: r is blind to scale and shift, and
     rows of different scales or offsets, swapped raw, would spoil both systems and hide any difference. Where
     two systems correlate equally well, swapped differences spread as the difference itself does.
     """
@@ -161,7 +163,7 @@ def swap(truth: Array, first: Array, second: Array, how: Resampling) -> Array:
     # a swapped is mid + sign * half, b swapped is mid - sign * half.
     mid, half = (a + b) / 2, (a - b) / 2
     fixed = np.concatenate([mid, (a * a + b * b) / 2, y * mid], axis=1).sum(axis=0) / n
-    turned = _sum_by_unit(np.concatenate([half, (a * a - b * b) / 2, y * half], axis=1), how.units)
+    turned = _sum_by_cluster(np.concatenate([half, (a * a - b * b) / 2, y * half], axis=1), how.clusters)
     varies = y.any(axis=0)
     generator = np.random.default_rng(how.seed)
     chunk = max(1, _CELLS // len(turned))
@@ -223,9 +225,9 @@ def _correlation_with_standard(means: Array, k: int) -> Array:
         return np.asarray(np.where(vp > _ROUNDING * mpp, myp / np.sqrt(vp), 0.0))
 
 
-def _sum_by_unit(columns: Array, units: npt.NDArray[np.intp] | None) -> Array:
-    if units is None:
+def _sum_by_cluster(columns: Array, clusters: npt.NDArray[np.intp] | None) -> Array:
+    if clusters is None:
         return columns
-    order = np.argsort(units, kind="stable")
-    starts = np.searchsorted(units[order], np.arange(units.max() + 1))
+    order = np.argsort(clusters, kind="stable")
+    starts = np.searchsorted(clusters[order], np.arange(clusters.max() + 1))
     return np.asarray(np.add.reduceat(columns[order], starts, axis=0))

@@ -16,16 +16,11 @@ from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, UsageError, gather
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
-from abaw_emi.evaluation.bootstrap import (
-    DEFAULT_PERMUTATIONS,
-    DEFAULT_RESAMPLES,
-    DEFAULT_SEED,
-    Resampling,
-)
+from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
 from abaw_emi.evaluation.score import Score, score_arrays, sign
 from abaw_emi.evaluation.significance import MEAN, Difference, compare_pairs
-from abaw_emi.evaluation.text_tables import FORMATS, Sheet, format_interval, format_p, format_r, render
+from abaw_emi.evaluation.text_tables import FORMATS, TextTable, format_interval, format_p, format_r, render
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +65,7 @@ class Comparison:
         differences = [pair.difference for pair in self.pairs]
         return tuple(d.second for d in differences if d.first == name and d.verdict == "better")
 
-    def sheets(self) -> tuple[Sheet, Sheet]:
+    def tables(self) -> tuple[TextTable, TextTable]:
         """The ranking and the pairs, as tables of text."""
         header = ["System", "Mean", "95 % interval", *EMOTIONS, "Beats"]
         ranking = [
@@ -101,7 +96,7 @@ class Comparison:
         ]
         named = ["Pair", "Difference", "95 % interval", "p", "p Holm", "First is", "Detectable"]
         named += ["Correlation", "Gain of mean"]
-        return Sheet(header, ranking, "Systems"), Sheet(named, pairs, "Pairs")
+        return TextTable(header, ranking, "Systems"), TextTable(named, pairs, "Pairs")
 
     def to_json(self) -> dict[str, Any]:
         """Everything, unrounded, as JSON values."""
@@ -131,7 +126,7 @@ class Comparison:
         """Ranking and pairs as text; as CSV the ranking alone, one header and one row a system.
 
         Args:
-            form: one of `rendering.FORMATS`.
+            form: one of `text_tables.FORMATS`.
 
         Raises:
             UsageError: no such form.
@@ -140,12 +135,11 @@ class Comparison:
             raise UsageError(Problem("form", repr(form), f"one of {', '.join(FORMATS)}"))
         if form == "json":
             return json.dumps(self.to_json(), indent=2, allow_nan=False)
-        sheets = self.sheets()
         if form == "csv":
             return render(self._values(), form)
-        return "\n\n".join(render(sheet, form) for sheet in sheets)
+        return "\n\n".join(render(table, form) for table in self.tables())
 
-    def _values(self) -> Sheet:
+    def _values(self) -> TextTable:
         """The ranking with unrounded numbers."""
         rows = [
             [
@@ -158,7 +152,7 @@ class Comparison:
             ]
             for name, found in self.scores.items()
         ]
-        return Sheet(["system", MEAN, "low", "high", *EMOTIONS, "beats"], rows)
+        return TextTable(["system", MEAN, "low", "high", *EMOTIONS, "beats"], rows)
 
 
 __all__ = ["Comparison", "Pair", "compare"]
@@ -213,12 +207,14 @@ def compare(
     for system, table in systems.items():
         with gather(problems):
             y, arrays[system] = align(truth, table, (name, system))
-    units = None
+    clusters = None
     with gather(problems):
-        units = None if groups is None else number_groups(groups, clips, (name, "groups"))
+        clusters = None if groups is None else number_groups(groups, clips, (name, "groups"))
     if problems:
         raise ScoreError(problems)
-    how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method, units=units)
+    how = Resampling(
+        resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
+    )
     seen = {system: len(set((trained_on or {}).get(system, ())).intersection(clips)) for system in systems}
     scores = {
         system: score_arrays(y, p, how, seen=seen[system], names=(name, system))

@@ -179,13 +179,13 @@ def _values(p: Array, name: str, y: Array | None) -> list[Diagnostic]:
             diagnostics.append(Diagnostic(where, found, code="saturated"))
         elif decimals is None:
             piles = {float(values[end]): int(counts[end]) for end in (0, -1)}
-            told = [
+            clipped = [
                 f"{count / len(column):.1%} are exactly {end:g}"
                 for end, count in piles.items()
                 if count >= max(_PILE * len(column), 3)
             ]
-            if told:
-                found = f"{' and '.join(told)}: the values look clipped, which moves r"
+            if clipped:
+                found = f"{' and '.join(clipped)}: the values look clipped, which moves r"
                 step = "score the raw output too"
                 diagnostics.append(Diagnostic(where, found, next_step=step, code="clipped"))
     return diagnostics

@@ -21,8 +21,8 @@ from abaw_emi.core.errors import Diagnostic
 from abaw_emi.evaluation.pearson import pearson, standardise
 
 _FAR = 5.5
-"""Standard errors that another arrangement must reach, and be better by, to be told: the best of 720 orders
-of columns, or of thousands of shifts, reaches 4.8 by chance (300 splits of unrelated clips)."""
+"""Standard errors that another arrangement must reach, and be better by, to be reported: the best of 720
+orders of columns, or of thousands of shifts, reaches 4.8 by chance (300 splits of unrelated clips)."""
 
 _GAIN = 0.05
 """And the least gain in mean r."""
@@ -36,7 +36,7 @@ _BLOCKS = 16
 _FEWEST_ROWS = 100
 """Rows of the smallest block."""
 
-_PARTS_TOLD = 3
+_PARTS_SHOWN = 3
 
 
 def find_order(
@@ -56,12 +56,12 @@ def find_order(
     # The plainest first: ids sorted as text look like a long shift, too, or like shifts in parts.
     tried = [_sort_otherwise(y, p, truth, prediction), *_shift(y, p)]
     error = _chance(len(y))
-    told = [found for found in tried if _is_far(as_is, found[0], error)][:1]
-    told += _shift_in_parts(y, p, sorted(truth[FILENAME]))
-    if not told:
+    better = [found for found in tried if _is_far(as_is, found[0], error)][:1]
+    better += _shift_in_parts(y, p, sorted(truth[FILENAME]))
+    if not better:
         return []
-    r, code, found = told[0]
-    for other in told[1:]:
+    r, code, found = better[0]
+    for other in better[1:]:
         if other[0] > r + _GAIN / 2:
             r, code, found = other
     found = f"{found}: mean r is {as_is:.4f}, and {r:.4f} when put back"
@@ -93,11 +93,11 @@ def find_signs(y: Array, p: Array, name: str) -> list[Diagnostic]:
     ]
 
 
-_Told = tuple[float, str, str]
+_Order = tuple[float, str, str]
 """The mean r of another order, the code of a diagnostic, and in words how the values look."""
 
 
-def _sort_otherwise(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame) -> _Told:
+def _sort_otherwise(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.DataFrame) -> _Order:
     """The best of the orders in which files are written by mistake."""
     ids = sorted(truth[FILENAME])
     n, place = len(ids), {filename: i for i, filename in enumerate(ids)}
@@ -109,15 +109,15 @@ def _sort_otherwise(y: Array, p: Array, truth: pl.DataFrame, prediction: pl.Data
             [place[filename] for filename in prediction[FILENAME]]
         ).tolist(),
     }
-    tried: list[_Told] = []
+    tried: list[_Order] = []
     for said, order in orders.items():
         moved = np.empty_like(p)
         moved[order] = p
         tried.append((float((y * moved).mean()), "sorted otherwise", f"values look {said}"))
-    return max(tried, key=lambda told: told[0])
+    return max(tried, key=lambda found: found[0])
 
 
-def _shift(y: Array, p: Array) -> list[_Told]:
+def _shift(y: Array, p: Array) -> list[_Order]:
     """The best shift of all rows, where it is far beyond the others."""
     by_shift = _correlate(y, np.fft.rfft(p, axis=0)) / len(y)
     best = int(by_shift.argmax())
@@ -127,7 +127,7 @@ def _shift(y: Array, p: Array) -> list[_Told]:
     return [(r, "shifted", f"rows look shifted by {_signed(best, len(y))}")]
 
 
-def _shift_in_parts(y: Array, p: Array, ids: list[str]) -> list[_Told]:
+def _shift_in_parts(y: Array, p: Array, ids: list[str]) -> list[_Order]:
     """The parts of the rows that are shifted by themselves, such as all that follow a row too many."""
     n = len(y)
     # A few huge values can make any short block correlate; as ranks they cannot.
@@ -154,10 +154,10 @@ def _shift_in_parts(y: Array, p: Array, ids: list[str]) -> list[_Told]:
             where = f"from {ids[start]} on" if end == n else f"from {ids[start]} to {ids[end - 1]}"
             parts.append(f"by {_signed(states[state], n)} {where}")
         start = end
-    more = f" and {len(parts) - _PARTS_TOLD} parts more" if len(parts) > _PARTS_TOLD else ""
+    more = f" and {len(parts) - _PARTS_SHOWN} parts more" if len(parts) > _PARTS_SHOWN else ""
     moved = p[(np.arange(n) + np.array(states)[path]) % n]
     r = float((y * moved).mean())
-    return [(r, "shifted", f"rows look shifted {', '.join(parts[:_PARTS_TOLD])}{more}")] if parts else []
+    return [(r, "shifted", f"rows look shifted {', '.join(parts[:_PARTS_SHOWN])}{more}")] if parts else []
 
 
 def _follow(products: Array) -> list[int]:

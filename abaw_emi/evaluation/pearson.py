@@ -1,6 +1,6 @@
 """Pearson's correlation per column, and the plain mean of it: the challenge's score of arrays.
 
-Source: PAPER (see `facts`), equations 1 and 2. The order of arguments is truth, prediction. Everything is
+Source: PAPER (see `constants`), equations 1 and 2. The order of arguments is truth, prediction. Everything is
 float64. A constant column has no correlation: nan, counted as 0 in the mean.
 """
 

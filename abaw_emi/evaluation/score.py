@@ -1,6 +1,6 @@
 """The challenge's score of a prediction table, with intervals, and against rivals.
 
-Source: PAPER (see `facts`), equations 1 and 2. The order of arguments is truth, prediction. Tables are
+Source: PAPER (see `constants`), equations 1 and 2. The order of arguments is truth, prediction. Tables are
 matched by Filename, never by row. A constant column has no correlation: it is reported as undefined and
 counted as 0 in the mean. Intervals take the clips as independent unless groups are given.
 """
@@ -95,7 +95,7 @@ def score(
         resamples: bootstrap resamples; 0 for no interval.
         seed: seed of all resampling.
         method: "percentile" or "bca".
-        groups: the clips' groups (`grouping.read_groups`), resampled whole; None takes the clips as
+        groups: the clips' groups (`groups.read_groups`), resampled whole; None takes the clips as
             independent.
         against: rivals' predictions of the same clips, by name: paired intervals and tests.
         permutations: of each paired test.
@@ -104,7 +104,7 @@ def score(
         names: what messages call the two tables.
 
     Raises:
-        ScoreError: ids are missing, extra or duplicate, or lack a group; all of them named.
+        ScoreError: ids are missing, extra or duplicate, or have no group; all of them named.
         UsageError: no such method.
 
     >>> from abaw_emi.core.constants import EMOTIONS
@@ -122,9 +122,9 @@ def score(
             arrays.append(align(truth, table, (names[0], name)))
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
     with gather(problems):
-        units = None if groups is None else number_groups(groups, clips, (names[0], "groups"))
+        clusters = None if groups is None else number_groups(groups, clips, (names[0], "groups"))
         how = Resampling(
-            resamples=resamples, permutations=permutations, seed=seed, method=method, units=units
+            resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
         )
     if problems:
         raise ScoreError(problems)
@@ -198,11 +198,11 @@ def sign(n: int, how: Resampling, *, tests: int = 0, precisions: Sequence[str] =
     """
     seed = f"seed:{how.seed}"
     ci = (
-        f"{how.method},{CONFIDENCE:g},{how.resamples},{how.describe_units},{seed}"
+        f"{how.method},{CONFIDENCE:g},{how.resamples},{how.describe_clusters},{seed}"
         if how.resamples
         else "none"
     )
-    test = f"|test:swap,{how.permutations},{how.describe_units},{seed},holm:{tests}" if tests else ""
+    test = f"|test:swap,{how.permutations},{how.describe_clusters},{seed},holm:{tests}" if tests else ""
     precision = f"|precision:{','.join(precisions)}" if precisions else ""
     return f"{MEAN}|n:{n}|undefined:as0|ci:{ci}{test}{precision}|abaw_emi:{VERSION}"
 

@@ -1,7 +1,7 @@
 """Is one system better than another on the same clips? Paired intervals, paired tests, what can be shown.
 
 The interval is a paired bootstrap: both systems on the same resamples. The p-value is a paired permutation
-test that swaps the systems' standardised predictions (see `resampling.swap`), two-sided, (c + 1) / (n + 1).
+test that swaps the systems' standardised predictions (see `bootstrap.swap`), two-sided, (c + 1) / (n + 1).
 p-values are corrected after Holm (1979) over all pairs tested together: the mean, which is the challenge's
 score, is one family, the single emotions are another.
 """

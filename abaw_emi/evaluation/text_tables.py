@@ -22,7 +22,7 @@ _LATEX = str.maketrans(
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class TextTable:
     """A table of text: one row a line, as wide as the header; the first column is to the left.
 
     Attributes:
@@ -36,14 +36,14 @@ class Sheet:
     title: str = ""
 
 
-def render(sheet: Sheet, form: str) -> str:
-    r"""The sheet as text in that form, without a final line break.
+def render(table: TextTable, form: str) -> str:
+    r"""The table as text in that form, without a final line break.
 
-    >>> print(render(Sheet(["", "r"], [["a_b", "0.5"]]), "markdown"))
+    >>> print(render(TextTable(["", "r"], [["a_b", "0.5"]]), "markdown"))
     |  | r |
     |---|---:|
     | a_b | 0.5 |
-    >>> print(render(Sheet(["", "r"], [["a_b", "0.5"]]), "latex"))
+    >>> print(render(TextTable(["", "r"], [["a_b", "0.5"]]), "latex"))
     \begin{tabular}{lr}
     \hline
      & r \\
@@ -52,7 +52,7 @@ def render(sheet: Sheet, form: str) -> str:
     \hline
     \end{tabular}
     """
-    return {"markdown": _markdown, "latex": _latex, "csv": _csv}.get(form, _terminal)(sheet)
+    return {"markdown": _markdown, "latex": _latex, "csv": _csv}.get(form, _terminal)(table)
 
 
 def format_r(value: float | None, *, signed: bool = False) -> str:
@@ -78,45 +78,45 @@ def format_p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.4f}"
 
 
-def _terminal(sheet: Sheet) -> str:
+def _terminal(table: TextTable) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(sheet.header):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for row in sheet.rows:
-        table.add_row(*row)
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(table.header):
+        grid.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in table.rows:
+        grid.add_row(*row)
     console = Console(highlight=False, markup=False, width=10_000, file=io.StringIO(), no_color=True)
-    console.print(table)
+    console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [line.rstrip() for line in text.splitlines()]
-    return "\n".join([sheet.title, *lines] if sheet.title else lines)
+    return "\n".join([table.title, *lines] if table.title else lines)
 
 
-def _markdown(sheet: Sheet) -> str:
-    rows = [sheet.header, ["---", *["---:"] * (len(sheet.header) - 1)], *sheet.rows]
+def _markdown(table: TextTable) -> str:
+    rows = [table.header, ["---", *["---:"] * (len(table.header) - 1)], *table.rows]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines[1] = lines[1].replace(" ", "")
-    return "\n".join([f"{sheet.title}\n", *lines] if sheet.title else lines)
+    return "\n".join([f"{table.title}\n", *lines] if table.title else lines)
 
 
-def _latex(sheet: Sheet) -> str:
+def _latex(table: TextTable) -> str:
     def line(row: Sequence[str]) -> str:
         return " & ".join(cell.translate(_LATEX) for cell in row) + r" \\"
 
     lines = [
-        f"\\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}",
+        f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\hline",
-        line(sheet.header),
+        line(table.header),
         r"\hline",
     ]
-    lines += [*map(line, sheet.rows), r"\hline", r"\end{tabular}"]
-    return "\n".join([f"% {sheet.title}", *lines] if sheet.title else lines)
+    lines += [*map(line, table.rows), r"\hline", r"\end{tabular}"]
+    return "\n".join([f"% {table.title}", *lines] if table.title else lines)
 
 
-def _csv(sheet: Sheet) -> str:
+def _csv(table: TextTable) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([sheet.header, *sheet.rows])
+    writer.writerows([table.header, *table.rows])
     return buffer.getvalue().rstrip("\n")

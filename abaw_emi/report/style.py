@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from abaw_emi.evaluation.text_tables import Sheet
+from abaw_emi.evaluation.text_tables import TextTable
 from abaw_emi.report.palette import LIGHT
 
 SMALL = (264.0, 186.0)
@@ -79,7 +79,7 @@ class Chart:
     title: str
     caption: str
     panels: Sequence[Panel]
-    data: Sheet
+    data: TextTable
     signature: str
     columns: int = 1
 
@@ -246,10 +246,10 @@ def _theme(style: str) -> str:
     return re.sub("#[0-9a-f]{6}", lambda found: _VARIABLES.get(found[0], found[0]), style)
 
 
-def sheet(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Sheet:
+def sheet(header: Sequence[str], rows: Sequence[Sequence[object]]) -> TextTable:
     """Numbers as a table of text, unrounded; None is an empty cell."""
     cells = [
         ["" if cell is None else cell if isinstance(cell, str) else repr(cell) for cell in row]
         for row in rows
     ]
-    return Sheet(header, cells)
+    return TextTable(header, cells)

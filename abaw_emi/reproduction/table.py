@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from abaw_emi.core.constants import OFFICIAL_COUNTS
 from abaw_emi.core.errors import Problem, UsageError
-from abaw_emi.evaluation.text_tables import FORMATS, Sheet, format_interval, format_r, render
+from abaw_emi.evaluation.text_tables import FORMATS, TextTable, format_interval, format_r, render
 from abaw_emi.reproduction.published import TITLES, PublishedRow, TableName
 
 State = Literal["finished", "unfinished", "not run", "lacks inputs", "failed", "refused", "no preset"]
@@ -198,7 +198,7 @@ def _remarks(outcomes: Sequence[Outcome]) -> list[str]:
     return [*remarks, *sorted(signatures)]
 
 
-def _sheet(table: TableName, outcomes: Sequence[Outcome]) -> Sheet:
+def _sheet(table: TableName, outcomes: Sequence[Outcome]) -> TextTable:
     """The table as text, without columns in which nothing would stand."""
     several = any(o.measured and o.measured.ensemble is not None for o in outcomes)
     on_test = any(o.row.test is not None or o.tested for o in outcomes)
@@ -224,7 +224,7 @@ def _sheet(table: TableName, outcomes: Sequence[Outcome]) -> Sheet:
             cells.append(format_r(o.tested.mean_pearson) if o.tested else "")
             cells.append(_format_difference(o.test_difference))
         rows.append([*cells, _describe(o)])
-    return Sheet([*header, "Runs"], rows, TITLES[table])
+    return TextTable([*header, "Runs"], rows, TITLES[table])
 
 
 def _format_measured(measured: Measured | None) -> str:
@@ -249,7 +249,7 @@ def _describe(outcome: Outcome) -> str:
     return "; ".join(filter(None, [named, submitted])) or outcome.state
 
 
-def _values(outcomes: Sequence[Outcome]) -> Sheet:
+def _values(outcomes: Sequence[Outcome]) -> TextTable:
     """The table with unrounded numbers, a row a system."""
     header = ["row", "system", "preset", "train_plus_val", "published_valid", "published_test", "words"]
     header += ["marks", "valid", "low", "high", "spread", "ensemble", "ensemble_low", "ensemble_high"]
@@ -269,4 +269,4 @@ def _values(outcomes: Sequence[Outcome]) -> Sheet:
         cells += [measured.n if measured else None, " ".join(map(str, measured.by_seed)) if measured else ""]
         cells += [o.state, row.source, "; ".join(o.remarks)]
         rows.append(["" if cell is None else str(cell) for cell in cells])
-    return Sheet(header, rows)
+    return TextTable(header, rows)

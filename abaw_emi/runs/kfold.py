@@ -1,7 +1,7 @@
 """What stands for the score of a run that was trained on every labelled clip: K-fold runs of its preset.
 
 A run on train+val has no clips left to be scored on. Runs on K - 1 of K parts of the same clips, each scored
-on the part that it has not seen, tell how the recipe does; they are other models, trained on less. Speaker
+on the part that it has not seen, show how the preset does; they are other models, trained on less. Speaker
 ids are not delivered, so a part shares its speakers with the others: the score is optimistic beside one on
 the official splits, whose speakers differ (PAPER, section 3), and early stopping chose its epoch on that
 very part.
@@ -39,7 +39,7 @@ class FoldRun(Run):
     """One run on all parts of the labelled clips but one.
 
     Attributes:
-        preset: its recipe.
+        preset: its name.
         train_plus_val: whether the parts are of train+val, or of train alone.
         fold: which part was held out, from 1 on.
         folds: how many parts there are.
@@ -113,8 +113,8 @@ def find_fold_runs(runs: Path, preset: str) -> tuple[list[FoldRun], list[Problem
             where = {"fold": fold, "folds": folds, "seed": seed}
             found.append(FoldRun(run.folder, preset=preset, train_plus_val=trainval, **where))
         else:
-            lacks = f"it has no {run.valid_predictions.name}"
-            why = lacks if record.get("finished") else "the run is not finished"
+            missing = f"it has no {run.valid_predictions.name}"
+            why = missing if record.get("finished") else "the run is not finished"
             problems.append(Problem(str(run.folder), why, next_step="its fold is not counted"))
     return found, problems
 
@@ -167,8 +167,8 @@ def score_folds(
     for (train_plus_val, folds), by_seed in sorted(sets.items(), reverse=True):
         whole = {seed: of for seed, of in by_seed.items() if set(of) == set(range(1, folds + 1))}
         for seed in sorted(by_seed.keys() - whole.keys()):
-            lacking = ", ".join(str(k) for k in range(1, folds + 1) if k not in by_seed[seed])
-            what = f"{folds}-fold runs of seed {seed} lack fold {lacking}"
+            missing = ", ".join(str(k) for k in range(1, folds + 1) if k not in by_seed[seed])
+            what = f"{folds}-fold runs of seed {seed} lack fold {missing}"
             problems.append(Problem(next(iter(by_seed[seed].values())).preset, what, "every fold"))
         if whole:
             chosen = [run for seed in sorted(whole) for _, run in sorted(whole[seed].items())]

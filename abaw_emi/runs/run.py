@@ -123,7 +123,7 @@ class Run:
 
     @property
     def trained_on(self) -> frozenset[str] | None:
-        """The ids that the run was trained on; None where its record does not tell.
+        """The ids that the run was trained on; None where its record does not say.
 
         Raises:
             RunError: the record is damaged.
@@ -192,7 +192,7 @@ def find_run(path: Path) -> Run:
         raise RunError(Problem(str(path), "the run is not finished", next_step=step))
     if not run.weights_file.is_file():
         raise RunError(Problem(str(run.weights_file), "no such file", "the run's weights"))
-    _ = run.trained_on  # a damaged record is told now, not after hours of predicting
+    _ = run.trained_on  # a damaged record is reported now, not after hours of predicting
     return run
 
 

@@ -1,6 +1,6 @@
-"""Checks a prediction file, a submission folder or a zip, of any origin, before anybody else does.
+"""Checks a prediction file, a submission folder or a zip, of any origin, before it is sent.
 
-The form of a submission is that of a profile (`profiles`), assumed where nobody gave it.
+The form of a submission is that of a profile (`submission.format`), assumed where nobody gave it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import CsvText, parse_csv, shorten
 from abaw_emi.data.tables import Kind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
-from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
+from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 
 MANIFEST = "manifest.json"
 
@@ -58,7 +58,10 @@ class Check:
 
 
 def check_path(
-    path: Path, test_ids: Sequence[str], kind: Kind = "submission", profile: Profile = DEFAULT_PROFILE
+    path: Path,
+    test_ids: Sequence[str],
+    kind: Kind = "submission",
+    profile: SubmissionFormat = DEFAULT_PROFILE,
 ) -> Check:
     """Checks a CSV, a zip or a submission folder against the ids of the test clips.
 
@@ -79,13 +82,15 @@ def check_path(
     return check_csv(content, str(path), test_ids, kind, profile)
 
 
-def check_submission(path: Path, test_ids: Sequence[str], *, profile: Profile = DEFAULT_PROFILE) -> Check:
+def check_submission(
+    path: Path, test_ids: Sequence[str], *, profile: SubmissionFormat = DEFAULT_PROFILE
+) -> Check:
     r"""Checks a submission (CSV, zip or folder), of any origin; signs of likely mistakes are warnings.
 
     Args:
         path: the CSV, zip or folder.
         test_ids: the ids that must be there, each once.
-        profile: the organisers' format, assumed where nobody gave it (`profiles.read_profile`).
+        profile: the organisers' format, assumed where nobody gave it (`format.read_profile`).
 
     Raises:
         TableError: `path` does not exist or cannot be read.
@@ -107,7 +112,7 @@ def check_csv(
     name: str,
     test_ids: Sequence[str],
     kind: Kind = "submission",
-    profile: Profile = DEFAULT_PROFILE,
+    profile: SubmissionFormat = DEFAULT_PROFILE,
 ) -> Check:
     """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values."""
     text, form = parse_csv(content, name, strict=kind == "submission")
@@ -134,7 +139,7 @@ def check_zip(
     name: str,
     test_ids: Sequence[str],
     kind: Kind = "submission",
-    profile: Profile = DEFAULT_PROFILE,
+    profile: SubmissionFormat = DEFAULT_PROFILE,
 ) -> Check:
     """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
     try:
@@ -176,7 +181,7 @@ def _is_csv(member: str) -> bool:
     return member.lower().endswith(".csv")
 
 
-def _check_members(members: Sequence[str], name: str, profile: Profile) -> list[Problem]:
+def _check_members(members: Sequence[str], name: str, profile: SubmissionFormat) -> list[Problem]:
     """What is wrong with the names of a zip's members."""
     problems = []
     for member in members:
@@ -193,7 +198,7 @@ def _check_members(members: Sequence[str], name: str, profile: Profile) -> list[
     return problems
 
 
-def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: Profile) -> Check:
+def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: SubmissionFormat) -> Check:
     """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
     archives = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")

@@ -41,7 +41,7 @@ _Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class SubmissionFormat:
     """A submission format.
 
     Attributes:
@@ -71,20 +71,20 @@ class Profile:
     @property
     def assumed(self) -> tuple[str, ...]:
         """The attributes that nobody gave."""
-        return tuple(dial for dial in DIALS if dial not in self.given)
+        return tuple(key for key in KEYS if key not in self.given)
 
     @property
     def describe(self) -> str:
         """What the format rests on, in one line that says "assumed" where it is."""
         if not self.assumed:
             return f"the format is that of {self.source}"
-        what = ", ".join(dial.replace("_", " ") for dial in self.assumed)
+        what = ", ".join(key.replace("_", " ") for key in self.assumed)
         rest = f"; the rest is that of {self.source}" if self.given else ": see submissions/README.md"
         return f"the format is assumed ({what}){rest}"
 
-    def mark(self, dial: str) -> str:
+    def mark(self, key: str) -> str:
         """The mark of an attribute that nobody gave: " (assumed)", else nothing."""
-        return "" if dial in self.given else " (assumed)"
+        return "" if key in self.given else " (assumed)"
 
     def name_zip(self, name: str) -> str:
         """The file name of the zip of the submission `name`."""
@@ -93,7 +93,7 @@ class Profile:
     def spell(self, filename: str) -> str:
         """An id as this format writes it.
 
-        >>> Profile(id_form="plain", id_suffix=".mp4").spell("00042")
+        >>> SubmissionFormat(id_form="plain", id_suffix=".mp4").spell("00042")
         '42.mp4'
         """
         return (filename if self.id_form == "padded" else str(int(filename))) + self.id_suffix
@@ -143,7 +143,7 @@ class Profile:
 
     def to_json(self) -> dict[str, Any]:
         """The profile as JSON values, with what of it is assumed."""
-        values = {dial: getattr(self, dial) for dial in DIALS}
+        values = {key: getattr(self, key) for key in KEYS}
         return {
             **values,
             "header": list(self.header),
@@ -152,16 +152,16 @@ class Profile:
         }
 
 
-DIALS = tuple(field.name for field in fields(Profile) if field.name not in ("given", "source"))
-DEFAULT_PROFILE = Profile()
+KEYS = tuple(field.name for field in fields(SubmissionFormat) if field.name not in ("given", "source"))
+DEFAULT_PROFILE = SubmissionFormat()
 
 
-def read_profile(path: Path) -> Profile:
+def read_profile(path: Path) -> SubmissionFormat:
     """The profile that a TOML file gives; what it leaves out has its default, and stays assumed.
 
     Raises:
         SubmissionError: the file is missing, is not TOML, or holds unknown keys or impossible values; all
-            problems at once.
+            problems together.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -171,13 +171,15 @@ def read_profile(path: Path) -> Profile:
         raise SubmissionError(Problem(str(path), "no such file", "a profile")) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SubmissionError(Problem(str(path), f"not readable as TOML: {error}")) from error
-    known = ", ".join(DIALS)
+    known = ", ".join(KEYS)
     problems = [
-        Problem(f"{path}, {key}", "no such key", f"one of {known}") for key in values if key not in DIALS
+        Problem(f"{path}, {key}", "no such key", f"one of {known}") for key in values if key not in KEYS
     ]
     profile = DEFAULT_PROFILE
     try:
-        profile = TypeAdapter(Profile).validate_python({key: values[key] for key in values if key in DIALS})
+        profile = TypeAdapter(SubmissionFormat).validate_python(
+            {key: values[key] for key in values if key in KEYS}
+        )
     except ValidationError as error:
         for item in error.errors():
             key = ".".join(str(part) for part in item["loc"] if not str(part).startswith("constrained"))
@@ -188,7 +190,7 @@ def read_profile(path: Path) -> Profile:
     return replace(profile, given=frozenset(values), source=str(path))
 
 
-def _check(profile: Profile, path: Path) -> list[Problem]:
+def _check(profile: SubmissionFormat, path: Path) -> list[Problem]:
     problems = []
     if len(set(profile.header)) < len(COLUMNS) or not all(profile.header):
         problems.append(Problem(f"{path}, header", ", ".join(profile.header), "seven different names"))
@@ -202,11 +204,11 @@ def _check(profile: Profile, path: Path) -> list[Problem]:
         problems.append(Problem(f"{path}, header", f"{', '.join(moved)} in another's place", expected))
     if not profile.range[0] < profile.range[1]:
         problems.append(Problem(f"{path}, range", f"{list(profile.range)}", "the lower value first"))
-    for dial, suffix in (("csv_name", ".csv"), ("zip_name", ".zip")):
-        value = getattr(profile, dial)
+    for key, suffix in (("csv_name", ".csv"), ("zip_name", ".zip")):
+        value = getattr(profile, key)
         if not _PLAIN_NAME.fullmatch(value) or not value.endswith(suffix):
             problems.append(
-                Problem(f"{path}, {dial}", repr(value), f"a plain file name that ends in {suffix}")
+                Problem(f"{path}, {key}", repr(value), f"a plain file name that ends in {suffix}")
             )
     if re.sub(r"\{name\}", "", profile.zip_name + profile.csv_name).count("{"):
         problems.append(Problem(f"{path}, zip_name", repr(profile.zip_name), "no braces but {name}"))

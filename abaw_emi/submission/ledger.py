@@ -1,7 +1,7 @@
 """The ledger of submissions: `submissions/ledger.jsonl`, a line a submission, append-only.
 
 What becomes known later (the test score; that a packed file was never sent) is a further line that amends an
-earlier one by name. Whoever writes holds a lock, so that two at once wait for each other.
+earlier one by name. Whoever writes holds a lock, so that two processes wait for each other.
 
 A submission is committed by the rename of its folder, which comes after its line. A line whose folder is
 still the hidden one (`.<name>.partial`) was left by a process that was killed in between: it counts for

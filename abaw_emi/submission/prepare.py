@@ -18,7 +18,7 @@ from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.check import check_csv
-from abaw_emi.submission.format import Profile
+from abaw_emi.submission.format import SubmissionFormat
 from abaw_emi.submission.ledger import LEDGER, Ledger
 
 
@@ -49,7 +49,7 @@ def prepare(
     source: dict[str, Any],
     provenance: Provenance | None,
     where: str,
-    profile: Profile,
+    profile: SubmissionFormat,
     val: dict[str, Any] | None,
 ) -> Ready:
     """The table in its final form, and every problem of it."""
@@ -120,7 +120,7 @@ def check_origin(
     return problems
 
 
-def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str) -> list[Problem]:
+def doubt(ready: Ready, out: Path, ledger: Ledger, profile: SubmissionFormat, where: str) -> list[Problem]:
     """What only `force` overrides: no try left, labels, an earlier submission over again."""
     doubts = _check_quota(out, ledger, profile)
     step = "--force to send it all the same"
@@ -128,7 +128,7 @@ def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str)
     for entry in ledger.entries:
         if not entry.sent:
             continue
-        if entry.hashes & ready.hashes:  # told also where its folder is gone
+        if entry.hashes & ready.hashes:  # found also where its folder is gone
             again.append(Problem(where, f"the same file as submission {entry.name}", "another system", step))
             continue
         for path in sorted((out / entry.name).glob("*.csv")):
@@ -145,7 +145,7 @@ def doubt(ready: Ready, out: Path, ledger: Ledger, profile: Profile, where: str)
     return doubts + again
 
 
-def _check_quota(out: Path, ledger: Ledger, profile: Profile) -> list[Problem]:
+def _check_quota(out: Path, ledger: Ledger, profile: SubmissionFormat) -> list[Problem]:
     if ledger.used < profile.tries:
         return []
     found = f"{ledger.used} of {profile.tries} tries{profile.mark('tries')} are used"
@@ -155,7 +155,7 @@ def _check_quota(out: Path, ledger: Ledger, profile: Profile) -> list[Problem]:
 def _fill(
     table: pl.DataFrame, test_ids: Sequence[str], labels: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The table with the labels' means for every test id that it lacks, and those ids."""
+    """The table with the labels' means for every test id that it is missing, and those ids."""
     missing = tuple(sorted(set(test_ids) - set(table[FILENAME])))
     if not missing or labels is None:
         return table, ()

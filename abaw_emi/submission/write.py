@@ -25,7 +25,7 @@ from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.submission.check import MANIFEST, read_zip
-from abaw_emi.submission.format import DEFAULT_PROFILE, Profile
+from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 from abaw_emi.submission.ledger import (
     LEDGER,
     Ledger,
@@ -77,7 +77,7 @@ def write_submission(
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
     where: str = "predictions",
-    profile: Profile = DEFAULT_PROFILE,
+    profile: SubmissionFormat = DEFAULT_PROFILE,
     val: dict[str, Any] | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -106,7 +106,7 @@ def write_submission(
             them back from there on: what is entered is not called off any more.
 
     Raises:
-        SubmissionError: everything that would get the file rejected, all at once; nothing is written.
+        SubmissionError: everything that would get the file rejected, all together; nothing is written.
         UsageError: `name` is not a plain folder name.
     """
     if name and (Path(name).name != name or name.startswith(".")):
@@ -157,7 +157,11 @@ def _check_place(out: Path, name: str, ledger: Ledger) -> list[Problem]:
 
 
 def _finish(
-    folder: Path, ready: Ready, warnings: Sequence[Problem], test_ids: Sequence[str], profile: Profile
+    folder: Path,
+    ready: Ready,
+    warnings: Sequence[Problem],
+    test_ids: Sequence[str],
+    profile: SubmissionFormat,
 ) -> Submission:
     packed = pack(ready.content, profile.csv_name)
     manifest = {
@@ -182,7 +186,10 @@ def _finish(
 
 
 def _commit(
-    submission: Submission, content: bytes, profile: Profile, before_commit: Callable[[], object] | None
+    submission: Submission,
+    content: bytes,
+    profile: SubmissionFormat,
+    before_commit: Callable[[], object] | None,
 ) -> None:
     """Writes the folder beside its place, the ledger's line, and then renames the folder: all or nothing."""
     folder = submission.folder
@@ -198,7 +205,7 @@ def _commit(
         append(out, {key: submission.manifest[key] for key in _LEDGER_KEYS})
         staging.rename(folder)
     except BaseException as error:
-        # Stopped before anybody was told that it is done: as if it had never begun.
+        # Stopped before it was reported as done: as if it had never begun.
         shutil.rmtree(folder, ignore_errors=True)
         shorten(out, size)
         shutil.rmtree(staging, ignore_errors=True)

@@ -147,7 +147,7 @@ def test_a_fitted_scheme_reports_out_of_fold_and_what_its_weights_saw(shell: She
 def test_auto_chooses_and_says_so(shell: Shell) -> None:
     done = shell("ensemble", "--preds", "a.csv", "b.csv", *FIT[:3], *FIT[4:], "--method", "auto")
     problems(done, 0)
-    assert "mean: the simplest that nothing beats" in done.stdout
+    assert "mean: the simplest scheme that is not significantly outperformed" in done.stdout
     assert "predictions/ensemble-test.csv: mean of 2, 6 clips" in done.stdout
 
 

@@ -161,8 +161,8 @@ def test_predictions_out_of_fold_do_not_see_the_clip_s_own_label() -> None:
 
 def test_a_group_is_never_parted() -> None:
     truth, members = draw(8, 60, (0.5, 1.0))
-    units = np.arange(60) // 6
-    how = Resampling(resamples=0, permutations=9, units=units)
+    clusters = np.arange(60) // 6
+    how = Resampling(resamples=0, permutations=9, clusters=clusters)
     found = cross_fit(truth, members, "ab", how, folds=3, repeats=2)
     assert found.signature.endswith("crossfit:2x3,groups")
     with pytest.raises(ScoreError, match="10 clips or groups; expected at least 12, for 6 folds"):

@@ -14,13 +14,13 @@ from abaw_emi.core.errors import UsageError
 from abaw_emi.evaluation.bootstrap import (
     Resampling,
     bootstrap,
+    cluster_sums,
     correlations,
     draw_counts,
     interval,
     jackknife,
     mean_first,
     swap,
-    unit_sums,
 )
 from abaw_emi.evaluation.pearson import pearson, standardise
 from tests.evaluation.test_score import Array, pairs
@@ -75,11 +75,13 @@ def test_counts_times_moments_agree_with_scipy_on_the_drawn_rows(
 @settings(deadline=None)
 def test_a_group_is_drawn_with_all_its_clips(pair: tuple[Array, Array], groups: int, seed: int) -> None:
     truth, prediction = pair
-    units = np.arange(len(truth)) % min(groups, len(truth))
-    how = Resampling(resamples=2, seed=seed, units=units)
+    clusters = np.arange(len(truth)) % min(groups, len(truth))
+    how = Resampling(resamples=2, seed=seed, clusters=clusters)
     (counts,) = draw_counts(how.groups or 0, how)
     for r, count in zip(bootstrap(truth, [prediction], how)[:, 0], counts, strict=True):
-        rows = np.concatenate([np.tile(np.flatnonzero(units == g), times) for g, times in enumerate(count)])
+        rows = np.concatenate(
+            [np.tile(np.flatnonzero(clusters == g), times) for g, times in enumerate(count)]
+        )
         if min(np.ptp(x[rows], axis=0).min() for x in (truth, prediction)) > 0:
             assert r == pytest.approx(by_rows(truth, prediction, rows), abs=1e-12)
 
@@ -88,7 +90,7 @@ def test_groups_of_one_clip_each_are_clips() -> None:
     rng = np.random.default_rng(2)
     truth, prediction = rng.random((50, 6)), rng.random((50, 6))
     clips = bootstrap(truth, [prediction], Resampling(resamples=20))
-    ones = bootstrap(truth, [prediction], Resampling(resamples=20, units=np.arange(50)))
+    ones = bootstrap(truth, [prediction], Resampling(resamples=20, clusters=np.arange(50)))
     assert ones == pytest.approx(clips, abs=1e-14)
 
 
@@ -116,10 +118,10 @@ def test_all_systems_see_the_same_resamples() -> None:
 def test_the_jackknife_leaves_each_unit_out(groups: int) -> None:
     rng = np.random.default_rng(3)
     truth, prediction = rng.random((2, 30, 6))
-    units = np.arange(30) % groups if groups else None
-    found = jackknife(truth, [prediction], Resampling(units=units))[:, 0]
-    for unit, r in enumerate(found):
-        keep = (np.arange(30) if units is None else units) != unit
+    clusters = np.arange(30) % groups if groups else None
+    found = jackknife(truth, [prediction], Resampling(clusters=clusters))[:, 0]
+    for cluster, r in enumerate(found):
+        keep = (np.arange(30) if clusters is None else clusters) != cluster
         assert r == pytest.approx(pearson(truth[keep], prediction[keep]), abs=1e-12)
 
 
@@ -210,13 +212,13 @@ def test_swapped_differences_are_those_of_swapped_standardised_rows(groups: int)
     rng = np.random.default_rng(6)
     truth, a, b = rng.random((3, 23, 6))
     b = 7 + 3 * b
-    units = np.arange(23) % groups if groups else np.arange(23)
-    how = Resampling(permutations=50, seed=3, units=units if groups else None)
+    clusters = np.arange(23) % groups if groups else np.arange(23)
+    how = Resampling(permutations=50, seed=3, clusters=clusters if groups else None)
     found = swap(truth, a, b, how)
     x, y = standardise(a), standardise(b)
     noise = np.frombuffer(np.random.default_rng(3).bytes(50 * -(-(groups or 23) // 8)), np.uint8)
     keep = np.unpackbits(noise.reshape(50, -1), axis=1, count=groups or 23).astype(bool)
-    for difference, kept in zip(found, keep[:, units], strict=True):
+    for difference, kept in zip(found, keep[:, clusters], strict=True):
         one, two = np.where(kept[:, None], x, y), np.where(kept[:, None], y, x)
         assert difference == pytest.approx(pearson(truth, one) - pearson(truth, two), abs=1e-12)
 
@@ -240,8 +242,8 @@ def test_a_constant_system_is_swapped_without_a_warning() -> None:
 def test_sums_of_units_hold_every_clip_once() -> None:
     rng = np.random.default_rng(8)
     truth, a = rng.random((2, 20, 6))
-    units = np.array([3, 0, 1, 2] * 5)
-    whole, grouped = unit_sums(truth, [a]), unit_sums(truth, [a], units)
+    clusters = np.array([3, 0, 1, 2] * 5)
+    whole, grouped = cluster_sums(truth, [a]), cluster_sums(truth, [a], clusters)
     assert grouped.shape == (4, 1 + 12 + 18)
     assert grouped.sum(axis=0) == pytest.approx(whole.sum(axis=0), abs=1e-12)
     assert correlations(grouped.sum(axis=0)[None], 1)[0, 0] == pytest.approx(pearson(truth, a), abs=1e-12)

@@ -134,8 +134,8 @@ def test_groups_widen_what_speakers_share() -> None:
     speaker = np.repeat(np.arange(30), 20)
     a, b = (predict(rng, truth, 0.5) + 0.01 * rng.standard_normal((30, 6))[speaker] for _ in range(2))
     widths = []
-    for units in (None, speaker):
-        how = Resampling(resamples=400, permutations=50, units=units)
+    for clusters in (None, speaker):
+        how = Resampling(resamples=400, permutations=50, clusters=clusters)
         (found,) = compare_pairs(truth, [a, b], ["a", "b"], [(0, 1)], how)
         low, high = found.interval["mean_pearson"] or (0, 0)
         widths.append(high - low)

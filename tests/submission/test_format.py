@@ -12,7 +12,7 @@ from abaw_emi.core.errors import SubmissionError
 from abaw_emi.data.csv import parse_csv
 from abaw_emi.data.tables import format_predictions, inspect_text
 from abaw_emi.submission.check import check_csv
-from abaw_emi.submission.format import DEFAULT_PROFILE, DIALS, Profile, read_profile
+from abaw_emi.submission.format import DEFAULT_PROFILE, KEYS, SubmissionFormat, read_profile
 from tests.csv_tables import EMOTIONS
 
 
@@ -23,7 +23,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_default_is_assumed_in_every_part_and_says_so(predictions: pl.DataFrame) -> None:
-    assert DEFAULT_PROFILE.assumed == DIALS
+    assert DEFAULT_PROFILE.assumed == KEYS
     assert DEFAULT_PROFILE.describe.startswith("the format is assumed (header, id form, id suffix, decimals,")
     assert DEFAULT_PROFILE.mark("tries") == " (assumed)"
     assert DEFAULT_PROFILE.header == COLUMNS
@@ -37,7 +37,7 @@ def test_what_a_file_gives_is_no_longer_assumed(tmp_path: Path) -> None:
     assert profile.describe.startswith("the format is assumed (header, id form, id suffix, range, csv name,")
     assert profile.describe.endswith(f"; the rest is that of {tmp_path / 'rules.toml'}")
     assert profile.mark("tries") == ""
-    assert read_profile(write(tmp_path, "")).assumed == DIALS
+    assert read_profile(write(tmp_path, "")).assumed == KEYS
 
 
 def test_every_problem_of_a_profile_is_named(tmp_path: Path) -> None:
@@ -80,16 +80,16 @@ def test_impossible_values_are_refused(tmp_path: Path, text: str, said: str) -> 
 
 @given(
     st.builds(
-        Profile,
+        SubmissionFormat,
         header=st.permutations(["id", "a", "b b", "c,c", "d", "e", "f"]).map(tuple),
         id_form=st.sampled_from(["padded", "plain"]),
         id_suffix=st.sampled_from(["", ".mp4"]),
         decimals=st.none() | st.integers(4, 12),
-        given=st.just(frozenset(DIALS)),
+        given=st.just(frozenset(KEYS)),
         source=st.just("rules.toml"),
     )
 )
-def test_what_a_profile_writes_it_reads_back_and_finds_sound(profile: Profile) -> None:
+def test_what_a_profile_writes_it_reads_back_and_finds_sound(profile: SubmissionFormat) -> None:
     rows = {f"{i:05}": [(i * k % 11) / 10 + 0.01 for k in range(1, 7)] for i in (7, 12, 12_660, 345)}
     table = pl.DataFrame(
         [[name, *values] for name, values in rows.items()], schema=["Filename", *EMOTIONS], orient="row"
@@ -107,7 +107,9 @@ def test_what_a_profile_writes_it_reads_back_and_finds_sound(profile: Profile) -
 
 
 def test_ids_and_decimals_other_than_given_are_named_by_line() -> None:
-    profile = Profile(id_form="plain", decimals=2, given=frozenset({"id_form", "decimals"}), source="r.toml")
+    profile = SubmissionFormat(
+        id_form="plain", decimals=2, given=frozenset({"id_form", "decimals"}), source="r.toml"
+    )
     content = (
         ",".join(COLUMNS) + "\n7,0.10,0.20,0.30,0.40,0.50,0.60\n00012,0.10,0.2,0.30,0.40,0.50,0.61\n"
     ).encode()

@@ -16,7 +16,7 @@ from abaw_emi.core.errors import SubmissionError, UsageError
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.submission.check import check_path
-from abaw_emi.submission.format import Profile, read_profile
+from abaw_emi.submission.format import SubmissionFormat, read_profile
 from abaw_emi.submission.ledger import amend, read_ledger
 from abaw_emi.submission.write import Submission, write_submission
 from tests.csv_tables import EMOTIONS, to_table
@@ -355,7 +355,7 @@ def test_one_try_too_many_is_refused_unless_forced(
     (line,) = refusal(predictions, test_ids, out)
     used = "5 of 5 tries (assumed) are used; expected one try left; --force to go on all the same"
     assert line == f"{out / 'ledger.jsonl'}: {used}"
-    six = Profile(tries=6, given=frozenset({"tries"}), source="rules.toml")
+    six = SubmissionFormat(tries=6, given=frozenset({"tries"}), source="rules.toml")
     write_submission(predictions, test_ids, out, profile=six)
     (line,) = refusal(changed(predictions, 8), test_ids, out, profile=six)
     assert "6 of 6 tries are used" in line

@@ -177,9 +177,11 @@ def _print_recipe(recipe: Recipe, files: Mapping[str, Path]) -> None:
 
     if recipe.report is None:
         return
-    print_line(render(recipe.report.sheet(), "table"))
-    chosen = recipe.scheme == recipe.report.chosen and len(recipe.report.schemes) > 2
-    print_line(f"{recipe.scheme}: {'the simplest that nothing beats' if chosen else 'as asked for'}")
+    print_line(render(recipe.report.table(), "table"))
+    why = "as asked for"
+    if recipe.scheme == recipe.report.chosen and len(recipe.report.schemes) > 2:
+        why = "the simplest scheme that is not significantly outperformed"
+    print_line(f"{recipe.scheme}: {why}")
     if recipe.weights is not None:
         shares = recipe.weights.mean(axis=0)
         parts = [f"{name} {share:.2f}" for name, share in zip(recipe.report.members, shares, strict=True)]

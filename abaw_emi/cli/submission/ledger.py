@@ -11,7 +11,7 @@ from abaw_emi.cli.options import Command, Group
 from abaw_emi.evaluation.text_tables import Format
 
 if TYPE_CHECKING:
-    from abaw_emi.submission.format import Profile
+    from abaw_emi.submission.format import SubmissionFormat
     from abaw_emi.submission.ledger import Entry
 
 DEFAULT_OUT = Path("submissions")
@@ -43,7 +43,7 @@ def ledger(
         return
     from abaw_emi.cli.output import is_given, print_json, print_line, texts
     from abaw_emi.core.progress import Reporter
-    from abaw_emi.evaluation.text_tables import Sheet, format_r, render
+    from abaw_emi.evaluation.text_tables import TextTable, format_r, render
     from abaw_emi.submission.ledger import read_ledger
 
     organisers = read_form(profile)
@@ -73,7 +73,7 @@ def ledger(
             for entry in found.entries
         ]
         header = ["Submission", "Created (UTC)", "Validation", "Test", "Sent", "The validation score is that"]
-        print_line(render(Sheet(header, rows), form))
+        print_line(render(TextTable(header, rows), form))
         if form == "table":
             mark = organisers.mark("tries")
             print_line(f"tries: {found.used} of {organisers.tries}{mark} used")
@@ -124,7 +124,7 @@ def describe_val(val: Any) -> str:
     return f"{format_r(val['mean_pearson'])} {format_interval(tuple(bounds) if bounds else None)}".rstrip()
 
 
-def read_form(path: Path | None) -> Profile:
+def read_form(path: Path | None) -> SubmissionFormat:
     """The organisers' format: that of a file, or the assumed one."""
     from abaw_emi.submission.format import DEFAULT_PROFILE, read_profile
 

@@ -12,7 +12,7 @@ from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Runs
 from abaw_emi.cli.submission.ledger import DEFAULT_OUT, Out, ProfileFile, describe_val, read_form
 
 if TYPE_CHECKING:
-    from abaw_emi.submission.format import Profile
+    from abaw_emi.submission.format import SubmissionFormat
     from abaw_emi.submission.write import Submission
 
 DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
@@ -122,14 +122,14 @@ def submit(
         )
 
 
-def _print_submission(submission: Submission, form: Profile, used: int, *, dry_run: bool) -> None:
+def _print_submission(submission: Submission, form: SubmissionFormat, used: int, *, dry_run: bool) -> None:
     from abaw_emi.cli.output import print_line
 
     low, high = form.range
     clipped = {emotion: count for emotion, count in submission.clipped.items() if count}
     if clipped:
-        told = ", ".join(f"{emotion} {count:,}" for emotion, count in clipped.items())
-        print_line(f"clipped to [{low:g}, {high:g}]: {told}")
+        counts = ", ".join(f"{emotion} {count:,}" for emotion, count in clipped.items())
+        print_line(f"clipped to [{low:g}, {high:g}]: {counts}")
     if submission.filled:
         filled = submission.filled
         more = ", ..." if len(filled) > 10 else ""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.evaluation.text_tables import Sheet
+    from abaw_emi.evaluation.text_tables import TextTable
     from abaw_emi.reproduction.rows import RowPlan
     from abaw_emi.reproduction.table import Outcome
     from abaw_emi.reproduction.train import Failure
@@ -210,8 +210,8 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> N
         print_line(f"presets of no row: {', '.join(beside)}")
 
 
-def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> Sheet:
-    from abaw_emi.evaluation.text_tables import Sheet
+def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> TextTable:
+    from abaw_emi.evaluation.text_tables import TextTable
     from abaw_emi.reproduction.published import TITLES
     from abaw_emi.reproduction.rows import BACKBONES
 
@@ -225,4 +225,4 @@ def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> Sheet:
         ]
         for row in listed
     ]
-    return Sheet(["Row", "Preset", "Reads", "Missing", "Runs"], cells, TITLES[table])
+    return TextTable(["Row", "Preset", "Reads", "Missing", "Runs"], cells, TITLES[table])
