@@ -12,8 +12,8 @@ from abaw_emi.audit.files import Splits
 from abaw_emi.audit.finding import make_finding
 from abaw_emi.audit.fingerprint import Print, find_matches
 from abaw_emi.audit.sound import HeardClip
-from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import Diagnostic
+from abaw_emi.core.constants import SPLITS, Split
+from abaw_emi.core.errors import Diagnostic, Severity
 
 _SAME_LABELS = 1e-6
 
@@ -62,68 +62,45 @@ def check_duplicates(
 
     def describe(pair: Pair) -> str:
         how = "the same samples" if pair.exact else f"encoded again, {pair.different:.0%} of the print differ"
-        return (
-            f"{pair.first} ({home.get(pair.first, 'no split')}) and {pair.second} "
-            f"({home.get(pair.second, 'no split')}): {how}"
-        )
+        first, second = (f"{clip} ({home.get(clip, 'no split')})" for clip in (pair.first, pair.second))
+        return f"{first} and {second}: {how}"
 
-    def count(chosen: Sequence[Pair]) -> str:
-        exact = sum(pair.exact for pair in chosen)
-        return f"{len(chosen):,} pairs of clips ({exact:,} to the sample)"
-
-    between: dict[tuple[Split, Split], list[Pair]] = {}
-    within: list[Pair] = []
-    for pair in pairs:
-        first, second = home.get(pair.first), home.get(pair.second)
-        if first is not None and second is not None and first != second:
-            between.setdefault((min(first, second, key=_rank), max(first, second, key=_rank)), []).append(
-                pair
-            )
-        elif first is not None and first == second:
-            within.append(pair)
-    for (one, other), chosen in between.items():
-        yield make_finding(
-            "duplicates across splits",
-            "warning",
-            f"{count(chosen)} are one recording in {one} and in {other}",
-            f"these clips leak from {one} into {other}: scores on {other} are inflated",
-            f"leave them out of a copy of {one}_split.csv to see what the score is without them",
-            splits=[one, other],
-            ids=_ids(chosen),
+    def find(
+        code: str, severity: Severity, chosen: Sequence[Pair], where: str, means: str, step: str = ""
+    ) -> Diagnostic:
+        ids = {clip for pair in chosen for clip in (pair.first, pair.second)}
+        count = f"{len(chosen):,} pairs of clips ({sum(pair.exact for pair in chosen):,} to the sample)"
+        return make_finding(
+            code,
+            severity,
+            f"{count} are one recording {where}",
+            means,
+            step,
+            splits=splits.holding(ids),
+            ids=ids,
             count=len(chosen),
             examples=map(describe, chosen),
         )
-    if within:
-        yield make_finding(
-            "duplicates within a split",
-            "note",
-            f"{count(within)} are one recording within a split",
-            "they count twice in training, or in the score",
-            splits=splits.holding(_ids(within)),
-            ids=_ids(within),
-            count=len(within),
-            examples=map(describe, within),
-        )
+
+    shared: dict[tuple[Split, Split], list[Pair]] = {}
+    for pair in pairs:
+        first, second = home.get(pair.first), home.get(pair.second)
+        if first is not None and second is not None:
+            one, other = sorted((first, second), key=SPLITS.index)
+            shared.setdefault((one, other), []).append(pair)
+    for (one, other), chosen in shared.items():
+        if one != other:
+            where = f"in {one} and in {other}"
+            means = f"these clips leak from {one} into {other}: scores on {other} are inflated"
+            step = f"leave them out of a copy of {one}_split.csv to see what the score is without them"
+            yield find("duplicates across splits", "warning", chosen, where, means, step)
+    if within := [pair for (one, other), chosen in shared.items() if one == other for pair in chosen]:
+        means = "they count twice in training, or in the score"
+        yield find("duplicates within a split", "note", within, "within a split", means)
     if unlike := [pair for pair in pairs if _differ(labels.get(pair.first), labels.get(pair.second))]:
-        yield make_finding(
-            "duplicates of different labels",
-            "warning",
-            f"{count(unlike)} are one recording with different labels",
-            "one of them may hold another clip's sound; how far they differ is also how noisy labels are",
-            "compare the sound with the videos",
-            splits=splits.holding(_ids(unlike)),
-            ids=_ids(unlike),
-            count=len(unlike),
-            examples=map(describe, unlike),
-        )
-
-
-def _rank(split: Split) -> int:
-    return ("train", "valid", "test").index(split)
-
-
-def _ids(pairs: Iterable[Pair]) -> set[str]:
-    return {clip for pair in pairs for clip in (pair.first, pair.second)}
+        means = "one of them may hold another clip's sound; how far they differ is also how noisy labels are"
+        step = "compare the sound with the videos"
+        yield find("duplicates of different labels", "warning", unlike, "with different labels", means, step)
 
 
 def _differ(first: npt.NDArray[np.float64] | None, second: npt.NDArray[np.float64] | None) -> bool:

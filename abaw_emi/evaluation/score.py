@@ -16,7 +16,7 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
-from abaw_emi.core.errors import Problem, ScoreError, gather
+from abaw_emi.core.errors import Problem, ScoreError, attempt, gather
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import (
@@ -121,11 +121,9 @@ def score(
         with gather(problems):
             arrays.append(align(truth, table, (names[0], name)))
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
-    with gather(problems):
-        clusters = None if groups is None else number_groups(groups, clips, (names[0], "groups"))
-        how = Resampling(
-            resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
-        )
+    if groups is not None:
+        clusters = attempt(problems, number_groups, groups, clips, (names[0], "groups"))
+        how = replace(how, clusters=clusters)
     if problems:
         raise ScoreError(problems)
     y, p = arrays[0]
