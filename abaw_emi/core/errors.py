@@ -1,4 +1,4 @@
-"""What can go wrong, said so that a user can mend it.
+"""What can go wrong, described so that a user can fix it.
 
 A `Problem` is one line: WHERE: WHAT was found; WHAT was expected; the next step if there is one.
 A `Diagnostic` is a problem that a check of data or predictions found, with its severity and its clips.
@@ -86,7 +86,7 @@ class DiagnosticWarning(UserWarning):
 
 
 class EmiError(Exception):
-    """Base of every error that a user can cause or mend; `problems` lists all of them."""
+    """Base of every error that a user can cause or fix; `problems` lists all of them."""
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
@@ -95,7 +95,7 @@ class EmiError(Exception):
 
 @contextmanager
 def gather(problems: list[Problem]) -> Iterator[None]:
-    """Notes the problems of an `EmiError` in the block instead of raising it, so that all are told at once.
+    """Collects the problems of an `EmiError` in the block instead of raising it: all are reported together.
 
     >>> problems: list[Problem] = []
     >>> for name in ("a.csv", "b.csv"):

@@ -69,7 +69,7 @@ def check_path(
         path: the CSV, zip or folder.
         test_ids: the ids that must be there, each once.
         kind: "submission" (in the profile's form, no constant column) or "predictions" (raw model output).
-        profile: the form of a submission.
+        profile: the form of a submission, assumed where nobody gave it (`format.read_profile`).
 
     Raises:
         TableError: `path` does not exist or cannot be read.
@@ -85,15 +85,7 @@ def check_path(
 def check_submission(
     path: Path, test_ids: Sequence[str], *, profile: SubmissionFormat = DEFAULT_PROFILE
 ) -> Check:
-    r"""Checks a submission (CSV, zip or folder), of any origin; signs of likely mistakes are warnings.
-
-    Args:
-        path: the CSV, zip or folder.
-        test_ids: the ids that must be there, each once.
-        profile: the organisers' format, assumed where nobody gave it (`format.read_profile`).
-
-    Raises:
-        TableError: `path` does not exist or cannot be read.
+    r"""Checks a submission, of any origin, as `check_path` does; signs of likely mistakes are warnings.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
