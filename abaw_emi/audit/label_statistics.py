@@ -28,13 +28,6 @@ PUBLISHED_MEANS: Mapping[Split, Mapping[str, float]] = {
 }
 """Mean intensities (MimicMetrics, arXiv 2605.21869, poster), to three decimals."""
 
-PUBLISHED_ZERO_SHARES: Mapping[Split, tuple[float, float]] = {
-    "train": (0.553, 0.899),
-    "valid": (0.341, 0.524),
-}
-"""Lowest and highest share, over the emotions, of clips of intensity (near) 0 (PAPER, section 3). Those of
-valid sit oddly with its lower means: nothing is held against them, they are told beside what is found."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmotionStatistics:
