@@ -112,7 +112,7 @@ class AudioEncoder(FrameEncoder[Clip, Sounds]):
         return Sounds(values, lengths)
 
     def encode(self, prepared: Sounds) -> list[Float32]:
-        """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and its kin, and for Whisper."""
+        """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and similar models, and for Whisper."""
         inputs = {"input_features" if self._form == _WHISPER else "input_values": prepared.values}
         lengths = torch.tensor(prepared.lengths)
         padded = self._form == _WAVEFORM and min(prepared.lengths) < prepared.values.shape[1]

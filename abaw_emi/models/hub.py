@@ -132,7 +132,7 @@ def _find_folder(name: str, revision: str, files: Sequence[str], option: str) ->
         raise WeightsError(
             Problem(
                 name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be had: {reason}",
+                f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}",
                 next_step=f"fetch it where there is a network (hf download), or give {option} a folder",
             )
         ) from error
@@ -184,7 +184,7 @@ def check_layer(pretrained: Pretrained, kind: EncoderKind, layer: int | None) ->
     config = getattr(config, f"{kind}_config", config)
     layers = getattr(config, "num_hidden_layers", None)
     if layers is None:
-        found = f"{layer}, and {pretrained.name} does not tell how many layers it has"
+        found = f"{layer}, and {pretrained.name} does not say how many layers it has"
         raise UsageError(Problem("--layer", found, "no --layer: its last hidden states"))
     if not 0 <= layer <= layers:
         raise UsageError(Problem("--layer", str(layer), f"0 to {layers}, the layers of {pretrained.name}"))
@@ -215,10 +215,10 @@ def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) ->
     Args:
         auto: transformers' `AutoModel`, or a class of models.
         pretrained: where it lies.
-        unused: prefixes of weights that its file may lack, as what they compute is not asked for.
+        unused: prefixes of weights that may be missing, because what they compute is not used.
 
     Raises:
-        WeightsError: it cannot be loaded, or its file lacks weights.
+        WeightsError: it cannot be loaded, or weights are missing.
     """
     # Not the dtype of its file: half precision is asked for by --precision.
     model, info = load_part(auto, pretrained, output_loading_info=True, dtype=torch.float32)
