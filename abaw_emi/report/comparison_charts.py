@@ -1,4 +1,4 @@
-"""Charts of systems against one another: who beats whom, ensembles, submissions."""
+"""Charts that compare: pairs of systems, ensembles of more and more members, submissions."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from abaw_emi.core.constants import VERSION
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p
-from abaw_emi.report.palette import LIGHT
+from abaw_emi.report.chart import MEDIUM, Chart, Panel, sheet, sign
 from abaw_emi.report.results import Gain
 from abaw_emi.report.sources import read_validation
-from abaw_emi.report.style import MEDIUM, Chart, Panel, draw_rows, points, sheet
-from abaw_emi.report.wording import shorten
+from abaw_emi.report.style import LIGHT, draw_matrix, draw_rows, points, shorten
 from abaw_emi.submission.ledger import Entry, Ledger
 
 SHOWN = 0.32
-"""Opacity of a cell whose difference is shown."""
+"""Opacity of the cell of a significant difference."""
 
 
 def chart_comparison(comparison: Comparison) -> Chart:
-    """Differences of the mean Pearson of every two systems, and which of them are shown."""
+    """Differences of the mean Pearson of every two systems, and which of them are significant."""
     names = list(comparison.scores)
-    told = [f"{name} beats {', '.join(comparison.beats(name))}" for name in names if comparison.beats(name)]
+    better = [
+        f"{name} is better than {', '.join(comparison.beats(name))}"
+        for name in names
+        if comparison.beats(name)
+    ]
     rows = [
         [
             pair.difference.first,
@@ -42,13 +44,13 @@ def chart_comparison(comparison: Comparison) -> Chart:
     ]
     return Chart(
         name="who-beats-whom",
-        title="Who beats whom",
-        caption="Mean Pearson of the row minus that of the column, and Holm's p of the paired permutation "
-        "test below it. A filled cell is a difference that is shown (p < .05, all pairs corrected together).",
+        title="Differences between systems",
+        caption="Mean Pearson of the row minus that of the column, and below it p of the paired permutation "
+        "test, corrected after Holm over all pairs. A coloured cell is a significant difference (p < .05).",
         panels=[
             Panel(
                 title="Row minus column",
-                alt="; ".join(told) + "." if told else "No system is shown to beat another.",
+                alt="; ".join(better) + "." if better else "No difference is significant.",
                 draw=partial(_draw_pairs, names=names, pairs=comparison.pairs),
                 size=(
                     max(MEDIUM[0], 150 + 62.0 * (len(names) - 1)),
@@ -62,7 +64,7 @@ def chart_comparison(comparison: Comparison) -> Chart:
 
 
 def chart_gain(gain: Gain) -> Chart:
-    """The score of the plain mean against how many members it has."""
+    """The score of the unweighted mean by its number of members."""
     sizes = list(gain.scores)
     means = [float(gain.scores[size].mean()) for size in sizes]
     rows = [
@@ -72,10 +74,10 @@ def chart_gain(gain: Gain) -> Chart:
     how = "all subsets" if gain.exhaustive else "random subsets where there are many"
     return Chart(
         name="ensemble-gain",
-        title="What more members bring",
-        caption=f"Mean Pearson of the plain mean of k of {len(gain.members)} members: mean (line) and range "
-        f"(band) over {how}. One member scores {means[0]:.4f}, all of them {means[-1]:.4f} "
-        f"({means[-1] - means[0]:+.4f}).",
+        title="Ensembles of more members",
+        caption=f"Mean Pearson of the unweighted mean of k of {len(gain.members)} members: mean (line) and "
+        f"range (band) over {how}. One member scores {means[0]:.4f} on average, all together score "
+        f"{means[-1]:.4f} ({means[-1] - means[0]:+.4f}).",
         panels=[
             Panel(
                 title="Mean Pearson by number of members",
@@ -90,7 +92,7 @@ def chart_gain(gain: Gain) -> Chart:
 
 
 def chart_submissions(ledger: Ledger) -> Chart | None:
-    """Validation interval and test score of every submission; None where neither is known of any."""
+    """Validation interval and test score of every submission; None where no submission has either."""
     known = [entry for entry in ledger.entries if entry.test_score is not None or entry.val]
     if not known:
         return None
@@ -98,7 +100,7 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
         [entry.name, *read_validation(entry), entry.test_score, "yes" if entry.sent else "no"]
         for entry in known
     ]
-    told = "; ".join(
+    described = "; ".join(
         f"{entry.name}: validation {_or_unknown(read_validation(entry)[0])}, "
         f"test {_or_unknown(entry.test_score)}"
         for entry in known
@@ -106,18 +108,18 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
     return Chart(
         name="validation-and-test",
         title="Validation and test",
-        caption="Ring: validation with its 95 % interval, as the ledger has it; diamond: test, as the "
-        "organisers gave it. In every public report of this challenge test lies above validation.",
+        caption="Ring: validation score with its 95 % interval, from the ledger; diamond: test score of the "
+        "organisers. In every public report of this challenge the test score is the higher one.",
         panels=[
             Panel(
                 title="Mean Pearson",
-                alt=told + ".",
+                alt=described + ".",
                 draw=partial(_draw_submissions, entries=known),
                 size=(MEDIUM[0], 86 + 30.0 * len(known)),
             )
         ],
         data=sheet(["submission", "validation", "low", "high", "test", "sent"], rows),
-        signature=f"ledger|submissions:{len(ledger.entries)}|abaw_emi:{VERSION}",
+        signature=sign("ledger", f"submissions:{len(ledger.entries)}"),
     )
 
 
@@ -152,10 +154,8 @@ def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> N
     axes.set_xticks(range(1, last + 1), [shorten(name, 12) for name in names[1:]])
     axes.set_yticks(range(last), [shorten(name, 18) for name in names[:-1]])
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelcolor=LIGHT.ink)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.tick_params(labelcolor=LIGHT.ink)
+    draw_matrix(axes)
 
 
 def _draw_gain(axes: Axes, *, gain: Gain) -> None:

@@ -13,41 +13,42 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Affine2D
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, VERSION
+from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.report.palette import LIGHT
+from abaw_emi.report.chart import MEDIUM, SQUARE, Chart, Panel, sheet, sign
 from abaw_emi.report.results import Results, Standing
-from abaw_emi.report.style import MEDIUM, SQUARE, Chart, Panel, draw_rows, points, sheet
-from abaw_emi.report.wording import shorten
+from abaw_emi.report.style import LIGHT, draw_rows, points, shorten, show_intensities
 
 _MOST_NAMES = 10
 """Systems that a chart names."""
 
 _CELLS = 28
-"""Cells of a density, each way."""
+"""Cells of a density, in each direction."""
 
 _SHADES = 6
 
 
-def chart_scores(findings: Results) -> Chart:
+def chart_scores(results: Results) -> Chart:
     """The best system per emotion, and every system's mean, with 95 % intervals."""
-    best = findings.standings[0]
-    shown = findings.standings[:_MOST_NAMES]
+    best = results.standings[0]
+    shown = results.standings[:_MOST_NAMES]
     rows_high = max(MEDIUM[1], 90 + 22.0 * len(shown))
-    told = ", ".join(_say(name, best.score.pearson[name], best.score.interval.get(name)) for name in EMOTIONS)
+    emotions = ", ".join(
+        _describe(name, best.score.pearson[name], best.score.interval.get(name)) for name in EMOTIONS
+    )
     panels = [
         Panel(
             title=f"{shorten(best.name, 30)}, per emotion",
-            alt=f"Pearson of {best.name} with 95 % intervals: {told}.",
+            alt=f"Pearson of {best.name} with 95 % intervals: {emotions}.",
             draw=partial(_draw_emotions, best=best, others=shown[1:]),
             size=(MEDIUM[0], rows_high),
         ),
         Panel(
             title="Mean Pearson of every system"
-            if len(shown) == len(findings.standings)
+            if len(shown) == len(results.standings)
             else f"Mean Pearson of the first {len(shown)} systems",
             alt="Mean Pearson with 95 % intervals: "
-            + ", ".join(_say(s.name, s.score.mean_pearson, s.score.interval.get(MEAN)) for s in shown)
+            + ", ".join(_describe(s.name, s.score.mean_pearson, s.score.interval.get(MEAN)) for s in shown)
             + ".",
             draw=partial(_draw_systems, standings=shown),
             size=(MEDIUM[0], rows_high),
@@ -55,23 +56,23 @@ def chart_scores(findings: Results) -> Chart:
     ]
     rows = [
         [standing.name, name, value, *(standing.score.interval.get(name) or (None, None))]
-        for standing in findings.standings
+        for standing in results.standings
         for name, value in {MEAN: standing.score.mean_pearson, **standing.score.pearson}.items()
     ]
     return Chart(
         name="scores",
         title="Scores with intervals",
-        caption="Pearson's r and its 95 % bootstrap interval; grey ticks are the other systems. Intervals of "
-        "two systems may overlap although one is better: see who beats whom.",
+        caption="Pearson's r with its 95 % bootstrap interval; grey ticks are the other systems. The "
+        "intervals of two systems may overlap although one is significantly better: see the comparison.",
         panels=panels,
         data=sheet(["system", "statistic", "pearson", "low", "high"], rows),
         signature=best.score.signature,
     )
 
 
-def chart_density(findings: Results) -> Chart:
+def chart_density(results: Results) -> Chart:
     """Predictions of the best system against labels, per emotion."""
-    best, truth, prediction = findings.standings[0], findings.truth, findings.prediction
+    best, truth, prediction = results.standings[0], results.truth, results.prediction
     assert truth is not None
     assert prediction is not None
     low = min(0.0, float(np.quantile(prediction, 0.001)))
@@ -83,14 +84,13 @@ def chart_density(findings: Results) -> Chart:
             y, p.clip(low, high), bins=_CELLS, range=[INTENSITY_RANGE, (low, high)]
         )
         r = best.score.pearson[emotion]
-        told = "undefined" if r is None else f"{r:.4f}"
         low_half, high_half = _halves(y, p)
         panels.append(
             Panel(
                 title=emotion,
-                alt=f"{emotion}: density of predictions against labels. Pearson {told}. Predictions average "
-                f"{low_half:.3f} over the half of the clips with the lower labels, {high_half:.3f} over the "
-                "other half.",
+                alt=f"{emotion}: density of predictions against labels. Pearson "
+                f"{'undefined' if r is None else f'{r:.4f}'}. The mean prediction is {low_half:.3f} for the "
+                f"half of the clips with the lower labels, {high_half:.3f} for the other half.",
                 draw=partial(
                     _draw_density,
                     counts=counts,
@@ -108,18 +108,18 @@ def chart_density(findings: Results) -> Chart:
         ]
     return Chart(
         name="predicted-against-true",
-        title="Predicted against true",
-        caption=f"{best.name} on {findings.split}: the stronger the colour, the more clips; the line is the "
-        "mean prediction at each intensity, the dashed one would be perfect. Pearson's r asks for a straight "
-        "line, not for that one.",
+        title="Predicted against true intensities",
+        caption=f"{best.name} on {results.split}: the stronger the colour, the more clips. The solid line is "
+        "the mean prediction at each intensity; on the dashed line, prediction and label are equal. "
+        "Pearson's r is 1 on any rising straight line, not only on that one.",
         panels=panels,
         data=sheet(["emotion", "true_from", "predicted_from", "clips"], rows),
-        signature=f"density|n:{len(truth)}|cells:{_CELLS}x{_CELLS}|abaw_emi:{VERSION}",
+        signature=sign("density", f"n:{len(truth)}", f"cells:{_CELLS}x{_CELLS}"),
         columns=2,
     )
 
 
-def _say(name: str, value: float | None, bounds: tuple[float, float] | None) -> str:
+def _describe(name: str, value: float | None, bounds: tuple[float, float] | None) -> str:
     if value is None:
         return f"{name} undefined"
     return f"{name} {value:.4f}" + (f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if bounds else "")
@@ -158,7 +158,7 @@ def _draw_interval(
     if bounds:
         axes.plot(bounds, [row, row], color=colour, linewidth=points(2.2), alpha=0.55)
     axes.plot(value, row, "o", color=colour)
-    # In a column at the right, as a table has them.
+    # In a column at the right, as in a table.
     text = f"{value:.3f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
     axes.text(1.12, row, text, transform=axes.get_yaxis_transform(), ha="right", va="center_baseline")
 
@@ -172,7 +172,7 @@ def _draw_density(
     colour: str,
     r: str,
 ) -> None:
-    # A path for each shade, of all its cells: small, sharp in print, and coloured by the theme.
+    # One path for all cells of a shade: small, sharp in print, and coloured by the theme.
     level = np.ceil(_SHADES * np.log1p(counts) / np.log1p(counts.max())).clip(max=_SHADES).astype(int)
     width, height = edges[0][1] - edges[0][0], edges[1][1] - edges[1][0]
     for shade in range(1, _SHADES + 1):
@@ -191,9 +191,8 @@ def _draw_density(
             )
     axes.plot(*means, color=LIGHT.ink, linewidth=points(1.6))
     axes.plot([0, 1], [0, 1], color=LIGHT.muted, linestyle=(0, (4, 3)), linewidth=points(0.9))
-    axes.set_xlim(*INTENSITY_RANGE)
+    show_intensities(axes)
     axes.set_ylim(edges[1][0], edges[1][-1])
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.grid(visible=False)
     axes.set_xlabel("true")
@@ -202,7 +201,7 @@ def _draw_density(
 
 
 def _bin_means(truth: Array, prediction: Array) -> tuple[Array, Array]:
-    """The mean prediction in tenths of the intensity, where at least five clips lie there."""
+    """Mean label and mean prediction in tenths of the intensity, where these hold five clips or more."""
     number = np.minimum((truth * 10).round().astype(int), 10)
     full = [k for k in range(11) if (number == k).sum() >= 5]
     x = np.array([truth[number == k].mean() for k in full])
@@ -210,7 +209,7 @@ def _bin_means(truth: Array, prediction: Array) -> tuple[Array, Array]:
 
 
 def _halves(truth: Array, prediction: Array) -> tuple[float, float]:
-    """The mean prediction of the half of the clips with the lower labels, and of the other half."""
+    """Mean prediction of the half of the clips with the lower labels, and of the other half."""
     order = np.argsort(truth, kind="stable")
     middle = len(order) // 2
     return float(prediction[order[:middle]].mean()), float(prediction[order[middle:]].mean())

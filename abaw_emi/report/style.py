@@ -1,131 +1,157 @@
-"""A chart: panels that matplotlib draws, for the page and for a paper, and the numbers that they show.
+"""The look of page and figures: colours of two themes, matplotlib's settings, axes and names.
 
-A panel is drawn once for the page, as an SVG whose colours are CSS variables, so that the one picture reads
-in both themes, and whose text is text. For a paper the panels stand in one figure, as wide as a column, in
-the light theme's colours. The same input gives the same bytes.
+The six emotions keep the hues of Okabe and Ito's palette (blue, orange, green, purple, vermillion, sky blue).
+Their lightness is chosen for a contrast of at least 3:1 to the background (WCAG 2.2, 1.4.11), and so that
+colour-blind readers distinguish them at least as well as the original colours; tests check both.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from abaw_emi.evaluation.text_tables import Sheet
-from abaw_emi.report.palette import LIGHT
+from abaw_emi.core.constants import EMOTIONS
 
-SMALL = (264.0, 186.0)
-"""Width and height of a panel of which three stand side by side on the page, in CSS pixels."""
-SQUARE = (264.0, 252.0)
-MEDIUM = (400.0, 268.0)
-"""The same for two side by side."""
-
-COLUMN_INCHES = 3.25
-TWO_COLUMNS_INCHES = 6.875
-"""Widths of figures for a paper: a column of a CVPR paper, and both of them (its author kit)."""
-
-_PAGE_POINTS = 11.0
-_PAPER_POINTS = 6.5
-_DOTS_PER_INCH = 400
-
-_SVG = "http://www.w3.org/2000/svg"
-_LINK = "{http://www.w3.org/1999/xlink}href"
-_NUMBER = re.compile(r"-?\d+\.\d+")
-_VARIABLES = {colour: f"var({name})" for name, colour in LIGHT.variables().items()}
+PAGE_POINTS = 11.0
+PAPER_POINTS = 6.5
+"""Size of the text in figures on the page and in a paper, in points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One set of axes.
+class Palette:
+    """The colours of one theme, as #rrggbb; no two roles share one.
 
     Attributes:
-        title: above the axes.
-        alt: what a reader who cannot see it is told.
-        draw: draws it; colours are those of `palette.LIGHT`.
-        size: on the page, in CSS pixels.
+        paper: the background.
+        raised: the background of controls, and of the row under the pointer.
+        ink: text.
+        muted: secondary text, and what is drawn for comparison.
+        rule: thin lines.
+        accent: links, and the main subject of a figure that is not about an emotion.
+        positive: correlations and differences above zero.
+        negative: those below zero.
+        emotions: by name.
     """
 
-    title: str
-    alt: str
-    draw: Callable[[Axes], None]
-    size: tuple[float, float] = SMALL
+    paper: str
+    raised: str
+    ink: str
+    muted: str
+    rule: str
+    accent: str
+    positive: str
+    negative: str
+    emotions: Mapping[str, str]
+
+    def variables(self) -> dict[str, str]:
+        """Every colour by its CSS variable."""
+        roles = asdict(self)
+        emotions = roles.pop("emotions")
+        return {f"--{slug(name)}": colour for name, colour in {**roles, **emotions}.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """Panels that belong together.
+def slug(name: str) -> str:
+    """The name as it is written in CSS and in file names.
 
-    Attributes:
-        name: of its files, without a suffix.
-        title: its heading.
-        caption: what is shown, and how to read it.
-        panels: one at least.
-        data: the numbers shown, unrounded.
-        signature: what makes the same numbers again, on one line.
-        columns: panels side by side in a paper's column.
+    >>> slug("Empathic Pain")
+    'empathic-pain'
     """
+    return name.lower().replace(" ", "-")
 
-    name: str
-    title: str
-    caption: str
-    panels: Sequence[Panel]
-    data: Sheet
-    signature: str
-    columns: int = 1
 
-    def pictures(self) -> list[str]:
-        """Each panel as an SVG element for the page."""
-        pictures = []
-        for number, panel in enumerate(self.panels):
-            width, height = panel.size
-            with _style(_PAGE_POINTS, f"{self.name}-{number}", page=True):
-                figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
-                _draw(figure.subplots(), panel)
-                pictures.append(_inline(_save(figure, "svg").decode(), panel))
-        return pictures
+def _emotions(*colours: str) -> dict[str, str]:
+    return dict(zip(EMOTIONS, colours, strict=True))
 
-    def paper(self, form: str) -> bytes:
-        """All panels in one figure of a column's width, or of two, as "svg" (text as outlines) or "png"."""
-        rows = -(-len(self.panels) // self.columns)
-        width, height = self.panels[0].size
-        # A panel as wide as the column need not be as tall as one on the page.
-        across = COLUMN_INCHES if width <= MEDIUM[0] else TWO_COLUMNS_INCHES
-        tall = (0.8 if across / self.columns > 3 else 1.0) * across / self.columns * height / width
-        inches = (across, tall * rows)
-        with _style(_PAPER_POINTS, self.name, page=False):
-            figure = Figure(figsize=inches, layout="constrained")
-            grid = figure.subplots(rows, self.columns, squeeze=False).ravel()
-            for axes, panel in zip(grid, self.panels, strict=False):
-                _draw(axes, panel)
-            for axes in grid[len(self.panels) :]:
-                axes.remove()
-            return _save(figure, form)
+
+LIGHT = Palette(
+    paper="#ffffff",
+    raised="#f4f5f7",
+    ink="#1b1d22",
+    muted="#5d6370",
+    rule="#dcdfe5",
+    accent="#0f5f8f",
+    positive="#1f6fb2",
+    negative="#b5461e",
+    emotions=_emotions("#3b4cc0", "#a8860f", "#15807a", "#6e1d6b", "#9c2f0b", "#1597da"),
+)
+
+DARK = Palette(
+    paper="#15171b",
+    raised="#1f2228",
+    ink="#e8e9ec",
+    muted="#a2a8b4",
+    rule="#343841",
+    accent="#7fc4ee",
+    positive="#6fb6ee",
+    negative="#ee9468",
+    emotions=_emotions("#4f80f2", "#f2ce4a", "#7de3d3", "#c07a9c", "#e5873a", "#66c0ed"),
+)
+
+
+def settings(size: float, *, page: bool) -> dict[str, Any]:
+    """Settings of matplotlib for figures with text of `size` points, for the page or for a paper."""
+    thin = size / 14
+    return {
+        "svg.fonttype": "none" if page else "path",
+        "text.parse_math": False,  # names of files may contain dollar signs
+        "font.size": size,
+        "axes.titlesize": "medium",
+        "axes.titleweight": "bold",
+        "axes.titlepad": 0.7 * size,
+        "axes.titlecolor": LIGHT.ink,
+        "axes.labelcolor": LIGHT.muted,
+        "axes.edgecolor": LIGHT.muted,
+        "axes.facecolor": "none",
+        "axes.linewidth": thin,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.color": LIGHT.rule,
+        "grid.linewidth": thin,
+        "xtick.color": LIGHT.muted,
+        "ytick.color": LIGHT.muted,
+        "xtick.major.size": 0.3 * size,
+        "ytick.major.size": 0,
+        "xtick.major.width": thin,
+        "ytick.major.pad": 0.4 * size,
+        "text.color": LIGHT.ink,
+        "lines.linewidth": size / 7,
+        "lines.markersize": size / 2.2,
+        "lines.solid_capstyle": "round",
+        "figure.facecolor": "none" if page else LIGHT.paper,
+        "figure.constrained_layout.h_pad": 3 / 72,
+        "figure.constrained_layout.w_pad": 3 / 72,
+    }
 
 
 def points(size: float) -> float:
-    """A width or an offset, given for the page's text, in points that fit the text of whatever is drawn."""
-    return size * float(mpl.rcParams["font.size"]) / _PAGE_POINTS
+    """A width or an offset that fits the page's text, scaled to the text size of the current figure."""
+    return size * float(mpl.rcParams["font.size"]) / PAGE_POINTS
 
 
 def note(axes: Axes, x: float, y: float, text: str, **changes: Any) -> None:
-    """Writes text at a place of the axes, (0, 0) to (1, 1)."""
+    """Writes text at a position of the axes, from (0, 0) to (1, 1)."""
     axes.text(x, y, text, transform=axes.transAxes, **{"color": LIGHT.muted, **changes})
 
 
 def show_percent(axes: Axes) -> None:
-    """Makes the y axis one of shares, with round steps."""
+    """Labels the y axis in percent, with round steps."""
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, place: f"{100 * share:.4g}%"))
+
+
+def show_intensities(axes: Axes) -> None:
+    """Makes the x axis one of intensities, from 0 to 1."""
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
 
 
 def draw_rows(axes: Axes, names: Sequence[str], label: str) -> None:
@@ -141,115 +167,52 @@ def draw_rows(axes: Axes, names: Sequence[str], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title, loc="left")
-    panel.draw(axes)
+def draw_matrix(axes: Axes) -> None:
+    """Removes what a matrix of cells does not need: ticks, grid and frame."""
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
-@contextmanager
-def _style(size: float, salt: str, *, page: bool) -> Iterator[None]:
-    thin = size / 14
-    style: Any = {
-        "svg.hashsalt": salt,
-        "svg.fonttype": "none" if page else "path",
-        "text.parse_math": False,  # names of files may hold dollars
-        "font.family": "DejaVu Sans",
-        "font.size": size,
-        "axes.titlesize": size,
-        "axes.titleweight": "bold",
-        "axes.titlepad": 0.7 * size,
-        "axes.titlecolor": LIGHT.ink,
-        "axes.labelsize": size,
-        "axes.labelcolor": LIGHT.muted,
-        "axes.edgecolor": LIGHT.muted,
-        "axes.facecolor": "none",
-        "axes.linewidth": thin,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.unicode_minus": True,
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "grid.color": LIGHT.rule,
-        "grid.linewidth": thin,
-        "xtick.labelsize": size,
-        "ytick.labelsize": size,
-        "xtick.color": LIGHT.muted,
-        "ytick.color": LIGHT.muted,
-        "xtick.major.size": 0.3 * size,
-        "ytick.major.size": 0,
-        "xtick.major.width": thin,
-        "ytick.major.pad": 0.4 * size,
-        "text.color": LIGHT.ink,
-        "lines.linewidth": size / 7,
-        "lines.markersize": size / 2.2,
-        "lines.solid_capstyle": "round",
-        "figure.facecolor": "none" if page else LIGHT.paper,
-        "figure.constrained_layout.h_pad": 3 / 72,
-        "figure.constrained_layout.w_pad": 3 / 72,
-        "savefig.facecolor": "auto",
-    }
-    # matplotlib's own defaults, whatever matplotlibrc this machine has.
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update(style)
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
+def shorten(name: str, most: int) -> str:
+    """The name on one line; the middle is left out where it is longer than `most` characters.
 
-
-def _save(figure: Figure, form: str) -> bytes:
-    buffer = io.BytesIO()
-    unwanted = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
-    figure.savefig(buffer, format=form, dpi=72 if form == "svg" else _DOTS_PER_INCH, metadata=unwanted[form])
-    return buffer.getvalue()
-
-
-def _inline(text: str, panel: Panel) -> str:
-    """A stand-alone SVG as an element of the page: themed, described, and without what would leak out of it.
-
-    Styles and ids of an inline SVG are the page's: styles go, and of the ids only those stay that the SVG
-    itself refers to; they are hashes of the chart's name and of their content.
+    >>> shorten("paper-trainval-seed1", 12)
+    'paper-…seed1'
     """
-    root = ElementTree.fromstring(text)
-    for parent in root.iter():
-        for child in list(parent):
-            if child.tag.endswith(("}metadata", "}style")):
-                parent.remove(child)
-    referred = set(re.findall(r"#([\w.-]+)", text))
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        if element.get("id") not in referred:
-            element.attrib.pop("id", None)
-        if _LINK in element.attrib:
-            element.set("href", element.attrib.pop(_LINK))
-        for name in ("d", "x", "y", "width", "height"):
-            if name in element.attrib:
-                rounded = _NUMBER.sub(lambda found: f"{float(found[0]):.2f}", element.attrib[name])
-                element.set(name, " ".join(rounded.split()))
-        if "style" in element.attrib:
-            element.set("style", _theme(element.attrib["style"]))
-        if element.get("transform", "").startswith("rotate(-0 "):
-            del element.attrib["transform"]
-        element.text = (element.text or "").strip("\n ") or None
-        element.tail = None
-    for name in ("version", "width", "height"):
-        root.attrib.pop(name, None)
-    root.set("role", "img")
-    root.set("aria-label", panel.alt)
-    root.set("class", "panel")
-    root.set("style", f"--width: {panel.size[0]:.0f}px")
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
+    name = " ".join(name.split())
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 2
+    return f"{name[: most - 1 - tail]}…{name[-tail:]}"
 
 
-def _theme(style: str) -> str:
-    style = re.sub(r"font-family: [^;]*;? ?", "", style)
-    return re.sub("#[0-9a-f]{6}", lambda found: _VARIABLES.get(found[0], found[0]), style)
+def label_ends(
+    axes: Axes, ends: Sequence[tuple[float, str]], keys: Sequence[tuple[str, str]] | None = None
+) -> None:
+    """Writes names beside the right ends of lines, moved apart where they would overlap.
 
-
-def sheet(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Sheet:
-    """Numbers as a table of text, unrounded; None is an empty cell."""
-    cells = [
-        ["" if cell is None else cell if isinstance(cell, str) else repr(cell) for cell in row]
-        for row in rows
-    ]
-    return Sheet(header, cells)
+    Args:
+        axes: with limits already set.
+        ends: the height and the name of each line.
+        keys: colour and marker of each, drawn before its name; the name itself stays in the colour of text.
+    """
+    if not ends:
+        return
+    low, high = axes.get_ylim()
+    gap = (high - low) * 0.078
+    order = sorted(range(len(ends)), key=lambda i: ends[i][0])
+    heights = np.clip([ends[i][0] for i in order], low, high)
+    steps = gap * np.arange(len(order))
+    for _ in range(50):  # push neighbours apart, and back inside the axes, until none overlaps
+        short = np.maximum(gap - np.diff(heights), 0) / 2
+        heights[1:] += short
+        heights[:-1] -= short
+        heights = np.clip(heights, low + steps, high - steps[::-1])
+    across = axes.get_yaxis_transform()
+    for height, i in zip(heights, order, strict=True):
+        if keys is not None:
+            colour, marker = keys[i]
+            axes.plot(1.035, height, marker, color=colour, transform=across, clip_on=False)
+        start = 1.02 if keys is None else 1.065
+        axes.text(start, height, ends[i][1], transform=across, va="center", color=LIGHT.muted)

@@ -56,7 +56,7 @@ def test_json_is_one_object_with_every_score(made: Made) -> None:
         "theirs",
         "mean of 3 runs",
     }
-    best = made.written.findings.best
+    best = made.written.results.best
     assert best is not None
     assert told["systems"][0]["mean_pearson"] == best.score.mean_pearson
     assert len(told["comparison"]["pairs"]) == 10

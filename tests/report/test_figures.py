@@ -74,32 +74,32 @@ def test_the_density_counts_every_clip_once(made: Made) -> None:
 
 def test_the_gain_ends_at_the_score_of_the_mean_of_all(made: Made) -> None:
     gain = rows(made, "ensemble-gain")
-    findings = made.written.findings
-    runs = [s for s in findings.standings if s.name.startswith("tiny-seed")]
+    results = made.written.results
+    runs = [s for s in results.standings if s.name.startswith("tiny-seed")]
     assert [row["members"] for row in gain] == ["1", "2", "3"]
     assert [row["subsets"] for row in gain] == ["3", "3", "1"]
     singles = [run.score.mean_pearson for run in runs]
     assert float(gain[0]["mean"]) == pytest.approx(np.mean(singles))
     assert float(gain[0]["highest"]) == max(singles)
-    assert findings.truth is not None
+    assert results.truth is not None
     mean = np.mean([run.table.sort("Filename").select(EMOTIONS).to_numpy() for run in runs], axis=0)
-    assert float(gain[2]["mean"]) == pytest.approx(mean_pearson(findings.truth, mean))
+    assert float(gain[2]["mean"]) == pytest.approx(mean_pearson(results.truth, mean))
 
 
 def test_every_pair_is_there_once_the_better_one_first(made: Made) -> None:
     pairs = rows(made, "who-beats-whom")
-    count = len(made.written.findings.standings)
+    count = len(made.written.results.standings)
     assert len(pairs) == count * (count - 1) // 2
     assert all(float(pair["difference"]) >= 0 for pair in pairs)
 
 
 def test_the_worst_clips_are_the_worst_ones_first(made: Made) -> None:
-    findings = made.written.findings
-    assert findings.truth is not None
-    assert findings.prediction is not None
-    every = np.sqrt(((findings.truth - findings.prediction) ** 2).mean(axis=1))
-    assert [clip.error for clip in findings.worst] == sorted(every, reverse=True)[:20]
-    for clip in findings.worst:
+    results = made.written.results
+    assert results.truth is not None
+    assert results.prediction is not None
+    every = np.sqrt(((results.truth - results.prediction) ** 2).mean(axis=1))
+    assert [clip.error for clip in results.worst] == sorted(every, reverse=True)[:20]
+    for clip in results.worst:
         assert clip.audio == made.folder / "data" / "audio" / f"{clip.filename}.wav"
 
 

@@ -105,7 +105,7 @@ def test_whoever_cannot_see_is_told_what_is_shown(made: Made) -> None:
 
 def test_the_page_shows_what_score_says_to_its_last_digit(made: Made) -> None:
     page = Page(made.html)
-    best = made.written.findings.best
+    best = made.written.results.best
     assert best is not None
     for value in (best.score.mean_pearson, *best.score.pearson.values()):
         assert value is not None

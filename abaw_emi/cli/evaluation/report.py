@@ -62,11 +62,11 @@ def report(
         figures,
         track=lambda items, description, total: reporter.track(items, description, total, unit="files"),
     )
-    reporter.warn([*written.material.warnings, *written.findings.warnings], shown=10)
+    reporter.warn([*written.material.warnings, *written.results.warnings], shown=10)
     print_result(
         _to_json(written),
         partial(_say, written),
-        [*written.material.warnings, *written.findings.warnings],
+        [*written.material.warnings, *written.results.warnings],
     )
 
 
@@ -100,24 +100,24 @@ def _say(written: Written) -> None:
 
 
 def _to_json(written: Written) -> dict[str, object]:
-    findings = written.findings
+    results = written.results
     return {
         "report": str(written.page),
         "bytes": written.size,
         "figures": [str(path) for path in written.figures],
         "charts": [chart.name for chart in written.report.charts],
         "missing": written.report.missing,
-        "split": findings.split,
+        "split": results.split,
         "systems": [
-            {"name": standing.name, **score_to_json(standing.score)} for standing in findings.standings
+            {"name": standing.name, **score_to_json(standing.score)} for standing in results.standings
         ],
-        "comparison": None if findings.comparison is None else findings.comparison.to_json(),
+        "comparison": None if results.comparison is None else results.comparison.to_json(),
         "ensemble_gain": None
-        if findings.gain is None
+        if results.gain is None
         else {
-            "members": list(findings.gain.members),
-            "mean_pearson": {str(k): float(values.mean()) for k, values in findings.gain.scores.items()},
-            "signature": findings.gain.signature,
+            "members": list(results.gain.members),
+            "mean_pearson": {str(k): float(values.mean()) for k, values in results.gain.scores.items()},
+            "signature": results.gain.signature,
         },
-        "worst": [{"filename": clip.filename, "error": clip.error} for clip in findings.worst],
+        "worst": [{"filename": clip.filename, "error": clip.error} for clip in results.worst],
     }
