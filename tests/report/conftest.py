@@ -65,8 +65,8 @@ def make_run(run: Path, *, seed: int = 1, epochs: int = 3, loss: float = 0.1, **
         lines.append({"epoch": epoch, "step": 10, "loss": 9.9})
         lines.append({"epoch": epoch, "train_loss": loss / epoch, "learning_rate": 1e-4, "valid": valid})
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told = {"preset": "tiny", "seed": seed, "finished": "2026-01-01", "precision": "fp32", **record}
-    (run / "provenance.json").write_text(json.dumps(told))
+    values = {"preset": "tiny", "seed": seed, "finished": "2026-01-01", "precision": "fp32", **record}
+    (run / "provenance.json").write_text(json.dumps(values))
 
 
 def make_ledger(out: Path) -> None:

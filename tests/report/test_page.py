@@ -87,7 +87,7 @@ def test_headings_step_down_one_level_at_a_time(made: Made) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_whoever_cannot_see_is_told_what_is_shown(made: Made) -> None:
+def test_figures_and_tables_are_described_for_readers_who_cannot_see_them(made: Made) -> None:
     page = Page(made.html)
     pictures = page.all("svg")
     assert len(pictures) > 20
