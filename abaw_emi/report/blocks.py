@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from abaw_emi.evaluation.text_tables import format_interval, format_r
-from abaw_emi.report.chart import Chart
+from abaw_emi.report.charts.chart import Chart
 
 T = TypeVar("T")
 

@@ -8,15 +8,9 @@ from pathlib import Path
 from abaw_emi.core.constants import OFFICIAL_COUNTS, VERSION
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_interval
-from abaw_emi.report import (
-    comparison_charts,
-    data_charts,
-    record_tables,
-    score_charts,
-    score_tables,
-    training_charts,
-)
+from abaw_emi.report import record_tables, score_tables
 from abaw_emi.report.blocks import Block, Lines, Report, Section, Text, Tile
+from abaw_emi.report.charts import comparisons, data, scores, training
 from abaw_emi.report.history import Durations
 from abaw_emi.report.results import MOST_SYSTEMS, Results
 from abaw_emi.report.sources import Material
@@ -118,13 +112,13 @@ def _data(material: Material, durations: Durations | None) -> list[Block]:
     if other:
         blocks.append(Text(f"These are not the official sizes: {'; '.join(other)}."))
     if material.labels:
-        blocks.append(data_charts.chart_labels(material.labels))
+        blocks.append(data.chart_labels(material.labels))
     else:
         blocks.append(
             _missing("No labels: there is no data folder, or no train_split.csv or valid_split.csv in it.")
         )
     if durations is not None and any(values.size for values in durations.seconds.values()):
-        blocks.append(data_charts.chart_durations(durations))
+        blocks.append(data.chart_durations(durations))
     else:
         blocks.append(
             _missing(
@@ -133,7 +127,7 @@ def _data(material: Material, durations: Durations | None) -> list[Block]:
             )
         )
     if material.labels:
-        blocks.append(data_charts.chart_correlations(material.labels))
+        blocks.append(data.chart_correlations(material.labels))
     if material.audit is not None and material.audit.findings:
         blocks.append(record_tables.tabulate_audit(material.audit))
     return blocks
@@ -144,7 +138,7 @@ def _training(material: Material, names: Sequence[str]) -> list[Block]:
         return [_missing("No runs given.")]
     if not any(curve.epochs for curve in material.curves):
         return [_missing("No run has finished an epoch yet.")]
-    return [training_charts.chart_curves(material.curves, names)]
+    return [training.chart_curves(material.curves, names)]
 
 
 def _validation(material: Material, results: Results, page: Path) -> list[Block]:
@@ -156,9 +150,9 @@ def _validation(material: Material, results: Results, page: Path) -> list[Block]
         if results.split == "train":
             blocks.append(Text("These are predictions of the training clips: not a validation score."))
         blocks += [
-            score_charts.chart_scores(results),
+            scores.chart_scores(results),
             score_tables.tabulate_scores(results),
-            score_charts.chart_density(results),
+            scores.chart_density(results),
             score_tables.tabulate_worst(results, page),
         ]
     if results.folds:
@@ -178,20 +172,20 @@ def _comparison(results: Results) -> list[Block]:
         blocks.append(_missing("No comparison: there are fewer than two scored systems."))
     else:
         blocks += [
-            comparison_charts.chart_comparison(results.comparison),
+            comparisons.chart_comparison(results.comparison),
             score_tables.tabulate_pairs(results.comparison),
         ]
     if results.gain is None:
         blocks.append(_missing("No ensembles: there are fewer than two members."))
     else:
-        blocks.append(comparison_charts.chart_gain(results.gain))
+        blocks.append(comparisons.chart_gain(results.gain))
     return blocks
 
 
 def _submissions(material: Material) -> list[Block]:
     if material.ledger is None or not material.ledger.entries:
         return [_missing("No submissions: no ledger was found.")]
-    chart = comparison_charts.chart_submissions(material.ledger)
+    chart = comparisons.chart_submissions(material.ledger)
     return [*([] if chart is None else [chart]), record_tables.tabulate_submissions(material.ledger)]
 
 

@@ -18,11 +18,11 @@ from abaw_emi.core.files import check_writable, write_bytes
 from abaw_emi.core.progress import Track
 from abaw_emi.evaluation.text_tables import render
 from abaw_emi.report.blocks import Report
+from abaw_emi.report.charts.style import DARK, LIGHT
 from abaw_emi.report.history import find_durations
 from abaw_emi.report.layout import lay_out
 from abaw_emi.report.results import Results, compute_results
 from abaw_emi.report.sources import Material, Sources, read_material
-from abaw_emi.report.style import DARK, LIGHT
 
 TITLE = "Emotional mimicry intensity"
 

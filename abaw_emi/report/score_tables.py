@@ -13,9 +13,9 @@ from abaw_emi.evaluation.score import Score
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report.blocks import Cell, Column, T, Table, interval_cell, r_cell
+from abaw_emi.report.charts.style import slug
 from abaw_emi.report.results import Results, Standing, WorstClip
 from abaw_emi.report.sources import Material, System
-from abaw_emi.report.style import slug
 from abaw_emi.runs.kfold import FoldScore
 
 _STRIP_TOP, _STRIP_BOTTOM = 5.0, 39.0

@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from abaw_emi.report.comparison_charts import SHOWN
-from abaw_emi.report.data_charts import STRONGEST
-from abaw_emi.report.style import DARK, LIGHT, Palette
+from abaw_emi.report.charts.comparisons import SHOWN
+from abaw_emi.report.charts.data import STRONGEST
+from abaw_emi.report.charts.style import DARK, LIGHT, Palette
 from tests.report.conftest import Made, Page
 
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from abaw_emi.core.constants import VERSION
 from abaw_emi.evaluation.text_tables import Sheet
-from abaw_emi.report.style import LIGHT, PAGE_POINTS, PAPER_POINTS, settings
+from abaw_emi.report.charts.style import LIGHT, PAGE_POINTS, PAPER_POINTS, settings
 
 SMALL = (264.0, 186.0)
 """Width and height of a panel, three of which are side by side on the page, in CSS pixels."""

@@ -15,9 +15,9 @@ from matplotlib.transforms import Affine2D
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.report.chart import MEDIUM, SQUARE, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, SQUARE, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.style import LIGHT, draw_rows, points, shorten, show_intensities
 from abaw_emi.report.results import Results, Standing
-from abaw_emi.report.style import LIGHT, draw_rows, points, shorten, show_intensities
 
 _MOST_NAMES = 10
 """Systems that a chart names."""

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.report.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.style import LIGHT, label_ends, shorten
 from abaw_emi.report.history import Curve, Epoch
-from abaw_emi.report.style import LIGHT, label_ends, shorten
 
 _NAMED = 6
 """With more curves than this, no name is written at their ends: names would hide one another."""

@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p
-from abaw_emi.report.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.style import LIGHT, draw_matrix, draw_rows, points, shorten
 from abaw_emi.report.results import Gain
 from abaw_emi.report.sources import read_validation
-from abaw_emi.report.style import LIGHT, draw_matrix, draw_rows, points, shorten
 from abaw_emi.submission.ledger import Entry, Ledger
 
 SHOWN = 0.32

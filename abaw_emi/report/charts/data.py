@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, MAX_SECONDS, Split
 from abaw_emi.evaluation.pearson import pearson
-from abaw_emi.report.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.style import LIGHT, draw_matrix, note, points, show_intensities, show_percent
 from abaw_emi.report.history import Durations
-from abaw_emi.report.style import LIGHT, draw_matrix, note, points, show_intensities, show_percent
 
 Labels = Mapping[Split, pl.DataFrame]
 
