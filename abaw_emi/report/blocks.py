@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from abaw_emi.evaluation.text_tables import format_interval, format_r
 from abaw_emi.report.charts.chart import Chart
+from abaw_emi.report.charts.style import format_bounds, format_number
 
 T = TypeVar("T")
 
 _FILTERED = 8
 """A table with more rows than this can be filtered."""
+
+_HASH_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +23,18 @@ class Cell:
 
     Attributes:
         text: what it shows, or the description of its picture.
+        notes: smaller lines below the text.
+        full: what `text` is the beginning of, shown by the pointer.
         value: what it is sorted by; None for its text.
         href: a link, or the file that is played.
-        kind: "text", "code" (a hash or a signature), "audio", "video" or "strip".
+        kind: "text", "code" (a hash), "audio", "video" or "strip".
         label: of the player.
         bars: of a strip.
     """
 
     text: str = ""
+    notes: Sequence[str] = ()
+    full: str = ""
     value: float | str | None = None
     href: str = ""
     kind: str = "text"
@@ -160,22 +166,25 @@ class Report:
 
 def r_cell(value: float | None, *, signed: bool = False) -> Cell:
     """A correlation, or a difference of two."""
-    return Cell(text=format_r(value, signed=signed), value="" if value is None else value)
+    return Cell(text=format_number(value, signed=signed), value="" if value is None else value)
 
 
 def interval_cell(bounds: tuple[float, float] | None, *, signed: bool = False) -> Cell:
     """An interval, sorted by its lower end."""
-    return Cell(text=format_interval(bounds, signed=signed), value=bounds[0] if bounds else "")
+    return Cell(text=format_bounds(bounds, signed=signed), value=bounds[0] if bounds else "")
 
 
-def code_cell(value: object, most: int = 12) -> Cell:
-    """The first `most` characters of a hash or a signature; empty for None."""
-    return Cell(text=str(value or "")[:most], kind="code")
+def hash_cell(value: object) -> Cell:
+    """The first digits of a hash, and the whole hash under the pointer; empty for None."""
+    text = str(value or "")
+    return Cell(text=text[:_HASH_DIGITS], full=text, kind="code")
 
 
 def _to_cell(content: Any) -> Cell:
     if isinstance(content, Cell):
         return content
     if isinstance(content, int | float):
-        return Cell(text=f"{content:,}" if isinstance(content, int) else f"{content:.3f}", value=content)
+        return Cell(
+            text=f"{content:,}" if isinstance(content, int) else format_number(content, 3), value=content
+        )
     return Cell(text="" if content is None else str(content))

@@ -14,7 +14,7 @@ import numpy as np
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import ClipError, Problem, RunError
+from abaw_emi.core.errors import ClipError, Problem, RunError, gather
 from abaw_emi.core.progress import Track
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.runs.run import Run
@@ -46,11 +46,13 @@ class Curve:
     Attributes:
         run: its folder.
         record: its provenance record, empty where there is none yet.
+        loss: the name of its training loss; "" where its config cannot be read.
         epochs: the finished ones.
     """
 
     run: Run
     record: Mapping[str, Any]
+    loss: str
     epochs: tuple[Epoch, ...]
 
     @property
@@ -60,8 +62,12 @@ class Curve:
         return max(scored, key=lambda epoch: epoch.mean_pearson or 0.0, default=None)
 
 
-def read_curve(run: Run) -> Curve:
+def read_curve(run: Run, warnings: list[Problem]) -> Curve:
     """The run's curve; the lines of single steps, and a line that is not completely written yet, are skipped.
+
+    Args:
+        run: the run.
+        warnings: gets the problems of a config that cannot be read.
 
     Raises:
         RunError: a file of the run cannot be read.
@@ -74,7 +80,10 @@ def read_curve(run: Run) -> Curve:
                 epochs.append(_epoch(line))
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    return Curve(run=run, record=run.read_provenance(), epochs=tuple(epochs))
+    loss = ""
+    with gather(warnings):
+        loss = run.read_config().training.loss
+    return Curve(run=run, record=run.read_provenance(), loss=loss, epochs=tuple(epochs))
 
 
 def _lines(run: Run) -> list[str]:
@@ -108,11 +117,13 @@ class Durations:
 
     Attributes:
         seconds: by split, (N,) in s, sorted.
+        by_clip: in s, by id.
         unknown: how many clips of all splits have no known duration.
         source: how they were measured, in a few words.
     """
 
     seconds: Mapping[Split, Array]
+    by_clip: Mapping[str, float]
     unknown: int
     source: str
 
@@ -173,4 +184,5 @@ def _by_split(ids: Mapping[Split, Sequence[str]], found: Mapping[str, float], so
         for split, clips in ids.items()
     }
     known = sum(map(len, seconds.values()))
-    return Durations(seconds=seconds, unknown=sum(map(len, ids.values())) - known, source=source)
+    unknown = sum(map(len, ids.values())) - known
+    return Durations(seconds=seconds, by_clip=found, unknown=unknown, source=source)

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from abaw_emi.core.constants import OFFICIAL_COUNTS, VERSION
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.evaluation.text_tables import format_interval
+from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report import record_tables, score_tables
 from abaw_emi.report.blocks import Block, Lines, Report, Section, Text, Tile
-from abaw_emi.report.charts import comparisons, data, scores, training
+from abaw_emi.report.charts import comparisons, data, predictions, scores, training
+from abaw_emi.report.charts.style import format_bounds, format_number
 from abaw_emi.report.history import Durations
 from abaw_emi.report.results import MOST_SYSTEMS, Results
 from abaw_emi.report.sources import Material
 
 
-def lay_out(material: Material, results: Results, durations: Durations | None, page: Path) -> Report:
+def lay_out(
+    material: Material, results: Results, durations: Durations | None, page: Path, made: str = ""
+) -> Report:
     """The content of the page.
 
     Args:
@@ -24,6 +27,7 @@ def lay_out(material: Material, results: Results, durations: Durations | None, p
         results: of its systems.
         durations: of the clips, None where they are not known.
         page: where the page will be, for the addresses of the clips.
+        made: when and with what the page was made, as a sentence; "" to leave it out.
     """
     names = _name_runs(material)
     sections = [
@@ -33,7 +37,7 @@ def lay_out(material: Material, results: Results, durations: Durations | None, p
         Section("validation", "Validation", _validation(material, results, page)),
         Section("comparison", "Comparison", _comparison(results)),
         Section("submissions", "Submissions", _submissions(material)),
-        Section("provenance", "Provenance", _provenance(material, names)),
+        Section("provenance", "Provenance", _provenance(material, names, made)),
     ]
     return Report(lede=_summarise(material), tiles=_tiles(material, results), sections=sections)
 
@@ -57,22 +61,21 @@ def _tiles(material: Material, results: Results) -> list[Tile]:
     tiles = []
     if results.best is not None:
         score = results.best.score
-        bounds = format_interval(score.interval.get(MEAN)).replace(" ", "\N{NO-BREAK SPACE}")
-        note = f"{results.best.name}, 95 % {bounds}" if bounds else results.best.name
-        tiles.append(
-            Tile(name=f"Best mean Pearson on {results.split}", value=f"{score.mean_pearson:.4f}", note=note)
-        )
+        name, value = f"Best mean Pearson on {results.split}", format_number(score.mean_pearson)
+        note = f"{results.best.name}, 95 % {_unbroken(score.interval.get(MEAN))}"
+        tiles.append(Tile(name=name, value=value, note=note))
     if results.gain is not None:
-        members = len(results.gain.members)
-        one, every = (float(results.gain.scores[k].mean()) for k in (1, members))
-        note = f"the mean of {members} against one of them"
-        tiles.append(Tile(name="Gain of ensembling", value=f"{every - one:+.4f}", note=note))
-    tests = [
-        (e.test_score, e.name) for e in (material.ledger.entries if material.ledger else ()) if e.test_score
-    ]
+        d = results.gain.difference
+        bounds = _unbroken(d.interval[MEAN], signed=True)
+        shown = "not significant" if d.verdict == "not shown" else "significant"
+        note = f"{d.first} minus {d.second}, 95 % {bounds}, {shown} (p {format_p(d.p[MEAN])})"
+        value = format_number(d.difference[MEAN], signed=True)
+        tiles.append(Tile(name="Ensemble minus its best member", value=value, note=note))
+    entries = material.ledger.entries if material.ledger else ()
+    tests = [(entry.test_score, entry.name) for entry in entries if entry.test_score is not None]
     if tests:
         best, name = max(tests)
-        tiles.append(Tile(name="Best test score", value=f"{best:.4f}", note=name))
+        tiles.append(Tile(name="Best test score", value=format_number(best), note=name))
     if ids := material.ids():
         note = ", ".join(f"{len(clips):,} {split}" for split, clips in ids.items())
         tiles.append(Tile(name="Clips", value=f"{sum(map(len, ids.values())):,}", note=note))
@@ -80,6 +83,11 @@ def _tiles(material: Material, results: Results) -> list[Tile]:
         done = sum(bool(curve.record.get("finished")) for curve in material.curves)
         tiles.append(Tile(name="Runs", value=str(len(material.curves)), note=f"{done} finished"))
     return tiles[:4]
+
+
+def _unbroken(bounds: tuple[float, float] | None, *, signed: bool = False) -> str:
+    """An interval that no line break divides."""
+    return format_bounds(bounds, signed=signed).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _about(material: Material, results: Results) -> list[Block]:
@@ -149,16 +157,40 @@ def _validation(material: Material, results: Results, page: Path) -> list[Block]
     else:
         if results.split == "train":
             blocks.append(Text("These are predictions of the training clips: not a validation score."))
+        blocks += _explain_scores(results)
         blocks += [
             scores.chart_scores(results),
             score_tables.tabulate_scores(results),
-            scores.chart_density(results),
+            predictions.chart_predictions(results),
+            *([score_tables.tabulate_groups(results)] if results.groups else []),
             score_tables.tabulate_worst(results, page),
         ]
     if results.folds:
         blocks.append(score_tables.tabulate_folds(results))
     if any(system.why_not for system in material.systems):
         blocks.append(score_tables.tabulate_unscored(material))
+    return blocks
+
+
+def _explain_scores(results: Results) -> list[Block]:
+    """What the scores were selected on, and what clipping to the range of submissions changes."""
+    blocks: list[Block] = []
+    if any(standing.of_runs for standing in results.standings):
+        blocks.append(
+            Text(
+                f"The epoch of each run was selected on these clips ({results.split}), so the scores of runs "
+                "and of their ensembles are optimistic."
+            )
+        )
+    if results.best is not None and results.clipped is not None:
+        score, share = results.clipped
+        blocks.append(
+            Text(
+                "Scores are those of the raw predictions. A submission must be in [0, 1]: clipped to that "
+                f"range, which changes {share:.1%} of its values, {results.best.name} scores "
+                f"{format_number(score)} instead of {format_number(results.best.score.mean_pearson)}."
+            )
+        )
     return blocks
 
 
@@ -189,9 +221,10 @@ def _submissions(material: Material) -> list[Block]:
     return [*([] if chart is None else [chart]), record_tables.tabulate_submissions(material.ledger)]
 
 
-def _provenance(material: Material, names: Sequence[str]) -> list[Block]:
+def _provenance(material: Material, names: Sequence[str], made: str) -> list[Block]:
+    text = [Text(made)] if made else []
     runs = [record_tables.tabulate_runs(material.curves, names)] if material.curves else []
-    return [*runs, record_tables.tabulate_inputs(material.inputs)]
+    return [*text, *runs, record_tables.tabulate_inputs(material.inputs)]
 
 
 def _missing(text: str) -> Text:

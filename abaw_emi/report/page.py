@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from markupsafe import Markup
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import EmiError, Problem
 from abaw_emi.core.files import check_writable, write_bytes
+from abaw_emi.core.installation import find_git_commit
 from abaw_emi.core.progress import Track
 from abaw_emi.evaluation.text_tables import render
 from abaw_emi.report.blocks import Report
@@ -26,8 +31,11 @@ from abaw_emi.report.sources import Material, Sources, read_material
 
 TITLE = "Emotional mimicry intensity"
 
+_PACKAGES = ("numpy", "scipy", "polars", "matplotlib")
+"""What computes and draws, besides this package."""
 
-def render_page(report: Report) -> str:
+
+def render_page(report: Report, title: str = TITLE, date: str = "") -> str:
     """The page as HTML, with styles, script and pictures inside."""
     folder = files("abaw_emi.report") / "templates"
     environment = jinja2.Environment(
@@ -42,8 +50,10 @@ def render_page(report: Report) -> str:
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment.get_template("page.html").render(
-        title=TITLE,
+        title=title,
+        date=date,
         version=VERSION,
+        numbers={chart.name: number for number, chart in enumerate(report.charts, start=1)},
         lede=report.lede,
         tiles=report.tiles,
         sections=report.sections,
@@ -87,6 +97,7 @@ def write_report(
     out: Path,
     figures: Path | None = None,
     *,
+    title: str = TITLE,
     track: Track = lambda items, description, total: items,
 ) -> Written:
     """Makes a report; the page is written whole or not at all.
@@ -95,6 +106,7 @@ def write_report(
         sources: what to read.
         out: the page's file.
         figures: a folder for each figure as PNG, SVG and CSV; None for no such files.
+        title: of the page.
         track: shows a progress bar over items, as `progress.Reporter.track`.
 
     Raises:
@@ -109,15 +121,34 @@ def write_report(
         raise EmiError(
             Problem("report", "nothing to report", expected, "use --data, --runs, --preds or --submissions")
         )
-    results = compute_results(material)
     audited = None if material.audit is None else material.audit.seconds
     durations = find_durations(material.ids(), material.files, audited, track)
-    report = lay_out(material, results, durations, out)
-    content = render_page(report).encode()
+    results = compute_results(material, durations)
+    date = _find_date()
+    report = lay_out(material, results, durations, out, _describe_making(date))
+    content = render_page(report, title, date).encode()
     written = [] if figures is None else _write_figures(report, figures, track)
     write_bytes(out, content)
     return Written(
         page=out, size=len(content), figures=written, report=report, material=material, results=results
+    )
+
+
+def _find_date() -> str:
+    """Today's date in UTC, or that of $SOURCE_DATE_EPOCH, the convention of reproducible builds."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
+    return moment.date().isoformat()
+
+
+def _describe_making(date: str) -> str:
+    commit = find_git_commit()
+    version = f"{VERSION} (commit {commit[:8]})" if commit else VERSION
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    return (
+        f"This page was made on {date} (UTC) by abaw-emi {version} with Python {platform.python_version()}, "
+        f"{packages}, on {platform.system()} {platform.machine()}, {os.cpu_count()} processors. The runs "
+        "were trained on the hardware listed with them."
     )
 
 

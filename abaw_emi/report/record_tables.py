@@ -7,7 +7,7 @@ from typing import Any
 
 from abaw_emi.audit.record import Audit
 from abaw_emi.core.errors import SEVERITIES, Diagnostic
-from abaw_emi.report.blocks import Cell, Column, Table, code_cell, interval_cell, r_cell
+from abaw_emi.report.blocks import Cell, Column, Table, hash_cell, interval_cell, r_cell
 from abaw_emi.report.history import Curve
 from abaw_emi.report.sources import Input, read_validation
 from abaw_emi.submission.ledger import Entry, Ledger
@@ -20,7 +20,7 @@ def tabulate_submissions(ledger: Ledger) -> Table[Entry]:
         title="Ledger",
         items=ledger.entries,
         columns=[
-            Column("Submission", lambda entry: entry.name),
+            Column("Submission", _name_submission),
             Column(
                 "Made",
                 lambda e: Cell(text=e.created.replace("T", " ").removesuffix("+00:00"), value=e.created),
@@ -30,8 +30,7 @@ def tabulate_submissions(ledger: Ledger) -> Table[Entry]:
             Column("Test", lambda entry: _optional_r(entry.test_score, "not yet"), number=True),
             Column("Counts as an attempt", lambda entry: "yes" if entry.sent else "no"),
             Column("Validation is", lambda entry: str((entry.val or {}).get("kind") or "not known")),
-            Column("SHA-256 of the CSV", lambda entry: code_cell(entry.record.get("sha256"))),
-            Column("Signature", lambda entry: code_cell(entry.record.get("signature"), 1_000)),
+            Column("SHA-256", lambda entry: hash_cell(entry.record.get("sha256"))),
         ],
         note=f"{ledger.used} of {len(ledger.entries)} count as attempts. Times are UTC.",
     )
@@ -46,10 +45,8 @@ def tabulate_audit(audit: Audit) -> Table[Diagnostic]:
         columns=[
             Column("Severity", lambda f: Cell(text=f.severity, value=SEVERITIES.index(f.severity))),
             Column("Where", lambda finding: finding.where),
-            Column("Found", lambda finding: finding.found),
             Column("Clips", lambda finding: finding.count, number=True),
-            Column("Meaning", lambda finding: finding.means),
-            Column("Next step", lambda finding: finding.next_step),
+            Column("Found, meaning and next step", _describe_finding),
         ],
     )
 
@@ -72,12 +69,11 @@ def tabulate_runs(curves: Sequence[Curve], names: Sequence[str]) -> Table[tuple[
             Column("Epochs", lambda item: len(item[1].epochs), number=True),
             Column("Best", _best_epoch, number=True),
             Column("Trained on", _describe_training),
-            Column("Precision", record("precision")),
-            Column("Device", record("hardware", "device")),
+            Column("Hardware", _describe_hardware),
             Column("Backbone", _describe_backbone),
-            Column("Data", lambda item: code_cell(_dig(item[1].record, "data", "fingerprint"))),
-            Column("Code", lambda item: code_cell(item[1].record.get("git_commit"))),
-            Column("Version", record("version")),
+            Column("Data", lambda item: hash_cell(_dig(item[1].record, "data", "fingerprint"))),
+            Column("Code", lambda item: hash_cell(item[1].record.get("git_commit"))),
+            Column("Versions", _describe_versions),
         ],
     )
 
@@ -92,9 +88,19 @@ def tabulate_inputs(inputs: Sequence[Input]) -> Table[Input]:
             Column("File", lambda item: str(item.path)),
             Column("Content", lambda item: item.what),
             Column("Rows", lambda item: item.rows, number=True),
-            Column("SHA-256", lambda item: code_cell(item.sha256, 64)),
+            Column("SHA-256", lambda item: hash_cell(item.sha256)),
         ],
     )
+
+
+def _name_submission(entry: Entry) -> Cell:
+    signature = str(entry.record.get("signature") or "")
+    return Cell(text=entry.name, notes=[signature] if signature else [])
+
+
+def _describe_finding(finding: Diagnostic) -> Cell:
+    notes = [note for note in (finding.means, finding.next_step) if note]
+    return Cell(text=finding.found, notes=notes)
 
 
 def _optional_r(value: float | None, otherwise: str = "") -> Cell | str:
@@ -125,6 +131,23 @@ def _describe_training(item: tuple[str, Curve]) -> str:
         return ""
     fold = f" without fold {record['fold']}" if record.get("fold") else ""
     return ("train+valid" if record.get("train_plus_val") else "train") + fold
+
+
+def _describe_hardware(item: tuple[str, Curve]) -> str:
+    """Device, for a CPU with its type and threads, and precision."""
+    record = item[1].record
+    device = _dig(record, "hardware", "device")
+    if device == "cpu":
+        processor, threads = (_dig(record, "hardware", key) for key in ("processor", "threads"))
+        device = f"{processor or 'cpu'}, {threads} thread{'' if threads == 1 else 's'}" if threads else "cpu"
+    return ", ".join(str(part) for part in (device, record.get("precision")) if part)
+
+
+def _describe_versions(item: tuple[str, Curve]) -> Cell:
+    """The version of this package, and of what trains the model."""
+    versions = _dig(item[1].record, "hardware", "versions") or {}
+    notes = [f"{name} {versions[name]}" for name in ("torch", "transformers") if versions.get(name)]
+    return Cell(text=str(item[1].record.get("version") or ""), notes=notes)
 
 
 def _describe_backbone(item: tuple[str, Curve]) -> str:

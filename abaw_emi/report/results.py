@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, Split
+from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE, Split
 from abaw_emi.core.errors import Problem, gather
 from abaw_emi.data.align import align
 from abaw_emi.ensembling.combine import ensemble
-from abaw_emi.evaluation.bootstrap import DEFAULT_SEED
 from abaw_emi.evaluation.compare import Comparison, compare
 from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.evaluation.score import Score, score
+from abaw_emi.report.clip_errors import GroupError, WorstClip, compare_groups, compute_errors, find_worst
+from abaw_emi.report.ensembles import Gain, measure_gain
+from abaw_emi.report.history import Durations
 from abaw_emi.report.sources import PREFERRED, Material, System
 from abaw_emi.runs.kfold import FoldScore, find_fold_runs, score_folds
 
 MOST_SYSTEMS = 8
 """Systems that are compared in pairs: 28 pairs of 4,588 clips take seconds, and fit into a figure."""
-
-MOST_SUBSETS = 200
-"""Subsets of members of each size; where there are more, so many are drawn at random."""
-
-WORST = 20
-"""Clips that are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +36,7 @@ class Standing:
         score: on its split.
         origin: what it is, in a few words.
         complete: whether all clips that it was trained on are known.
+        of_runs: whether runs of this package made it, alone or as an ensemble.
     """
 
     name: str
@@ -50,49 +44,7 @@ class Standing:
     score: Score
     origin: str
     complete: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gain:
-    """Scores of the unweighted mean of k members, for every k.
-
-    Attributes:
-        members: their names.
-        scores: by k, (S_k,) of the subsets of that size.
-        exhaustive: whether every subset was scored.
-        signature: the settings that reproduce the numbers.
-    """
-
-    members: tuple[str, ...]
-    scores: dict[int, Array]
-    exhaustive: bool
-    signature: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorstClip:
-    """A clip with a large error.
-
-    Attributes:
-        filename: its id.
-        error: root mean squared difference over the six emotions.
-        truth: (6,).
-        prediction: (6,).
-        audio: its audio file, None where it has none.
-        video: its video file, None where it has none.
-    """
-
-    filename: str
-    error: float
-    truth: Array
-    prediction: Array
-    audio: Path | None
-    video: Path | None
-
-    @property
-    def furthest(self) -> int:
-        """Place, in `EMOTIONS`, of the emotion with the largest difference."""
-        return int(np.abs(self.truth - self.prediction).argmax())
+    of_runs: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +59,9 @@ class Results:
         comparison: of the best systems, None with fewer than two.
         left_out: how many systems are not in the comparison.
         gain: None with fewer than two members.
+        clipped: the mean Pearson of `prediction`, clipped to [0, 1]; and the share of values that change.
         worst: the clips with the largest errors of the best system, the largest first.
+        groups: the errors of the best system by group of clips.
         folds: scores of K-fold runs.
         warnings: what a reader must know.
     """
@@ -119,7 +73,9 @@ class Results:
     comparison: Comparison | None = None
     left_out: int = 0
     gain: Gain | None = None
+    clipped: tuple[float, float] | None = None
     worst: tuple[WorstClip, ...] = ()
+    groups: tuple[GroupError, ...] = ()
     folds: tuple[FoldScore, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
@@ -129,7 +85,7 @@ class Results:
         return self.standings[0] if self.standings else None
 
 
-def compute_results(material: Material) -> Results:
+def compute_results(material: Material, durations: Durations | None = None) -> Results:
     """Scores and compares the systems on the first split of `PREFERRED` that any of them predicts."""
     warnings: list[Problem] = []
     folds = _score_folds(material, warnings)
@@ -140,7 +96,9 @@ def compute_results(material: Material) -> Results:
     systems = [system for system in usable if system.split == split]
     labels = material.labels[split]
     standings = _rank(labels, systems)
+    clips = labels[FILENAME].to_list()
     truth, prediction = align(labels, standings[0].table)
+    inside = prediction.clip(*INTENSITY_RANGE)
     compared = {standing.name: standing.table for standing in standings[:MOST_SYSTEMS]}
     runs = [system for system in systems if system.run is not None]
     members = runs if len(runs) > 1 else systems
@@ -151,8 +109,10 @@ def compute_results(material: Material) -> Results:
         prediction=prediction,
         comparison=compare(labels, compared) if len(compared) > 1 else None,
         left_out=max(0, len(standings) - MOST_SYSTEMS),
-        gain=_measure_gain(labels, members) if len(members) > 1 else None,
-        worst=_find_worst(material, labels, truth, prediction),
+        gain=measure_gain(labels, members) if len(members) > 1 else None,
+        clipped=(mean_pearson(truth, inside), float((inside != prediction).mean())),
+        worst=find_worst(clips, truth, prediction, material.files),
+        groups=compare_groups(clips, compute_errors(truth, prediction), material, durations),
         folds=folds,
         warnings=tuple(warnings),
     )
@@ -180,6 +140,7 @@ def _score(
         score=score(labels, table, precisions=sorted(precisions), names=("labels", name)),
         origin=origin,
         complete=all(source.complete for source in sources),
+        of_runs=any(source.run is not None or (source.record and source.record.runs()) for source in sources),
     )
 
 
@@ -215,46 +176,3 @@ def _score_folds(material: Material, warnings: list[Problem]) -> tuple[FoldScore
             warnings += [*problems, *more]
             scores += [fold_score] if fold_score else []
     return tuple(scores)
-
-
-def _measure_gain(labels: pl.DataFrame, members: Sequence[System]) -> Gain:
-    truth = labels.select(EMOTIONS).to_numpy()
-    stacked = np.stack([align(labels, member.table)[1] for member in members])  # (M, N, 6)
-    rng = np.random.default_rng(DEFAULT_SEED)
-    scores: dict[int, Array] = {}
-    exhaustive = True
-    for size in range(1, len(members) + 1):
-        if math.comb(len(members), size) <= MOST_SUBSETS:
-            subsets = [list(chosen) for chosen in combinations(range(len(members)), size)]
-        else:
-            exhaustive = False
-            subsets = [rng.choice(len(members), size, replace=False).tolist() for _ in range(MOST_SUBSETS)]
-        scores[size] = np.array([mean_pearson(truth, stacked[chosen].mean(axis=0)) for chosen in subsets])
-    drawn = "all" if exhaustive else f"{MOST_SUBSETS},seed:{DEFAULT_SEED}"
-    return Gain(
-        members=tuple(member.name for member in members),
-        scores=scores,
-        exhaustive=exhaustive,
-        signature=f"mean_pearson|n:{len(truth)}|of:mean|members:{len(members)}|subsets:{drawn}|abaw_emi:{VERSION}",
-    )
-
-
-def _find_worst(
-    material: Material, labels: pl.DataFrame, truth: Array, prediction: Array
-) -> tuple[WorstClip, ...]:
-    error = np.sqrt(((truth - prediction) ** 2).mean(axis=1))
-    clips = labels[FILENAME].to_list()
-    worst = []
-    for row in np.argsort(-error, kind="stable")[:WORST]:
-        own = material.files.get(clips[row])
-        worst.append(
-            WorstClip(
-                filename=clips[row],
-                error=float(error[row]),
-                truth=truth[row],
-                prediction=prediction[row],
-                audio=own.audio if own else None,
-                video=own.video if own else None,
-            )
-        )
-    return tuple(worst)

@@ -10,13 +10,21 @@ from urllib.parse import quote
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.score import Score
-from abaw_emi.evaluation.significance import MEAN
+from abaw_emi.evaluation.significance import MEAN, Verdict
 from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report.blocks import Cell, Column, T, Table, interval_cell, r_cell
-from abaw_emi.report.charts.style import slug
-from abaw_emi.report.results import Results, Standing, WorstClip
+from abaw_emi.report.charts.chart import sign
+from abaw_emi.report.charts.style import format_bounds, format_number, slug
+from abaw_emi.report.clip_errors import FEWEST, GroupError, WorstClip
+from abaw_emi.report.results import Results, Standing
 from abaw_emi.report.sources import Material, System
 from abaw_emi.runs.kfold import FoldScore
+
+_VERDICTS: dict[Verdict, str] = {
+    "better": "better",
+    "worse": "worse",
+    "not shown": "not significantly different",
+}
 
 _STRIP_TOP, _STRIP_BOTTOM = 5.0, 39.0
 """Heights of the intensities 1 and 0 in a strip, in its units, downwards."""
@@ -83,7 +91,7 @@ def tabulate_pairs(comparison: Comparison) -> Table[Pair]:
             ),
             Column("p", lambda pair: _p_cell(pair.difference.p[MEAN]), number=True),
             Column("p (Holm)", lambda pair: _p_cell(pair.difference.p_holm[MEAN]), number=True),
-            Column("First is", lambda pair: pair.difference.verdict),
+            Column("First is", lambda pair: _VERDICTS[pair.difference.verdict]),
             Column("Detectable", _detectable_cell, number=True),
             Column("Correlation", lambda pair: r_cell(pair.mean_correlation), number=True),
             Column("Gain of mean", lambda pair: r_cell(pair.gain, signed=True), number=True),
@@ -114,8 +122,33 @@ def tabulate_worst(results: Results, page: Path) -> Table[WorstClip]:
         "difference over the six emotions, in the unit of the labels. Rings are true, dots predicted, in the "
         f"order {', '.join(EMOTIONS)}. Players and links open the clip's file in the data folder, so they "
         "work only where that folder is.",
-        signature=f"rmse|n:{best.score.n}|emotions:{len(EMOTIONS)}",
+        signature=sign("rmse", f"n:{best.score.n}", f"emotions:{len(EMOTIONS)}"),
     )
+
+
+def tabulate_groups(results: Results) -> Table[GroupError]:
+    """The errors of the best system by group of clips."""
+    best = results.standings[0]
+    return Table(
+        id="groups",
+        title="Errors by group of clips",
+        items=results.groups,
+        columns=[
+            Column("Clips", lambda group: group.group),
+            Column("Grouped by", lambda group: group.kind),
+            Column("Number", lambda group: group.n, number=True),
+            Column("Error", lambda group: group.error, number=True),
+            Column("Minus the others", _difference_cell, number=True),
+            Column("95 % interval", lambda g: format_bounds(g.interval, 3, signed=True), number=True),
+        ],
+        note=f"The mean error of {best.name}, in the unit of the labels, and its difference from that of the "
+        f"other clips (interval of Welch's t). Groups of fewer than {FEWEST} clips are left out.",
+        signature=sign("group_rmse", f"n:{best.score.n}", "ci:welch,0.95"),
+    )
+
+
+def _difference_cell(group: GroupError) -> Cell:
+    return Cell(text=format_number(group.difference, 3, signed=True), value=group.difference)
 
 
 def _score_columns(score_of: Callable[[T], Score | FoldScore]) -> list[Column[T]]:

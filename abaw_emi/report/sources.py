@@ -230,7 +230,7 @@ def _find_runs(path: Path) -> list[Run]:
 def _read_run(run: Run, material: Material) -> None:
     if any(run.folder.resolve() == curve.run.folder.resolve() for curve in material.curves):
         return
-    curve = read_curve(run)
+    curve = read_curve(run, material.warnings)
     material.curves.append(curve)
     if run.metrics_file.is_file():
         material.note(f"epochs of {run.name}", run.metrics_file, len(curve.epochs))

@@ -10,7 +10,11 @@ import pytest
 
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.pearson import mean_pearson
-from tests.report.conftest import VALID, Made
+from abaw_emi.report.page import write_report
+from abaw_emi.report.sources import Sources
+from tests.report.conftest import TRAIN, VALID, Made, make_ledger, make_predictions
+from tests.simulated import draw_labels
+from tests.simulated import name as name_clips
 
 NAMES = {
     "labels",
@@ -66,10 +70,29 @@ def test_durations_of_a_split_sum_to_one(made: Made) -> None:
         assert sum(own) == pytest.approx(1)
 
 
-def test_the_density_counts_every_clip_once(made: Made) -> None:
-    for emotion in EMOTIONS:
+def test_few_clips_are_points_with_the_labels_and_predictions_of_each(made: Made) -> None:
+    results = made.written.results
+    assert results.truth is not None
+    assert results.prediction is not None
+    for place, emotion in enumerate(EMOTIONS):
         own = [row for row in rows(made, "predicted-against-true") if row["emotion"] == emotion]
-        assert sum(int(row["clips"]) for row in own) == VALID
+        assert [row["Filename"] for row in own] == [f"{TRAIN + i:05}" for i in range(VALID)]
+        assert [float(row["true"]) for row in own] == results.truth[:, place].tolist()
+        assert [float(row["predicted"]) for row in own] == results.prediction[:, place].tolist()
+
+
+def test_many_clips_are_a_density_that_counts_each_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = draw_labels(rng, TRAIN + 400)
+    (tmp_path / "data").mkdir()
+    name_clips(labels[:TRAIN], 0).write_csv(tmp_path / "data" / "train_split.csv")
+    name_clips(labels[TRAIN:], TRAIN).write_csv(tmp_path / "data" / "valid_split.csv")
+    make_predictions(tmp_path / "a.csv", labels[TRAIN:] + 0.1 * rng.standard_normal((400, 6)))
+    sources = Sources(data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
+    report = write_report(sources, tmp_path / "report.html").report
+    (chart,) = [chart for chart in report.charts if chart.name == "predicted-against-true"]
+    assert chart.data.header[-1] == "clips"
+    assert sum(int(row[-1]) for row in chart.data.rows) == 400 * len(EMOTIONS)
 
 
 def test_the_gain_ends_at_the_score_of_the_mean_of_all(made: Made) -> None:
@@ -112,10 +135,6 @@ def test_curves_hold_every_epoch_of_every_run(made: Made) -> None:
 
 
 def test_figures_leave_other_files_of_the_folder_alone(made: Made, tmp_path: Path) -> None:
-    from abaw_emi.report.page import write_report
-    from abaw_emi.report.sources import Sources
-    from tests.report.conftest import make_ledger
-
     make_ledger(tmp_path / "submissions")
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mine.txt").write_text("mine")

@@ -47,6 +47,9 @@ def report(
     figures: Annotated[
         Path | None, typer.Option("--figures", help="A folder for each figure as PNG, SVG and CSV.")
     ] = None,
+    title: Annotated[
+        str, typer.Option("--title", help="The title of the page.")
+    ] = "Emotional mimicry intensity",
     quiet: Quiet = False,
 ) -> None:
     """Write one HTML page of data, runs, predictions and submissions; it needs no network."""
@@ -60,6 +63,7 @@ def report(
         _choose(data, runs, preds, submissions),
         out,
         figures,
+        title=title,
         track=lambda items, description, total: reporter.track(items, description, total, unit="files"),
     )
     reporter.warn([*written.material.warnings, *written.results.warnings], shown=10)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -21,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abaw_emi.core.constants import VERSION
-from abaw_emi.evaluation.text_tables import Sheet
+from abaw_emi.evaluation.text_tables import Sheet, render
 from abaw_emi.report.charts.style import LIGHT, PAGE_POINTS, PAPER_POINTS, settings
 
 SMALL = (264.0, 186.0)
@@ -80,6 +81,11 @@ class Chart:
     signature: str
     columns: int = 1
     kind: str = "chart"
+
+    @property
+    def csv(self) -> str:
+        """The numbers as a CSV file, as a link that holds the whole file."""
+        return f"data:text/csv;charset=utf-8,{quote(render(self.data, 'csv'), safe=', ')}"
 
     @property
     def shape(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -13,13 +14,22 @@ from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
-from abaw_emi.report.charts.style import LIGHT, draw_matrix, draw_rows, points, shorten
-from abaw_emi.report.results import Gain
+from abaw_emi.report.charts.style import (
+    LIGHT,
+    draw_matrix,
+    draw_rows,
+    format_bounds,
+    format_number,
+    points,
+    shorten,
+)
+from abaw_emi.report.ensembles import Gain
 from abaw_emi.report.sources import read_validation
 from abaw_emi.submission.ledger import Entry, Ledger
 
 SHOWN = 0.32
 """Opacity of the cell of a significant difference."""
+_NOT_SHOWN = 0.14
 
 
 def chart_comparison(comparison: Comparison) -> Chart:
@@ -46,7 +56,7 @@ def chart_comparison(comparison: Comparison) -> Chart:
         name="who-beats-whom",
         title="Differences between systems",
         caption="Mean Pearson of the row minus that of the column, and below it p of the paired permutation "
-        "test, corrected after Holm over all pairs. A coloured cell is a significant difference (p < .05).",
+        "test, corrected after Holm over all pairs. A coloured cell is a significant difference (p < 0.05).",
         panels=[
             Panel(
                 title="Row minus column",
@@ -68,25 +78,32 @@ def chart_gain(gain: Gain) -> Chart:
     sizes = list(gain.scores)
     means = [float(gain.scores[size].mean()) for size in sizes]
     rows = [
-        [size, len(values), float(values.mean()), float(values.min()), float(values.max())]
-        for size, values in gain.scores.items()
+        [size, len(values), mean, float(values.min()), float(values.max()), *gain.intervals[size]]
+        for (size, values), mean in zip(gain.scores.items(), means, strict=True)
     ]
+    d = gain.difference
     how = "all subsets" if gain.exhaustive else "random subsets where there are many"
     return Chart(
         name="ensemble-gain",
         title="Ensembles of more members",
         caption=f"Mean Pearson of the unweighted mean of k of {len(gain.members)} members: mean (line) and "
-        f"range (band) over {how}. One member scores {means[0]:.4f} on average, all together score "
-        f"{means[-1]:.4f} ({means[-1] - means[0]:+.4f}).",
+        f"range (band) over {how}, with the 95 % bootstrap interval over clips (bars). Dashed: the best "
+        f"member, {d.second}, {format_number(gain.best)}. The mean of all minus the best member is "
+        f"{format_number(d.difference[MEAN], signed=True)} {format_bounds(d.interval[MEAN], signed=True)}, "
+        f"{'not significant' if d.verdict == 'not shown' else 'significant'} (p {format_p(d.p[MEAN])}); the "
+        "best member was selected on these clips, which favours it.",
         panels=[
             Panel(
                 title="Mean Pearson by number of members",
-                alt=", ".join(f"{size}: {mean:.4f}" for size, mean in zip(sizes, means, strict=True)) + ".",
+                alt=", ".join(
+                    f"{size}: {format_number(mean)}" for size, mean in zip(sizes, means, strict=True)
+                )
+                + ".",
                 draw=partial(_draw_gain, gain=gain),
                 size=MEDIUM,
             )
         ],
-        data=sheet(["members", "subsets", "mean", "lowest", "highest"], rows),
+        data=sheet(["members", "subsets", "mean", "lowest", "highest", "low", "high"], rows),
         signature=gain.signature,
     )
 
@@ -124,7 +141,7 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
 
 
 def _or_unknown(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.4f}"
+    return "not known" if value is None else format_number(value)
 
 
 def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> None:
@@ -139,15 +156,15 @@ def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> N
                 0.94,
                 0.92,
                 facecolor=LIGHT.positive if shown else LIGHT.muted,
-                alpha=SHOWN if shown else 0.08,
+                alpha=SHOWN if shown else _NOT_SHOWN,
                 linewidth=0,
             )
         )
-        text = f"{d.difference[MEAN]:+.3f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+        text = format_number(d.difference[MEAN], signed=True)
         weight = "bold" if shown else "normal"
         axes.text(column, row - 0.16, text, ha="center", va="center", fontweight=weight)
-        p = format_p(d.p_holm[MEAN]).replace("0.", ".", 1)
-        axes.text(column, row + 0.22, f"p {p}", ha="center", va="center", size="small")
+        p = f"p {format_p(d.p_holm[MEAN])}"
+        axes.text(column, row + 0.22, p, ha="center", va="center", size="small")
     last = len(names) - 1
     axes.set_xlim(0.5, last + 0.5)
     axes.set_ylim(last - 0.5, -0.5)
@@ -160,25 +177,22 @@ def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> N
 
 def _draw_gain(axes: Axes, *, gain: Gain) -> None:
     sizes = list(gain.scores)
-    low = [gain.scores[size].min() for size in sizes]
-    high = [gain.scores[size].max() for size in sizes]
-    mean = [gain.scores[size].mean() for size in sizes]
-    axes.fill_between(sizes, low, high, color=LIGHT.accent, alpha=0.16, linewidth=0)
-    axes.plot(sizes, mean, "o-", color=LIGHT.accent)
-    for size, value, offset, side in (
-        (sizes[0], mean[0], (8, -5), "left"),
-        (sizes[-1], mean[-1], (0, 8), "right"),
-    ):
-        text = f"{value:.3f}".replace("0.", ".", 1)
+    values = list(gain.scores.values())
+    means = np.array([scores.mean() for scores in values])
+    reach = np.abs(np.array([gain.intervals[size] for size in sizes]).T - means)  # (2, sizes): below, above
+    lowest, highest = [scores.min() for scores in values], [scores.max() for scores in values]
+    axes.fill_between(sizes, lowest, highest, color=LIGHT.accent, alpha=0.25, linewidth=0)
+    axes.errorbar(sizes, means, reach, fmt="o-", color=LIGHT.accent, elinewidth=points(1), capsize=points(3))
+    axes.axhline(gain.best, color=LIGHT.ink, linestyle=(0, (4, 3)), linewidth=points(0.9))
+    for place in (0, -1):
         axes.annotate(
-            text,
-            (size, value),
-            xytext=(points(offset[0]), points(offset[1])),
+            format_number(float(means[place])),
+            (sizes[place], means[place]),
+            xytext=(points(-6 if place else 6), points(6 if place else -14)),
             textcoords="offset points",
-            ha=side,
+            ha="right" if place else "left",
         )
-    axes.set_xlim(sizes[0] - 0.1, sizes[-1] + 0.1)
-    axes.margins(y=0.18)
+    axes.set_xlim(sizes[0] - 0.15, sizes[-1] + 0.15)
     axes.xaxis.set_major_locator(MaxNLocator(min(8, len(sizes)), integer=True))
     axes.set_xlabel("members")
 

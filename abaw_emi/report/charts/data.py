@@ -14,7 +14,15 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, MAX_SECONDS, Split
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
-from abaw_emi.report.charts.style import LIGHT, draw_matrix, note, points, show_intensities, show_percent
+from abaw_emi.report.charts.style import (
+    LIGHT,
+    draw_matrix,
+    format_number,
+    note,
+    points,
+    show_intensities,
+    show_percent,
+)
 from abaw_emi.report.history import Durations
 
 Labels = Mapping[Split, pl.DataFrame]
@@ -24,7 +32,8 @@ _LONGEST = 20.0
 """Clips longer than this, in s, share the last bar of the histogram."""
 
 STRONGEST = 0.5
-"""Opacity of the cell of a correlation of .5 or more."""
+"""Opacity of the cell of a correlation of 0.5 or more; that of 0 is `_FAINTEST`."""
+_FAINTEST = 0.12
 
 _SPLIT_LINES: dict[Split, tuple[str, str]] = {
     "train": (LIGHT.ink, "-"),
@@ -72,9 +81,9 @@ def chart_labels(labels: Labels) -> Chart:
     return Chart(
         name="labels",
         title="Intensities of each emotion",
-        caption="Share of the clips by intensity, in bins of .05, for intensities above zero; filled: valid, "
-        "line: train. The share of exact zeros, far larger than any bin, is written as a number. The paper "
-        "shows the same in its Figure 1.",
+        caption="Share of the clips by intensity, in bins of 0.05, for intensities above zero (filled: "
+        "valid, line: train). The share of exact zeros, far larger than any bin, is written as a number. "
+        "The paper shows the same in its Figure 1.",
         panels=panels,
         data=sheet(["emotion", "split", "from", "to", "share_of_clips"], rows),
         signature=sign("labels", _sizes(labels), "bins:20"),
@@ -214,10 +223,10 @@ def _draw_correlations(axes: Axes, *, matrix: Array) -> None:
             r = matrix[i, j]
             shade = 0.0 if np.isnan(r) else min(1.0, abs(float(r)) / 0.5)
             colour = LIGHT.positive if r > 0 else LIGHT.negative
-            alpha = 0.06 + (STRONGEST - 0.06) * shade
+            alpha = _FAINTEST + (STRONGEST - _FAINTEST) * shade
             box = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, facecolor=colour, alpha=alpha, linewidth=0)
             axes.add_patch(box)
-            text = "-" if np.isnan(r) else f"{r:+.2f}".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
+            text = "-" if np.isnan(r) else format_number(float(r), 2, signed=True)
             axes.text(j, i, text, ha="center", va="center")
     axes.set_xlim(-0.5, last - 0.5)
     axes.set_ylim(last + 0.5, 0.5)

@@ -94,6 +94,17 @@ DARK = Palette(
 )
 
 
+RUN_STYLES: tuple[Mapping[str, Any], ...] = (
+    {"color": LIGHT.accent, "linestyle": "-"},
+    {"color": LIGHT.negative, "linestyle": "--"},
+    {"color": LIGHT.ink, "linestyle": "-."},
+    {"color": LIGHT.muted, "linestyle": "-"},
+    {"color": LIGHT.positive, "linestyle": ":"},
+    {"color": LIGHT.ink, "linestyle": (0, (1, 1))},
+)
+"""Lines of as many runs as can be distinguished in one figure."""
+
+
 def settings(size: float, *, page: bool) -> dict[str, Any]:
     """Settings of matplotlib for figures with text of `size` points, for the page or for a paper."""
     thin = size / 14
@@ -151,7 +162,7 @@ def show_percent(axes: Axes) -> None:
 def show_intensities(axes: Axes) -> None:
     """Makes the x axis one of intensities, from 0 to 1."""
     axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
 
 
 def draw_rows(axes: Axes, names: Sequence[str], label: str) -> None:
@@ -187,22 +198,36 @@ def shorten(name: str, most: int) -> str:
     return f"{name[: most - 1 - tail]}…{name[-tail:]}"
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, str]], keys: Sequence[tuple[str, str]] | None = None
-) -> None:
+def format_number(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
+    """A number in the format of the page, with a true minus sign, or "undefined".
+
+    >>> format_number(0.12344), format_number(0.5, 3, signed=True)
+    ('0.1234', '+0.500')
+    """
+    if value is None or np.isnan(value):
+        return "undefined"
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def format_bounds(bounds: tuple[float, float] | None, digits: int = 4, *, signed: bool = False) -> str:
+    """An interval in brackets; empty for None."""
+    return "" if bounds is None else f"[{', '.join(format_number(b, digits, signed=signed) for b in bounds)}]"
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Mapping[str, Any]]]) -> None:
     """Writes names beside the right ends of lines, moved apart where they would overlap.
 
     Args:
         axes: with limits already set.
-        ends: the height and the name of each line.
-        keys: colour and marker of each, drawn before its name; the name itself stays in the colour of text.
+        ends: of each line its height, its name and its style, of which a sample is drawn before the name. The
+            name itself stays in the colour of text.
     """
     if not ends:
         return
     low, high = axes.get_ylim()
     gap = (high - low) * 0.078
-    order = sorted(range(len(ends)), key=lambda i: ends[i][0])
-    heights = np.clip([ends[i][0] for i in order], low, high)
+    order = sorted(ends, key=lambda end: end[0])
+    heights = np.clip([height for height, _, _ in order], low, high)
     steps = gap * np.arange(len(order))
     for _ in range(50):  # push neighbours apart, and back inside the axes, until none overlaps
         short = np.maximum(gap - np.diff(heights), 0) / 2
@@ -210,9 +235,7 @@ def label_ends(
         heights[:-1] -= short
         heights = np.clip(heights, low + steps, high - steps[::-1])
     across = axes.get_yaxis_transform()
-    for height, i in zip(heights, order, strict=True):
-        if keys is not None:
-            colour, marker = keys[i]
-            axes.plot(1.035, height, marker, color=colour, transform=across, clip_on=False)
-        start = 1.02 if keys is None else 1.065
-        axes.text(start, height, ends[i][1], transform=across, va="center", color=LIGHT.muted)
+    for height, (_, name, style) in zip(heights, order, strict=True):
+        sample = {**style, "markevery": [1], "transform": across, "clip_on": False}
+        axes.plot([1.02, 1.05, 1.08], [height] * 3, **sample)
+        axes.text(1.1, height, name, transform=across, va="center", color=LIGHT.muted)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
-from abaw_emi.report.charts.style import LIGHT, label_ends, shorten
+from abaw_emi.report.charts.style import LIGHT, RUN_STYLES, label_ends, shorten
 from abaw_emi.report.history import Curve, Epoch
 
-_NAMED = 6
-"""With more curves than this, no name is written at their ends: names would hide one another."""
-
 MARKERS = dict(zip(EMOTIONS, "osD^vP", strict=True))
-"""A second code beside colour."""
+"""Distinguish the emotions where their colours cannot be."""
 
 Named = Sequence[tuple[str, Curve]]
 
@@ -32,24 +30,27 @@ def chart_curves(curves: Sequence[Curve], names: Sequence[str]) -> Chart:
         for name, curve in drawn
         for e in curve.epochs
     ]
+    kinds = ", ".join(dict.fromkeys(curve.loss for _, curve in drawn if curve.loss))
+    rate = _find_scale(drawn)
     losses = ", ".join(f"{name} {curve.epochs[-1].loss:.4f}" for name, curve in drawn)
     return Chart(
         name="training-curves",
         title="Training curves",
-        caption="One line per run; a ring marks the epoch whose weights were kept. Per emotion: mean and "
-        "range of the runs. These numbers selected the epochs, so they are optimistic.",
+        caption="One line per run; a ring marks the epoch with the best validation score, whose weights are "
+        "kept. Per emotion: mean and range of the runs. The epochs were selected by these validation scores, "
+        "so the best of them are optimistic.",
         panels=[
             Panel(
-                title="Training loss",
+                title=f"Training loss{f' ({kinds})' if kinds else ''}",
                 alt=f"Training loss by epoch. At the end: {losses}.",
                 draw=partial(_draw_loss, curves=drawn),
                 size=MEDIUM,
             ),
             *_validation_panels([(name, curve) for name, curve in drawn if curve.best is not None]),
             Panel(
-                title="Learning rate",
+                title=f"Learning rate (1e{rate})",
                 alt="Learning rate at the end of each epoch.",
-                draw=partial(_draw_rate, curves=drawn),
+                draw=partial(_draw_rate, curves=drawn, scale=10.0**rate),
                 size=MEDIUM,
             ),
         ],
@@ -90,36 +91,46 @@ def _draw_loss(axes: Axes, *, curves: Named) -> None:
     _draw_runs(axes, curves, lambda epoch: epoch.loss)
 
 
-def _draw_rate(axes: Axes, *, curves: Named) -> None:
+def _draw_rate(axes: Axes, *, curves: Named, scale: float) -> None:
     _draw_runs(axes, curves, lambda epoch: epoch.learning_rate, named=False)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, place: f"{rate / scale:.3g}"))
+
+
+def _find_scale(curves: Named) -> int:
+    """The power of ten in whose unit the learning rates are written."""
+    highest = max((e.learning_rate or 0.0 for _, curve in curves for e in curve.epochs), default=0.0)
+    return math.floor(math.log10(highest)) if highest > 0 else 0
 
 
 def _draw_validation(axes: Axes, *, curves: Named) -> None:
     _draw_runs(axes, curves, lambda epoch: epoch.mean_pearson)
     for best in (curve.best for _, curve in curves):
         if best is not None and best.mean_pearson is not None:
-            axes.plot(best.number, best.mean_pearson, "o", color=LIGHT.accent, mfc=LIGHT.paper, zorder=3)
+            axes.plot(
+                best.number, best.mean_pearson, "o", color=LIGHT.ink, mfc=LIGHT.paper, zorder=3, clip_on=False
+            )
 
 
 def _draw_runs(
     axes: Axes, curves: Named, value_of: Callable[[Epoch], float | None], *, named: bool = True
 ) -> None:
-    """A line for each run that has the value, named at its end."""
+    """A line for each run that has the value, named at its end unless there are too many to distinguish."""
     ends = []
     last = 1
-    for name, curve in curves:
+    distinct = len(curves) <= len(RUN_STYLES)
+    for place, (name, curve) in enumerate(curves):
         points = [(e.number, value) for e in curve.epochs if (value := value_of(e)) is not None]
         if not points:
             continue
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=LIGHT.accent, alpha=0.75 if len(curves) > 1 else 1.0)
+        style = RUN_STYLES[place] if distinct else {"color": LIGHT.accent, "alpha": 0.75}
+        axes.plot(x, y, **style)
         last = max(last, x[-1])
         if math.isfinite(y[-1]):
-            ends.append((y[-1], shorten(name, 22)))
+            ends.append((y[-1], shorten(name, 20), style))
     _show_epochs(axes, last)
-    if named and len(ends) <= _NAMED:
+    if named and distinct:
         label_ends(axes, ends)
 
 
@@ -132,10 +143,11 @@ def _draw_emotions(axes: Axes, *, numbers: Sequence[int], values: np.ndarray) ->
             low, high = np.nanmin(of_runs, axis=0), np.nanmax(of_runs, axis=0)
             axes.fill_between(numbers, low, high, color=colour, alpha=0.13, linewidth=0)
         every = max(1, len(numbers) // 8)
-        axes.plot(numbers, mean, color=colour, marker=MARKERS[emotion], markevery=every)
-        ends.append((float(mean[-1]), emotion))
+        style: dict[str, Any] = {"color": colour, "marker": MARKERS[emotion]}
+        axes.plot(numbers, mean, markevery=every, **style)
+        ends.append((float(mean[-1]), emotion, style))
     _show_epochs(axes, numbers[-1])
-    label_ends(axes, ends, [(LIGHT.emotions[emotion], MARKERS[emotion]) for emotion in EMOTIONS])
+    label_ends(axes, ends)
 
 
 def _show_epochs(axes: Axes, last: int) -> None:
