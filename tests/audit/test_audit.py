@@ -18,6 +18,7 @@ from abaw_emi.audit.record import find_audit, read_audit, warnings_for, write_au
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.core.errors import CorpusError, Diagnostic
 from abaw_emi.data.folder import DataFolder
+from tests.audio.foreign import write_sound
 from tests.foreign_data import EMOTIONS
 from tests.media import write_container
 
@@ -87,6 +88,22 @@ def write_no_numbers(data: Path) -> None:
     soundfile.write(sound(data, 3), wave, RATE, subtype="FLOAT")
 
 
+def oppose(data: Path, suffix: str = ".wav") -> None:
+    sound(data, 3).unlink()
+    wave = np.stack([speak(3), -speak(3)], axis=1)
+    soundfile.write(data / "audio" / f"00003{suffix}", wave, RATE)
+
+
+def take_the_sound_out(data: Path) -> None:
+    sound(data, 3).unlink()
+    write_container(data / "audio" / "00003.mp4", None)
+
+
+def add_a_track(data: Path) -> None:
+    sound(data, 3).unlink()
+    write_sound(data / "audio" / "00003.mka", speak(3), RATE, "flac", tracks=2)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "unreadable": (lambda data: sound(data, 3).write_bytes(b""), "error"),
     "truncated": (truncate, "error"),
@@ -100,6 +117,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "channels": (lambda data: overwrite(data, 3, np.stack([speak(3)] * 2, axis=1)), "note"),
     "offset": (lambda data: overwrite(data, 3, speak(3) + np.float32(0.3)), "note"),
     "short": (lambda data: overwrite(data, 3, speak(3)[:9_000]), "note"),
+    "cancelled": (oppose, "warning"),
+    "no sound": (take_the_sound_out, "error"),
+    "remarks": (add_a_track, "note"),
     "long": (lambda data: overwrite(data, 3, speak(3, 13.0)), "note"),
 }
 
@@ -120,6 +140,22 @@ def test_damage_of_a_file_is_found_with_its_severity_and_its_clip(data: Path, ki
     assert any("00003" in example for example in finding.examples)
     worst = [each.severity for each in found]
     assert worst == sorted(worst, key=("error", "warning", "note").index), "the worst first"
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".flac"])
+def test_channels_that_cancel_are_found_through_any_encoder(data: Path, suffix: str) -> None:
+    oppose(data, suffix)
+    (finding,) = of_kind(run(data), "cancelled")
+    assert finding.ids == ("00003",)
+
+
+def test_whatever_a_decoder_raises_is_a_finding(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise AttributeError("no codec")
+
+    monkeypatch.setattr("abaw_emi.audit.probe.take_print", fail)
+    (finding,) = of_kind(run(data), "damaged")
+    assert "AttributeError: no codec" in finding.examples[0]
 
 
 def test_files_and_labels_are_held_against_each_other_both_ways(data: Path) -> None:
