@@ -117,6 +117,18 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) -> 
         read_array(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_could_unpack_to_any_size_is_refused(tmp_path: Path, method: int) -> None:
+    np.savez(tmp_path / "honest.npz", draw(1))
+    with (
+        zipfile.ZipFile(tmp_path / "honest.npz") as honest,
+        zipfile.ZipFile(tmp_path / "00001.npz", "w", method) as archive,
+    ):
+        archive.writestr("a.npy", honest.read("arr_0.npy"))
+    with pytest.raises(FeatureError, match=r"00001\.npz: is not compressed by NumPy"):
+        read_array(tmp_path / "00001.npz")
+
+
 def test_files_are_found_by_id_wherever_they_lie(tmp_path: Path) -> None:
     data = tmp_path / "data"
     placed = {
