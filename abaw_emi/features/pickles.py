@@ -5,7 +5,7 @@ A pickle can call any function, and can ask for gigabytes in a few bytes. So it 
 1. `_check_opcodes` looks at every opcode before any is carried out.
 2. `pickle.Unpickler` carries them out, with a `find_class` that imports nothing: the few names of classes and
    functions that arrays need become a `_Note`, and so do calls of them.
-3. `_Maker` knows the notes that arrays and tensors leave, and makes these as views of the file's own bytes.
+3. `_Builder` knows the notes that arrays and tensors leave, and builds views of the file's own bytes from them.
    NumPy's and torch's functions are not handed what a pickle says: they reserve what memory it asks for, and
    can return it unwritten. torch is not imported.
 """
@@ -115,10 +115,10 @@ def parse_pickle(content: bytes) -> Numbers:
     """
     if not content:
         raise RefusedError("is empty")
-    value, maker = _load(io.BytesIO(content)), _Maker(len(content))
+    value, builder = _load(io.BytesIO(content)), _Builder(len(content))
     if not isinstance(value, list | tuple) or not value:
-        return maker.make(value)
-    rows = maker.make_all(value, value)
+        return builder.build(value)
+    rows = builder.build_all(value, value)
     if len({row.shape for row in rows}) > 1 or rows[0].ndim != 1:
         raise RefusedError(f"holds {_describe(value)} that are not rows of one width")
     return np.stack(rows)
@@ -133,10 +133,10 @@ def read_state_dict(path: Path) -> dict[str, Numbers]:
     """
     with path.open("rb") as file:
         value = _load(file)
-        maker = _Maker(file.seek(0, io.SEEK_END))
+        builder = _Builder(file.seek(0, io.SEEK_END))
     if not isinstance(value, dict):
         raise RefusedError(f"holds {_describe(value)}")
-    return dict(zip(value, maker.make_all(value, value.values()), strict=True))
+    return dict(zip(value, builder.build_all(value, value.values()), strict=True))
 
 
 def _describe(value: object) -> str:
@@ -255,14 +255,9 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, reference: object) -> _Storage:
         """The storage that the opcode BINPERSID refers to."""
         match reference:
-            case ("storage", _Note(kind), str(key), str(), int(count)) | (
-                "storage",
-                _Note(kind),
-                str(key),
-                str(),
-                int(count),
-                None,
-            ) if self._storages is not None and kind in _TORCH_TYPES and count >= 0:
+            case ("storage", _Note(kind), str(key), str(), int(count), *rest) if (
+                self._storages is not None and kind in _TORCH_TYPES and count >= 0 and rest in ([], [None])
+            ):
                 return self._storages.setdefault(key, _Storage(kind, count * int(_TORCH_TYPES[kind][-1])))
         raise RefusedError("refers to something else than the numbers of a tensor")
 
@@ -270,20 +265,20 @@ class _Unpickler(pickle.Unpickler):
 # Step 3: arrays.
 
 
-class _Maker:
-    """Makes arrays of notes, in a file of `size` bytes; a few can name one array many times."""
+class _Builder:
+    """Builds arrays from the notes in a file of `size` bytes, few of which can name one array many times."""
 
     def __init__(self, size: int) -> None:
         self._left = _MAX_RATIO * size
 
-    def make_all(self, value: object, notes: Collection[object]) -> list[Numbers]:
+    def build_all(self, value: object, notes: Collection[object]) -> list[Numbers]:
         """The arrays in `value`, which holds nothing else."""
         for note in notes:
             if not isinstance(note, _Note):
                 raise RefusedError(f"holds {_describe(value)} with {_describe(note)} in it")
-        return [self.make(note) for note in notes]
+        return [self.build(note) for note in notes]
 
-    def make(self, note: object) -> Numbers:
+    def build(self, note: object) -> Numbers:
         """The array or tensor of a note."""
         with refuse_damaged("holds a damaged array"):
             match note:
@@ -294,7 +289,7 @@ class _Maker:
                 case _Note("numpy._core.numeric._frombuffer", (data, dtype, shape, order)):
                     return self._view_bytes(data, dtype, shape, "F" if order == "F" else "C")
                 case _Note("torch._utils._rebuild_parameter", (tensor, _, _)):
-                    return self.make(tensor)
+                    return self.build(tensor)
                 case _Note(
                     "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                     (storage, offset, shape, strides, *_),
@@ -315,16 +310,14 @@ class _Maker:
         kind = np.dtype(_TORCH_TYPES[storage.kind])
         count = math.prod(sizes)
         last = start + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
-        # Checked here, since NumPy's own check of strides overflows.
         if len(storage.data) != storage.size:
             raise RefusedError("holds a tensor whose numbers are missing")
+        # Not left to NumPy, whose own check of strides overflows.
         if count and max(count, last + 1) * kind.itemsize > len(storage.data):
             raise RefusedError("holds a tensor that is larger than its numbers")
         self._spend(count * kind.itemsize)
-        places = [step * kind.itemsize for step in (start, *steps)]
-        array: Numbers = np.empty(sizes, kind)  # which is all where there are no numbers
-        if count:
-            array = np.ndarray(sizes, kind, storage.data, places[0], places[1:])
+        first, *strides = (step * kind.itemsize for step in (start, *steps))
+        array: Numbers = np.ndarray(sizes, kind, storage.data, first, strides)
         return widen_bfloat16(array) if storage.kind == "torch.BFloat16Storage" else array
 
     def _spend(self, size: int) -> None:

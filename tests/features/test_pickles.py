@@ -166,6 +166,7 @@ TRICKS = {
     "PERSID": (b"Pfile\n.", "opcode PERSID"),
     "BINPERSID": (b"NQ.", "something else than the numbers of a tensor"),
     "a storage outside torch's files": (storage(1) + b".", "something else than the numbers of a tensor"),
+    "an integer of many bits": (b"\x8a\x11" + b"\x7f" * 17 + b".", "an integer of more than 128 bits"),
     "a module's attribute": (b"cnumpy\nf2py.os.system\n.", r"names numpy\.f2py\.os\.system"),
     "a name on the stack": (b"\x8c\x05posix\x8c\x06system\x93.", r"names posix\.system"),
     "no name on the stack": (b")\x8c\x06system\x93.", "no whole pickle"),
@@ -246,6 +247,28 @@ def test_a_zip_file_that_torch_did_not_save_is_refused() -> None:
     ):
         with pytest.raises(RefusedError, match=reported):
             parse_pickle(content)
+
+
+def test_members_of_a_zip_file_cannot_share_bytes() -> None:
+    inner, outer = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("archive/data/1", bytes(10_000))
+        shared = archive.infolist()[0]
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.writestr("archive/data.pkl", tensor(4, 4, 1) + b".")
+        archive.writestr("archive/data/0", inner.getvalue())
+        shared.header_offset = archive.infolist()[1].header_offset + 30 + len("archive/data/0")
+        archive.filelist.append(shared)
+    with pytest.raises(RefusedError, match="more memory than there are bytes"):
+        parse_pickle(outer.getvalue())
+
+
+@pytest.mark.parametrize("save", [pickle.dumps, save_as_of_old])
+def test_what_goes_on_after_its_end_is_refused(save: Callable[[Any], bytes]) -> None:
+    content = save(torch.ones(3))
+    assert parse_pickle(content).tolist() == [1, 1, 1]
+    with pytest.raises(RefusedError, match="goes on after its end, for 2 bytes"):
+        parse_pickle(content + b"N.")
 
 
 # Bombs: what is large for its size, or takes long.
@@ -455,6 +478,13 @@ def test_tensors_are_read_without_torch(dtype: torch.dtype, how: str) -> None:
         torch.save(tensor, stream, _use_new_zipfile_serialization=how == "saved")
     found = parse_pickle(stream.getvalue())
     np.testing.assert_array_equal(found.astype(np.float64), tensor.double().numpy())
+
+
+@pytest.mark.parametrize("empty", [torch.ones(0, 3), torch.ones(5, 3)[5:], torch.ones(0).bfloat16()])
+def test_empty_tensors_keep_their_shape(empty: torch.Tensor) -> None:
+    for content in (zip_tensor(empty), save_as_of_old(empty), pickle.dumps(empty)):
+        assert parse_pickle(content).shape == empty.shape
+        assert parse_pickle(content).dtype == np.float32
 
 
 @pytest.mark.parametrize(
