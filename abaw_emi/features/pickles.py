@@ -5,7 +5,7 @@ A pickle can call any function, and can ask for gigabytes in a few bytes. So it 
 1. `_check_opcodes` looks at every opcode before any is carried out.
 2. `pickle.Unpickler` carries them out, with a `find_class` that imports nothing: the few names of classes and
    functions that arrays need become a `_Note`, and so do calls of them.
-3. `_Builder` knows the notes that arrays and tensors leave, and builds views of the file's own bytes from them.
+3. `_Builder` knows the notes that arrays and tensors leave, and builds views of the file's bytes from them.
    NumPy's and torch's functions are not handed what a pickle says: they reserve what memory it asks for, and
    can return it unwritten. torch is not imported.
 """
