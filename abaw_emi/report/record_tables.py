@@ -146,7 +146,8 @@ def _describe_hardware(item: tuple[str, Curve]) -> str:
 def _describe_versions(item: tuple[str, Curve]) -> Cell:
     """The version of this package, and of what trains the model."""
     versions = _dig(item[1].record, "hardware", "versions") or {}
-    notes = [f"{name} {versions[name]}" for name in ("torch", "transformers") if versions.get(name)]
+    names = [name for name in ("torch", "transformers") if versions.get(name)]
+    notes = [", ".join(f"{name} {versions[name]}" for name in names)] if names else []
     return Cell(text=str(item[1].record.get("version") or ""), notes=notes)
 
 

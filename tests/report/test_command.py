@@ -62,6 +62,8 @@ def test_json_is_one_object_with_every_score(made: Made) -> None:
     assert len(printed["comparison"]["pairs"]) == 10
     assert len(printed["worst"]) == 20
     assert printed["missing"] == {}
+    assert printed["ensemble_gain"]["difference"]["first"] == "mean of 3"
+    assert 0 < printed["clipped"]["share_changed"] < 1
 
 
 def test_what_is_not_on_the_page_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,7 +78,7 @@ def report(
 def _choose(
     data: Path, runs: list[Path] | None, preds: list[Path] | None, submissions: Path | None
 ) -> Sources:
-    """What was named, and in place of what was not, what lies in its usual place."""
+    """The sources that the user named; for the others, what is in their default places."""
     from abaw_emi.report.sources import Sources
 
     named = {"data": data != DEFAULT_DATA, "runs": runs, "predictions": preds, "submissions": submissions}
@@ -121,7 +122,13 @@ def _to_json(written: Written) -> dict[str, object]:
         else {
             "members": list(results.gain.members),
             "mean_pearson": {str(k): float(values.mean()) for k, values in results.gain.scores.items()},
+            "intervals": {str(k): bounds for k, bounds in results.gain.intervals.items()},
+            "difference": results.gain.difference.to_json(),
             "signature": results.gain.signature,
         },
+        "clipped": None
+        if results.clipped is None
+        else dict(zip(("mean_pearson", "share_changed"), results.clipped, strict=True)),
+        "groups": [asdict(group) for group in results.groups],
         "worst": [{"filename": clip.filename, "error": clip.error} for clip in results.worst],
     }
