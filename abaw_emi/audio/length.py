@@ -41,7 +41,7 @@ TOLERANCE_SECONDS = 0.25
 """How much earlier than declared the last time stamp of a container may lie."""
 
 PATCHED_SECONDS = 10.0
-"""How much earlier it may lie in a WebM of whole blocks, whose length a clock told, not a muxer."""
+"""How much earlier it may lie in a WebM of whole blocks, whose length a clock measured, not a muxer."""
 
 STREAMED_BYTES = 0x7FFF_0000
 """Sizes from here on are what a program writes that cannot know them (0x7FFFF000, 0x80000000, all ones)."""

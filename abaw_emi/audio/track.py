@@ -166,8 +166,9 @@ class Track:
         try:
             yield from self._container.demux()
         except av.error.FFmpegError:
-            more = any(packet.size for packet in self._container.demux())
-            if self._kind is not Kind.OGG or more or not ends_with_empty_packet(self.path):
+            if self._kind is not Kind.OGG or not ends_with_empty_packet(self.path):
+                raise
+            if any(packet.size for packet in self._container.demux()):
                 raise
 
     def _decode(self, packet: Packet[Any] | None) -> None:

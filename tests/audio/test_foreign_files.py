@@ -237,6 +237,18 @@ def test_what_stands_around_an_mp3_is_neither_damage_nor_sound(
     assert found.waveform[best : best + plain.size] == pytest.approx(plain, abs=1e-3)
 
 
+def test_delay_and_padding_are_no_missing_sound_where_the_size_does_not_fit(tmp_path: Path) -> None:
+    path = write_mp3(tmp_path / "00001.mp3", tones(3))
+    content = path.read_bytes()
+    at = content.index(b"Info")
+    encoder = content.index(b"LAME", at)
+    delays = (2_500 << 12 | 1_000).to_bytes(3, "big")
+    path.write_bytes(content[: encoder + 21] + delays + content[encoder + 24 :] + bytes(len(content) // 4))
+    found = decode(path, 60)
+    assert found.waveform.size == pytest.approx(48_000, abs=3_000)
+    assert found.warnings == ()
+
+
 @pytest.mark.parametrize(("writer", "warned"), [(write_mp3, False), (write_untold_mp3, True)])
 def test_many_zeros_after_an_mp3_are_a_warning_only_if_nothing_counts_its_sound(
     tmp_path: Path, writer: Callable[..., Path], warned: bool
