@@ -16,7 +16,7 @@ from abaw_emi.data.align import align
 from abaw_emi.evaluation.bootstrap import CONFIDENCE, DEFAULT_SEED, Resampling, bootstrap, interval
 from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.evaluation.significance import Difference, compare_pairs
-from abaw_emi.report.sources import System
+from abaw_emi.report.systems import System
 
 MOST_SUBSETS = 50
 """Subsets of members of each size; where there are more, so many are drawn at random."""

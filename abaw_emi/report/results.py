@@ -19,7 +19,8 @@ from abaw_emi.evaluation.score import Score, score
 from abaw_emi.report.clip_errors import GroupError, WorstClip, compare_groups, compute_errors, find_worst
 from abaw_emi.report.ensembles import Gain, measure_gain
 from abaw_emi.report.history import Durations
-from abaw_emi.report.sources import PREFERRED, Material, System
+from abaw_emi.report.sources import Material
+from abaw_emi.report.systems import PREFERRED, System
 from abaw_emi.runs.kfold import FoldScore, find_fold_runs, score_folds
 
 MOST_SYSTEMS = 8

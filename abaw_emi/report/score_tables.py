@@ -17,7 +17,8 @@ from abaw_emi.report.charts.chart import sign
 from abaw_emi.report.charts.style import format_bounds, format_number, slug
 from abaw_emi.report.clip_errors import FEWEST, GroupError, WorstClip
 from abaw_emi.report.results import Results, Standing
-from abaw_emi.report.sources import Material, System
+from abaw_emi.report.sources import Material
+from abaw_emi.report.systems import System
 from abaw_emi.runs.kfold import FoldScore
 
 _VERDICTS: dict[Verdict, str] = {

@@ -1,15 +1,9 @@
-"""What a report is made from: reads the data folder, runs, predictions and the ledger.
-
-A system is a prediction file, of a run or from elsewhere. It is scored on the split whose clips it predicts:
-valid, or else train. Predictions of other clips, and of clips that the predictor was trained on, are not
-scored; the page lists them with the reason.
-"""
+"""What a report is made from: reads the data folder, runs, predictions and the ledger."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -20,16 +14,13 @@ from abaw_emi.core.errors import EmiError, Problem, RunError, gather
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.data.provenance import Provenance, read_provenance
-from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.history import Curve, read_curve
+from abaw_emi.report.systems import System, make_unique, read_system
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.ledger import LEDGER, Entry, Ledger, read_ledger
 
 LABELLED: tuple[Split, ...] = ("train", "valid")
-PREFERRED: tuple[Split, ...] = ("valid", "train")
-"""The splits on which systems are scored: the first one that has predictions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,34 +43,6 @@ class Sources:
     submissions: Path | None = None
     audits: Path = Path()
     chosen: frozenset[str] = frozenset({"data", "runs", "predictions", "submissions"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """A prediction file.
-
-    Attributes:
-        name: unique among the systems.
-        path: the file.
-        table: its predictions.
-        run: the run that made it, None for another file.
-        record: its provenance, None where there is none.
-        split: the split whose clips, all and no others, it predicts; None for other clips.
-        why_not: why it is not scored; "" where it is.
-    """
-
-    name: str
-    path: Path
-    table: pl.DataFrame
-    run: Run | None
-    record: Provenance | None
-    split: Split | None
-    why_not: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether all clips that the predictor was trained on are known."""
-        return self.record is not None and self.record.trained_on_complete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,13 +133,13 @@ def read_material(sources: Sources) -> Material:
             _read_run(run, material)
     for path in sources.predictions:
         with gather(list_for("predictions")):
-            _read_system(path, path.stem, None, material)
+            _add_system(path, path.stem, None, material)
     if sources.submissions is not None:
         with gather(list_for("submissions")):
             _read_submissions(sources.submissions, material, chosen="submissions" in sources.chosen)
     if problems:
         raise EmiError(problems)
-    material.systems = _make_unique(material.systems)
+    material.systems = make_unique(material.systems)
     return material
 
 
@@ -235,29 +198,14 @@ def _read_run(run: Run, material: Material) -> None:
     if run.metrics_file.is_file():
         material.note(f"epochs of {run.name}", run.metrics_file, len(curve.epochs))
     if run.valid_predictions.is_file():
-        _read_system(run.valid_predictions, run.name, run, material)
+        _add_system(run.valid_predictions, run.name, run, material)
 
 
-def _read_system(path: Path, name: str, run: Run | None, material: Material) -> None:
-    table = read_predictions(path)
-    record, problems = read_provenance(path)
+def _add_system(path: Path, name: str, run: Run | None, material: Material) -> None:
+    system, problems = read_system(path, name, run, material.labels)
     material.warnings += problems
-    if record is None and run is not None and run.trained_on is not None:
-        record = Provenance(
-            command="abaw-emi train", trained_on=run.trained_on, trained_on_complete=run.trained_on_complete
-        )
-    clips = set(table[FILENAME])
-    labelled = {split: set(labels[FILENAME]) for split, labels in material.labels.items()}
-    split = next((split for split in PREFERRED if labelled.get(split) == clips), None)
-    why_not = ""
-    if split is None:
-        some = any(clips & ids for ids in labelled.values())
-        why_not = f"it predicts {'some, not all, clips of a split' if some else 'clips without labels here'}"
-    elif record and (seen := len(record.trained_on & clips)):
-        why_not = f"SEEN IN TRAINING: trained on {seen:,} of these {len(clips):,} clips"
-    system = System(name=name, path=path, table=table, run=run, record=record, split=split, why_not=why_not)
     material.systems.append(system)
-    material.note("predictions", path, len(table))
+    material.note("predictions", path, len(system.table))
 
 
 def _read_submissions(out: Path, material: Material, *, chosen: bool) -> None:
@@ -269,12 +217,3 @@ def _read_submissions(out: Path, material: Material, *, chosen: bool) -> None:
     material.ledger = read_ledger(out)
     material.warnings += material.ledger.problems
     material.note("ledger", path, len(material.ledger.entries))
-
-
-def _make_unique(systems: Sequence[System]) -> list[System]:
-    """The systems with unique names: files of the same name are called by their paths."""
-    count = Counter(system.name for system in systems)
-    named = [
-        system if count[system.name] == 1 else replace(system, name=str(system.path)) for system in systems
-    ]
-    return list({system.name: system for system in named}.values())  # a file that is given twice counts once
