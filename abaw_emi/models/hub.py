@@ -74,7 +74,12 @@ class Pretrained:
 
 
 def find_pretrained(
-    name: str, revision: str = "main", option: str = "ENCODER", *, model_type: str = ""
+    name: str,
+    revision: str = "main",
+    option: str = "ENCODER",
+    *,
+    model_type: str = "",
+    needs_weights: bool = True,
 ) -> Pretrained:
     """The model at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
 
@@ -83,20 +88,22 @@ def find_pretrained(
         revision: of the model on the hub; a plain folder has none.
         option: what takes a folder too, for messages.
         model_type: the only one that is accepted; "" for any.
+        needs_weights: whether its weights are needed, or only its configuration.
 
     Raises:
         WeightsError: there is no such model, no weights in its folder, or it is of another type.
     """
-    folder, commit = _find_folder(name, revision, [*_SETTINGS, *_SAFETENSORS], option)
-    weights = _list(folder, _SAFETENSORS)
-    if not weights and commit is not None:
-        folder, commit = _find_folder(name, revision, [*_SETTINGS, *_TORCH], option)
-    weights = weights or _list(folder, _TORCH)
+    safetensors, torch_files = (_SAFETENSORS, _TORCH) if needs_weights else ((), ())
+    folder, commit = _find_folder(name, revision, [*_SETTINGS, *safetensors], option)
+    weights = _list(folder, safetensors)
+    if needs_weights and not weights and commit is not None:
+        folder, commit = _find_folder(name, revision, [*_SETTINGS, *torch_files], option)
+    weights = weights or _list(folder, torch_files)
     problems: list[Problem] = []
     config: dict[str, Any] = {}
     with gather(problems):
         config = _read_config(folder / "config.json", model_type)
-    if not weights:
+    if needs_weights and not weights:
         problems.append(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))
     if problems:
         raise WeightsError(problems)
@@ -106,9 +113,9 @@ def find_pretrained(
     )
 
 
-def find_backbone(name: str, revision: str = "main") -> Pretrained:
+def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = True) -> Pretrained:
     """The wav2vec 2.0 that a run starts from; as `find_pretrained`."""
-    return find_pretrained(name, revision, "--backbone", model_type="wav2vec2")
+    return find_pretrained(name, revision, "--backbone", model_type="wav2vec2", needs_weights=needs_weights)
 
 
 def _find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
