@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import av
-import numpy as np
-import numpy.typing as npt
-import soxr
-
-from abaw_emi.audio.cache import cache_folder
-from abaw_emi.audit.fingerprint import Print
+from abaw_emi.audio.cache import VERSIONS
 from abaw_emi.audit.probe import VERSION, Heard, SoundFacts, listen
+from abaw_emi.core.cache import Cache
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.hashing import FileHashes
-from abaw_emi.core.keeping import CACHE_VARIABLE
+from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import blocked_signals
-from abaw_emi.core.store import ArrayStore
 
 WORTH_FILES = 800
 """Files from which on other processes are started: each takes a second of work to come up, and a file some
@@ -57,35 +50,23 @@ def track_nothing(items: Iterable[T], description: str, total: int) -> Iterable[
     return items
 
 
-def _name_listener() -> str:
-    versions = f"av{av.__version__}-ffmpeg{av.ffmpeg_version_info}-soxr{soxr.__version__}"
-    return re.sub(r"[^\w.-]", "_", f"facts-{VERSION}-{versions}-numpy{np.__version__}")
-
-
 class FactStore:
     """Listens to files, to each at most once.
 
     Args:
+        reporter: Receives warnings about the cache.
         folder: Where caches lie; `cache_folder()` if not given.
-        say: Told, in a line, what a person waits for.
 
     Attributes:
         listened: how many files were decoded, and not found.
         hashes: SHA-256 of each file asked for, by path; without those that cannot be read.
     """
 
-    def __init__(self, folder: Path | None = None, say: Callable[[str], object] = lambda line: None) -> None:
+    def __init__(self, reporter: Reporter | None = None, folder: Path | None = None) -> None:
         self.listened = 0
         self.hashes: dict[Path, str] = {}
-        self._store = ArrayStore(folder or cache_folder(), _name_listener())
-        self._files = FileHashes(self._store.folder / "files.json")
-        self._say = say
-        self._unwritable: list[Problem] = []
-
-    @property
-    def warnings(self) -> list[Problem]:
-        """What was damaged in the store, and why it cannot be written."""
-        return [*self._store.problems, *self._unwritable]
+        self._cache = Cache(f"facts-{VERSION}-{VERSIONS}", reporter, folder)
+        self._files = FileHashes(self._cache.folder / "files.json")
 
     def hear(
         self,
@@ -123,53 +104,24 @@ class FactStore:
 
     def _hear_missing(self, paths: Sequence[Path], jobs: int, track: Track) -> dict[Path, Heard]:
         found: dict[Path, Heard] = {}
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._store.writing(self._wait))
-            except OSError as error:
-                self._give_up(error)
-            try:
-                for path, heard in track(_listen_to_all(paths, jobs), "listening", len(paths)):
-                    self.listened += 1
-                    found[path] = heard
-                    self._keep(path, heard)
-            finally:
-                self._close(stack)
+        with self._cache.lock():
+            for path, heard in track(_listen_to_all(paths, jobs), "listening", len(paths)):
+                self.listened += 1
+                found[path] = heard
+                self._keep(path, heard)
         return found
 
     def _find(self, path: Path) -> Heard | None:
-        stored = self._store.get(self._key(path))
-        if stored is None:
-            return None
-        return Heard(SoundFacts(**stored.record), _join_halves(stored.read()))
+        kept = self._cache.get(self._key(path))
+        return None if kept is None else Heard(SoundFacts(**kept[1]), kept[0])
 
     def _keep(self, path: Path, heard: Heard) -> None:
-        """Keeps what was heard, unless the file changed meanwhile or the store cannot be written."""
-        if heard.facts is None or path not in self.hashes or not self._store.writable:
-            return
-        if self._files.get(path) != self.hashes[path]:
-            return
-        try:
-            self._store.add(self._key(path), _split_halves(heard.rows), asdict(heard.facts))
-        except OSError as error:
-            self._give_up(error)
+        """Keeps what was heard, unless the file changed meanwhile."""
+        if heard.facts is not None and path in self.hashes and self._files.get(path) == self.hashes[path]:
+            self._cache.keep(self._key(path), heard.rows, asdict(heard.facts))
 
     def _key(self, path: Path) -> str:
         return f"{self.hashes[path]}{path.suffix.lower()}"
-
-    def _close(self, stack: ExitStack) -> None:
-        try:
-            stack.close()
-        except OSError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: OSError) -> None:
-        found = f"cannot be written ({error.strerror})"
-        step = f"the next audit listens to all files again; set ${CACHE_VARIABLE} to a folder with room"
-        self._unwritable = [Problem(str(self._store.folder), found, next_step=step)]
-
-    def _wait(self) -> None:
-        self._say(f"waiting for another audit that writes into {self._store.folder}")
 
 
 def count_cores() -> int:
@@ -227,13 +179,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _split_halves(rows: Print) -> npt.NDArray[np.float32]:
-    """A print as a store holds it: (R, 2) halves of 16 bits, which float32 holds exactly."""
-    return np.stack([rows >> 16, rows & 0xFFFF], axis=1).astype(np.float32)
-
-
-def _join_halves(halves: npt.NDArray[np.float32]) -> Print:
-    high, low = halves.astype(np.uint32).T
-    return np.asarray(high << 16 | low, np.uint32)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel
 
+from abaw_emi.audio.cache import read_split_clips
 from abaw_emi.audio.clips import Clip
-from abaw_emi.audio.sounds import read_split_clips
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
 from abaw_emi.core.errors import Problem, UsageError, WeightsError

@@ -54,7 +54,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(data: Path) -> list[Diagnostic]:
-    return audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1).findings
+    return audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1).findings
 
 
 def of_kind(findings: list[Diagnostic], code: str) -> list[Diagnostic]:
@@ -232,25 +232,25 @@ def test_an_id_in_two_splits_is_an_error(data: Path) -> None:
 
 
 def test_a_second_audit_listens_to_what_changed_only(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    first = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     listened: list[Path] = []
 
     listen = fact_store.listen
     monkeypatch.setattr(
         fact_store, "listen", lambda path, *rest: (listened.append(path), listen(path, *rest))[1]
     )
-    again = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    again = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     assert listened == []
     assert again.findings == first.findings
     overwrite(data, 5, speak(77))
-    audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     assert [path.stem for path in listened] == ["00005"]
 
 
 def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path: Path) -> None:
     clip_hard(data)
     record = tmp_path / "audit.json"
-    write_audit(audit_folder(DataFolder(data), store=FactStore(tmp_path / "cache"), jobs=1), record)
+    write_audit(audit_folder(DataFolder(data), store=FactStore(folder=tmp_path / "cache"), jobs=1), record)
     assert read_audit(record).clips == {"train": 8, "valid": 6} | {
         split: 0 for split in ("test",) if "test" in read_audit(record).clips
     }
@@ -331,7 +331,7 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
         for name in names:
             (data / "face_images" / clip / name).write_bytes(b"x")
     folder = DataFolder(data, features)
-    found = audit_folder(folder, store=FactStore(data.parent / "cache"), jobs=1).findings
+    found = audit_folder(folder, store=FactStore(folder=data.parent / "cache"), jobs=1).findings
     told = {finding.code: finding for finding in found}
     assert "gte" in told["no features"].found
     assert told["no faces"].ids == ("00001",)

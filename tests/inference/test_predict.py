@@ -21,11 +21,11 @@ import torch
 from abaw_emi.audio.clips import Clip, Sound
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.config.run import RunConfig
+from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import EMOTIONS, FILENAME, Precision
 from abaw_emi.core.errors import EmiError, RunError, TrainingError, UsageError, WeightsError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Bar, Reporter
-from abaw_emi.core.store import ArrayStore
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predict import load_model, predict
@@ -146,11 +146,9 @@ def test_memory_holds_no_more_than_a_group(tmp_path: Path) -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
-    store = ArrayStore(tmp_path, "sounds")
     count, samples = 250, 192_000
     sound = make_clip(0, samples)
-    with store.writing():
-        array = store.add("sound", sound.waveform)
+    array = Cache("sounds", folder=tmp_path).cached("sound", lambda: (sound.waveform, {}))
     many = [
         Clip(f"{number:05}", Sound(Path(), "", array, sound.moments)) for number in range(count)
     ]  # 192 MB of sound, if it were held
@@ -294,8 +292,8 @@ def predict_valid(
     )
 
 
-def said_stored(reporter: Counting) -> list[str]:
-    return [line for line in reporter.said if "taken from the store" in line]
+def said_kept(reporter: Counting) -> list[str]:
+    return [line for line in reporter.said if "taken from the cache" in line]
 
 
 def test_what_was_predicted_before_is_not_run_again(
@@ -303,7 +301,7 @@ def test_what_was_predicted_before_is_not_run_again(
 ) -> None:
     first, reporter = predict_valid(runs[:1], data), Counting()
     both = predict_valid(runs, data, reporter=reporter)
-    (line,) = said_stored(reporter)
+    (line,) = said_kept(reporter)
     assert line.startswith("1 of 2 runs")
     assert both.members[0].table.equals(first.members[0].table)
     assert both.members[0].table.schema == first.members[0].table.schema
@@ -329,7 +327,7 @@ def test_what_predictions_follow_from_is_what_they_are_kept_for(
     soundfile.write(sound, make_clip(7, 80_000).waveform, 16_000, subtype="PCM_16")
     changed = Counting()
     after = predict_valid(runs[:1], DataFolder(data.root), reporter=changed).members[0].table
-    assert not said_stored(changed)
+    assert not said_kept(changed)
     assert [left == right for left, right in zip(before.rows(), after.rows(), strict=True)] == [
         True,
         False,
@@ -355,21 +353,21 @@ def test_damaged_predictions_are_made_anew_with_a_warning(
     runs: list[Run], data: DataFolder, cache: Path
 ) -> None:
     before = predict_valid(runs[:1], data).members[0].table
-    (file,) = cache.glob("predictions-*/*.bin")
+    (file,) = cache.glob("predictions-*/*.array")
     content = bytearray(file.read_bytes())
-    content[5] ^= 64
+    content[-5] ^= 64
     file.write_bytes(bytes(content))
     reporter = Counting()
     after = predict_valid(runs[:1], data, reporter=reporter).members[0].table
-    assert not said_stored(reporter)
-    assert "1 damaged entries" in str(reporter.warnings[-1])
+    assert not said_kept(reporter)
+    assert "a damaged entry" in str(reporter.warnings[-1])
     assert after.equals(before)
     reporter = Counting()
     predict_valid(runs[:1], data, reporter=reporter)
-    assert said_stored(reporter)
+    assert said_kept(reporter)
 
 
-def test_a_store_that_cannot_be_written_is_a_warning(runs: list[Run], data: DataFolder, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_a_warning(runs: list[Run], data: DataFolder, cache: Path) -> None:
     predict_valid(runs[:1], data)
     (folder,) = cache.glob("predictions-*")
     for file in folder.iterdir():
@@ -378,7 +376,7 @@ def test_a_store_that_cannot_be_written_is_a_warning(runs: list[Run], data: Data
     folder.write_text("a file where the folder was")
     reporter = Counting()
     assert len(predict_valid(runs[:1], data, reporter=reporter).members) == 1
-    assert any("predictions are not kept" in str(problem) for problem in reporter.warnings)
+    assert any(f"{folder}: cannot be written" in str(problem) for problem in reporter.warnings)
 
 
 @needs_bfloat16
@@ -392,7 +390,7 @@ def test_bf16_on_a_cpu_is_the_encoder_alone(data: DataFolder, tmp_path: Path) ->
     full = predict_valid([run], data)
     reporter = Counting()
     found = predict_valid([run], data, "bf16", reporter)
-    assert not said_stored(reporter)
+    assert not said_kept(reporter)
     assert found.members[0].record["precision"] == "bf16"
     difference = np.abs(to_array(found.members[0].table) - to_array(full.members[0].table)).max()
     assert 0 < difference < 0.1

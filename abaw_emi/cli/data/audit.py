@@ -63,10 +63,9 @@ def audit(
     from abaw_emi.data.folder import DataFolder
 
     reporter = Reporter(quiet=quiet)
-    store = FactStore(say=reporter.say)
+    store = FactStore(reporter)
     found = audit_folder(DataFolder(data, features), store=store, jobs=jobs, track=reporter.track)
     write_audit(found, out)
-    reporter.warn(store.warnings)
     print_result(
         {**_to_json(found), "audit": str(out)},
         partial(_print_audit, found, data, out),
