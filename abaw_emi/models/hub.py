@@ -128,14 +128,19 @@ def _find_folder(name: str, revision: str, files: Sequence[str], option: str) ->
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    silence = _find_silence(name, revision)
     try:
         folder = snapshot_download(
-            name, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]
+            name,
+            revision=revision,
+            allow_patterns=list(files),
+            ignore_patterns=["*/*"],
+            local_files_only=bool(silence),
         )
     except HFValidationError as error:
         raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
     except (OSError, ValueError) as error:
-        reason = shorten_error(error)
+        reason = silence or shorten_error(error)
         raise WeightsError(
             Problem(
                 name,
@@ -144,6 +149,21 @@ def _find_folder(name: str, revision: str, files: Sequence[str], option: str) ->
             )
         ) from error
     return Path(folder), Path(folder).name
+
+
+def _find_silence(name: str, revision: str) -> str:
+    """That the hub does not answer in time, as behind a firewall; "" where it answers, whatever it says.
+
+    `snapshot_download` itself asks without a time limit (seen with huggingface_hub 2.4).
+    """
+    from huggingface_hub import HfApi, constants
+
+    try:
+        HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # of httpx or httpx2, as huggingface_hub's version has it
+        if any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
+            return f"{constants.ENDPOINT} did not answer within {constants.HF_HUB_ETAG_TIMEOUT} s"
+    return ""
 
 
 def _read_config(path: Path, model_type: str) -> dict[str, Any]:
