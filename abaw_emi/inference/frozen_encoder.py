@@ -48,7 +48,6 @@ def encode_clips(
     device: torch.device,
     precision: Precision,
     reporter: Reporter,
-    processes: int = 1,
 ) -> list[EncodedClip] | None:
     """The clips with the frames that the model's encoder gives them, in their order.
 
@@ -60,7 +59,6 @@ def encode_clips(
         device: where the model is.
         precision: of its arithmetic.
         reporter: shows how far things are.
-        processes: for those that are not there yet, see `processes.choose_processes`.
     """
     cache = Cache(f"frames-{ARITHMETIC}-{hash_encoder(model)[:16]}", reporter)
     arithmetic = f"{precision}:{device.type}:torch{torch.__version__}"
@@ -68,7 +66,7 @@ def encode_clips(
     if not all(map(cache.find, keys)):
         with cache.lock():
             missing = {key: clip for key, clip in zip(keys, clips, strict=True) if not cache.find(key)}
-            if missing and not _fill(cache, missing, model, device, precision, reporter, processes):
+            if missing and not _fill(cache, missing, model, device, precision, reporter):
                 return None
     inference = Inference(model, device=device, precision=precision)
     return [
@@ -108,7 +106,6 @@ def _fill(
     device: torch.device,
     precision: Precision,
     reporter: Reporter,
-    processes: int,
 ) -> bool:
     """Encodes what is missing and keeps it; False if there is no room for it."""
     keys, clips = list(missing), list(missing.values())
@@ -127,7 +124,6 @@ def _fill(
             [[clips[place] for place in group] for group in groups],
             device=device,
             precision=precision,
-            processes=processes,
             advance=bar.advance,
         )
         with closing(results):

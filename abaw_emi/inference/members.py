@@ -28,7 +28,6 @@ from abaw_emi.ensembling.members import Member
 from abaw_emi.inference.engine import ARITHMETIC
 from abaw_emi.inference.frozen_encoder import encode_clips, identify_clip
 from abaw_emi.inference.predict import describe_run, load_model, make_table, predict, verify_weights
-from abaw_emi.inference.workers import choose_processes
 from abaw_emi.models.device import choose_for_prediction
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
@@ -167,12 +166,9 @@ def _predict(
             for name, width in other.items()
         )
     clips, encoded = inputs.clips, None
-    processes = choose_processes(model, clips, device)
     sounds = [clip for clip in clips if isinstance(clip, Clip)]
     if model.parts.freeze_encoder and sounds:  # other seeds, and other heads, have the same one
-        encoded = encode_clips(
-            model, sounds, device=device, precision=precision, reporter=reporter, processes=processes
-        )
+        encoded = encode_clips(model, sounds, device=device, precision=precision, reporter=reporter)
     return predict(
         model,
         clips if encoded is None else encoded,
@@ -180,7 +176,6 @@ def _predict(
         precision=precision,
         reporter=reporter,
         description=run.name,
-        processes=processes if encoded is None else 1,
     )
 
 
