@@ -11,28 +11,27 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from abaw_emi.audio.cache import VERSIONS
 from abaw_emi.audit.probe import VERSION, Heard, SoundFacts, listen
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.hashing import FileHashes
+from abaw_emi.core.prefetch import count_cores
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import blocked_signals
 
 WORTH_FILES = 800
 """Files from which on other processes are started: each takes a second of work to come up, and a file some
 5 ms to be heard (both measured)."""
-
-_AT_ONCE = 16
-"""Files that a process is given at a time."""
-
 
 T = TypeVar("T")
 
@@ -83,7 +82,7 @@ class FactStore:
             track: Puts a bar over the files.
 
         Raises:
-            CorpusError: one of the processes was killed.
+            CorpusError: processes cannot be started.
         """
         found: dict[Path, Heard] = {}
         try:
@@ -124,43 +123,64 @@ class FactStore:
         return f"{self.hashes[path]}{path.suffix.lower()}"
 
 
-def count_cores() -> int:
-    """The cores that this process may use: what its affinity and its container allow."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no cgroup of version 2, or "max"
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        cores = min(cores, int(quota) // int(period))
-    return max(1, cores)
-
-
 def _listen_to_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, Heard]]:
-    """Each path with what was heard, as soon as it was."""
+    """Each path with what was heard, as soon as it was.
+
+    A file that crashes the decoder takes the whole pool with it. Files are begun in order, so it is among
+    the first that are not finished: each of these is decoded again in a process of its own.
+    """
     if jobs <= 1:
         for path in paths:
             yield path, listen(path)
         return
-    pieces = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
-    with _workers(min(jobs, len(pieces))) as pool:
-        with blocked_signals():
-            running = {pool.submit(_listen_to, piece): piece for piece in pieces}
-        for future in as_completed(running):
-            yield from zip(running.pop(future), future.result(), strict=True)
+    while paths:
+        finished: set[Path] = set()
+        with _workers(min(jobs, len(paths))) as pool:
+            running = _submit(pool, paths)
+            for future in as_completed(running):
+                path = running.pop(future)
+                try:
+                    heard = future.result()
+                except BrokenProcessPool:
+                    continue
+                finished.add(path)
+                yield path, heard
+        paths = [path for path in paths if path not in finished]
+        for path in paths[:jobs]:
+            yield path, _listen_apart(path)
+        paths = paths[jobs:]
 
 
-def _listen_to(paths: Sequence[Path]) -> list[Heard]:
-    return [listen(path) for path in paths]
+def _submit(pool: ProcessPoolExecutor, paths: Iterable[Path]) -> dict[Future[Heard], Path]:
+    running = {}
+    with blocked_signals(), suppress(BrokenProcessPool):  # one may crash while others are submitted
+        for path in paths:
+            running[pool.submit(listen, path)] = path
+    return running
+
+
+def _listen_apart(path: Path) -> Heard:
+    with _workers(1) as pool:
+        try:
+            with blocked_signals():
+                ready = pool.submit(int)
+            ready.result()
+        except BrokenProcessPool as error:
+            found, step = "its processes end before they have read a file", "try again with --jobs 1"
+            raise CorpusError(Problem("audit", found, next_step=step)) from error
+        try:
+            return pool.submit(listen, path).result()
+        except BrokenProcessPool:
+            return Heard(None, np.zeros(0, np.uint32), "damaged", "crashes the decoder")
 
 
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes; on leaving, however, they are gone."""
+    """A pool of processes that are gone on leaving, however it is left."""
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start)
     try:
         yield pool
-    except BrokenProcessPool:
-        found, step = "one of its processes was killed, or crashed", "try again with --jobs 1"
-        raise CorpusError(Problem("audit", found, next_step=step)) from None
     finally:
         with blocked_signals():
             for process in set(multiprocessing.active_children()) - others:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import soundfile
 
 from abaw_emi.audit import fact_store
 from abaw_emi.audit.fact_store import FactStore
+from abaw_emi.audit.probe import Heard, listen
 from abaw_emi.audit.record import find_audit, read_audit, warnings_for, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.core.errors import CorpusError, Diagnostic
@@ -245,6 +249,28 @@ def test_a_second_audit_listens_to_what_changed_only(data: Path, monkeypatch: py
     overwrite(data, 5, speak(77))
     audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     assert [path.stem for path in listened] == ["00005"]
+
+
+def listen_or_crash(path: Path) -> Heard:
+    """As `listen`, but some files crash the decoder; it runs in the audit's processes."""
+    if path.stem in ("00003", "00010"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return listen(path)
+
+
+@pytest.mark.exact
+def test_a_file_that_crashes_its_process_is_named_and_the_others_are_read(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    monkeypatch.setattr(fact_store, "listen", listen_or_crash)
+    found = audit_folder(DataFolder(data), store=FactStore(data.parent / "other"), jobs=2)
+    (finding,) = of_kind(found.findings, "damaged")
+    assert finding.severity == "error"
+    assert finding.ids == ("00003", "00010")
+    assert "crashes the decoder" in finding.examples[0]
+    assert found.seconds == expected.seconds | {"00003": None, "00010": None}
+    assert not multiprocessing.active_children()
 
 
 def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path: Path) -> None:
