@@ -68,6 +68,12 @@ def exact(session: nox.Session) -> None:
     python(session, "pytest", "-m", "exact", "-n", "2", "tests", *session.posargs)
 
 
+@nox.session(default=False)
+def fuzz_media(session: nox.Session) -> None:
+    """1,500 damaged sound and video files, each read or refused by name; `-- --seed N` repeats them."""
+    python(session, "tests.audio.fuzz", *session.posargs)
+
+
 @nox.session(default=False, venv_backend="venv")
 def browser(session: nox.Session) -> None:
     """The report's page in headless Chromium, Debian's package `chromium`; without one the tests fail."""

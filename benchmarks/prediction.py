@@ -1,4 +1,4 @@
-"""Prediction on a CPU: five checkpoints against one, with cold and warm caches, and again; processes; groups.
+"""Prediction on a CPU: five checkpoints against one, with cold and warm caches, and again; threads; groups.
 
 Run as `OMP_NUM_THREADS=1 python benchmarks/prediction.py [--clips 20] [--layers 2]` in a folder with room.
 
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,6 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference import members, workers
 from abaw_emi.inference.predict import predict
-from abaw_emi.inference.workers import run_groups
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
@@ -89,13 +89,21 @@ def make_run(folder: Path, model: EmiModel) -> None:
 
 
 def time_command(
-    root: Path, runs: int, cache: Path, count: int, precision: str, threads: int | None = None
+    root: Path, runs: int, cache: Path, precision: str, threads: int = 1, *, divided: bool = False
 ) -> dict[str, float]:
-    """Seconds of one `predict_runs` in a process of its own, and of its parts."""
-    script = [sys.executable, __file__, "--work", str(root), "--runs", str(runs), "--processes", str(count)]
-    environment = {**os.environ, "ABAW_EMI_CACHE": str(cache)}
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
+    """Seconds of one `predict_runs` in a process of its own, and of its parts.
+
+    Args:
+        root: holds the data and the runs.
+        runs: how many of them predict.
+        cache: the cache folder.
+        precision: of the arithmetic.
+        threads: that the process may use.
+        divided: whether torch divides each operation among them, in place of whole groups of clips.
+    """
+    script = [sys.executable, __file__, "--work", str(root), "--runs", str(runs)]
+    script += ["--divided"] if divided else []
+    environment = {**os.environ, "ABAW_EMI_CACHE": str(cache), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [*script, "--precision", precision], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -103,7 +111,7 @@ def time_command(
     return times
 
 
-def work(root: Path, runs: int, count: int, precision: str) -> None:
+def work(root: Path, runs: int, precision: str, *, divided: bool) -> None:
     """What `time_command` starts: prints the seconds as JSON."""
     times = {"reading": 0.0, "inference": 0.0}
 
@@ -117,10 +125,10 @@ def work(root: Path, runs: int, count: int, precision: str) -> None:
 
         return call
 
-    members.read_split_clips = timed("reading", members.read_split_clips)
+    members.read_inputs = timed("reading", members.read_inputs)
     members.predict = timed("inference", members.predict)
-    if count:
-        members.choose_processes = lambda *_: count
+    if divided:
+        workers.count_cores = lambda: 1
     start = time.perf_counter()
     members.predict_runs(
         [Run(root / f"run{number}") for number in range(runs)],
@@ -157,7 +165,7 @@ def compare_checkpoints(
         make_run(root / f"run{number}", models(number))
 
     def measure(runs: int, cache: str) -> float:
-        took = time_command(root, runs, root / cache, 1, precision)
+        took = time_command(root, runs, root / cache, precision)
         parts = ", ".join(f"{name} {value:.1f}" for name, value in took.items() if name != "total")
         print(f"{what}, {runs} checkpoints: {took['total']:.1f} s ({parts})", flush=True)
         return took["total"]
@@ -166,34 +174,42 @@ def compare_checkpoints(
     print(f"  five / one: {five / one:.2f}; again / five: {again / five:.3f}", flush=True)
 
 
-def compare_processes(root: Path, model: EmiModel, rounds: int = 2) -> None:
-    """A process with one thread, one with a thread for each core, and a process for each core.
+def compare_threads(root: Path, model: EmiModel, rounds: int = 2) -> None:
+    """One thread, torch's threads for each operation, and a thread for each core with groups of its own.
 
-    Clips are in the cache. Starting the processes is part of their time, and is measured alone too.
+    Clips are in the cache. All of it again while another program keeps one core busy.
     """
     make_run(root / "run0", model)
-    time_command(root, 1, root / "cache", 1, "fp32")
+    time_command(root, 1, root / "cache", "fp32")
     cores = len(os.sched_getaffinity(0))
-    best: dict[tuple[int, int], float] = {}
-    for _ in range(rounds):
-        for count, threads in ((1, 1), (1, cores), (cores, 1)):
-            for file in (root / "cache").glob("predictions-*/*"):
-                file.unlink()
-            took = time_command(root, 1, root / "cache", count, "fp32", threads)["inference"]
-            load = os.getloadavg()[0]
-            print(f"{count} processes x {threads} threads: {took:.1f} s (load {load:.1f})", flush=True)
-            best[count, threads] = min(took, best.get((count, threads), took))
-    clip = Clip.from_waveform("00000", np.zeros(16_000, np.float32))
-    start = time.perf_counter()
-    groups = [[clip]] * cores
-    list(run_groups(model, "intensities", groups, device=CPU, precision="fp32", processes=cores))
-    starting = time.perf_counter() - start
-    one, threaded, shared = best[1, 1], best[1, cores], best[cores, 1]
-    print(f"{cores} threads: {one / threaded:.2f} times one; {cores} processes: {one / shared:.2f} times one")
-    print(f"starting them: {starting:.1f} s")
-    gain = threaded / one - (shared - starting) / one  # seconds for each second of work of one thread
-    worth = f"{starting / gain:.0f} s" if gain > 0 else "no amount"
-    print(f"worth it from {worth} of work on; set to {workers.WORTH_SECONDS:.0f} s", flush=True)
+    ways = {
+        "1 thread": (1, False),
+        f"{cores} threads divide operations": (cores, True),
+        f"{cores} threads divide groups": (cores, False),
+    }
+    for busy in (False, True):
+        best = dict.fromkeys(ways, float("inf"))
+        for _ in range(rounds):
+            for name, (threads, divided) in ways.items():
+                for file in (root / "cache").glob("predictions-*/*"):
+                    file.unlink()
+                with busy_core() if busy else nullcontext():
+                    took = time_command(root, 1, root / "cache", "fp32", threads, divided=divided)
+                best[name] = min(best[name], took["inference"])
+        one, state = best["1 thread"], "a busy core" if busy else "quiet"
+        for name, seconds in best.items():
+            print(f"{state}, {name}: {seconds:.1f} s, {one / seconds:.2f} times one")
+        print(f"load of the machine: {os.getloadavg()[0]:.1f}", flush=True)
+
+
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """Another program that computes all the time."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def compare_groups(layers: int) -> None:
@@ -222,13 +238,13 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--divided", action="store_true")
     parser.add_argument("--precision", default="fp32")
-    sections = ["checkpoints", "frozen", "logmel", "processes", "groups"]
+    sections = ["checkpoints", "frozen", "logmel", "threads", "groups"]
     parser.add_argument("--only", nargs="*", default=sections)
     given = parser.parse_args()
     if given.work:
-        work(given.work, given.runs, given.processes, given.precision)
+        work(given.work, given.runs, given.precision, divided=given.divided)
         return
     logging.disable_progress_bar()
     print(f"{torch.get_num_threads()} threads; load of the machine: {os.getloadavg()}")
@@ -248,9 +264,9 @@ def main() -> None:
             seconds = make_corpus(root / "logmel" / "data", 20 * given.clips)
             what = f"logmel, {20 * given.clips} mp3 files of {seconds:.0f} s"
             compare_checkpoints(root / "logmel", make_small_model, what)
-        if "processes" in given.only:
-            make_corpus(root / "processes" / "data", 7 * given.clips)
-            compare_processes(root / "processes", make_model(given.layers, 0))
+        if "threads" in given.only:
+            make_corpus(root / "threads" / "data", 7 * given.clips)
+            compare_threads(root / "threads", make_model(given.layers, 0))
     if "groups" in given.only:
         compare_groups(given.layers)
 

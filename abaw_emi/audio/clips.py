@@ -16,9 +16,9 @@ import soxr
 
 from abaw_emi.audio.decode import Waveform, blame, decode
 from abaw_emi.core import constants
+from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import OnBadClip
-from abaw_emi.core.datafile import StoredArray
-from abaw_emi.core.errors import ClipError, CorpusError, Problem, gather
+from abaw_emi.core.errors import ClipError, Problem, gather
 from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.data.layout import ClipFiles
@@ -44,7 +44,7 @@ class Sound:
     source: Path
     source_hash: str
     """SHA-256 of the file, in hexadecimal digits; empty for a sound that was made."""
-    array: Waveform | StoredArray
+    array: Waveform | CachedArray
     """float32 (T,) at `constants.SAMPLE_RATE`, T >= `constants.MIN_SAMPLES`."""
     moments: tuple[np.float32, np.float32] | None = None
     """Mean and variance of a waveform that is not in memory."""
@@ -102,11 +102,8 @@ class Clip:
     @property
     def waveform(self) -> Waveform:
         """float32 (T,) at `constants.SAMPLE_RATE`; read from the cache each time if the clip lies there."""
-        if not isinstance(self.sound.array, StoredArray):
-            return self.sound.array
-        waveform = np.empty(self.samples, np.float32)
-        self.read_into(waveform)
-        return waveform
+        array = self.sound.array
+        return array.read() if isinstance(array, CachedArray) else array
 
     @property
     def moments(self) -> tuple[np.float32, np.float32]:
@@ -114,19 +111,12 @@ class Clip:
         return self.sound.moments or measure(self.waveform)
 
     def read_into(self, out: Waveform) -> None:
-        """Fills `out`, float32 (T,) and contiguous, with the waveform.
-
-        Raises:
-            CorpusError: the cache was damaged since it was opened.
-        """
+        """Fills `out`, float32 (T,) and contiguous, with the waveform; errors as `CachedArray.read_into`."""
         array = self.sound.array
-        if not isinstance(array, StoredArray):
-            out[:] = array
-            return
-        try:
+        if isinstance(array, CachedArray):
             array.read_into(out)
-        except OSError as error:
-            raise CorpusError(Problem(f"the cache, clip {self.filename}", str(error))) from error
+        else:
+            out[:] = array
 
 
 def measure(waveform: Waveform) -> tuple[np.float32, np.float32]:

@@ -9,11 +9,11 @@ libraries end a truncated WAV, MP3 or WebM without an error. Each format declare
 * WAV, Wave64, CAF, AVI, AIFF, Windows Media: bytes, exactly. Programs that write into a pipe leave a size
   near 2 or 4 GiB, or 0, in a WAV: those declare none.
 * Ogg: the size of each page; the last one is marked, but phones' recorders leave the mark out.
-* MP4, AIFF, AU, TTA, RealMedia: the end of the sound track (in a fragmented MP4: of the fragments found);
-  WebM, Matroska and Flash video: that of the longest track, which is all that they declare (browsers declare
-  none). To `TOLERANCE_SECONDS`, and compared with the last time stamp, so that dropouts of a recording do not
-  count as truncation. Programs that patch a browser's WebM write a length that is some seconds too long: if
-  its blocks are whole, it is read.
+* MP4, AVI, AIFF, AU, TTA, RealMedia: the end of the sound track (in a fragmented MP4: of the fragments
+  found); WebM, Matroska and Flash video: that of the longest track, which is all that they declare (browsers
+  declare none). To `TOLERANCE_SECONDS`, and compared with the last time stamp, so that dropouts of a
+  recording do not count as truncation. Programs that patch a browser's WebM write a length that is some
+  seconds too long: if its blocks are whole, it is read.
 * Raw AAC, AC-3, DTS, AMR and MPEG streams: nothing.
 """
 
@@ -41,7 +41,7 @@ TOLERANCE_SECONDS = 0.25
 """How much earlier than declared the last time stamp of a container may lie."""
 
 PATCHED_SECONDS = 10.0
-"""How much earlier it may lie in a WebM of whole blocks, whose length a clock told, not a muxer."""
+"""How much earlier it may lie in a WebM of whole blocks, whose length a clock measured, not a muxer."""
 
 STREAMED_BYTES = 0x7FFF_0000
 """Sizes from here on are what a program writes that cannot know them (0x7FFFF000, 0x80000000, all ones)."""
@@ -61,7 +61,7 @@ _ELEMENTS = _PARENTS | {
     )
 }
 
-_DECLARES_TRACK = {Kind.MP4, Kind.AIFF, Kind.AU, Kind.TTA, Kind.REALMEDIA, Kind.FLAC, Kind.MP3}
+_DECLARES_TRACK = {Kind.MP4, Kind.AVI, Kind.AIFF, Kind.AU, Kind.TTA, Kind.REALMEDIA, Kind.FLAC, Kind.MP3}
 _DECLARES_LONGEST = {Kind.MATROSKA, Kind.FLV}
 
 
@@ -74,12 +74,14 @@ class Extent:
         begin: the first time stamp of the track, in s, at least 0.
         end: the last time stamp, in s, of the tracks that tell the declared length.
         sample_rate: in Hz.
+        has_holes: whether the time stamps of the track tell of more sound.
     """
 
     seconds: float
     begin: float
     end: float
     sample_rate: int
+    has_holes: bool
 
 
 class Ending(NamedTuple):
@@ -145,7 +147,7 @@ def check_end(path: Path, kind: Kind, declared: float | None, found: Extent) -> 
         if promised is not None and promised > size:
             return Ending(False)
         if kind is Kind.MATROSKA:
-            return _check_matroska(file, size, declared, found.end)
+            return _check_matroska(file, size, declared, found)
     if declared is None:
         return Ending(True)
     if kind is Kind.MP3:
@@ -255,15 +257,15 @@ def find_first_sound_page(file: BinaryIO) -> int | None:
         at += 27 + page[26] + sum(file.read(page[26]))
 
 
-def _check_matroska(file: BinaryIO, size: int, declared: float | None, end: float) -> Ending:
-    if declared is not None and end >= declared - TOLERANCE_SECONDS:
+def _check_matroska(file: BinaryIO, size: int, declared: float | None, found: Extent) -> Ending:
+    if declared is not None and found.end >= declared - TOLERANCE_SECONDS:
         return Ending(True)
     whole = _has_whole_elements(file, size)
     if declared is None:
         return Ending(True, "" if whole else "it ends within a block: some of its sound may be missing")
-    if not whole or end < declared - PATCHED_SECONDS:
+    if not whole or found.has_holes or found.end < declared - PATCHED_SECONDS:
         return Ending(False)
-    return Ending(True, f"it declares {declared:.2f} s, but ends, undamaged, at {end:.2f} s")
+    return Ending(True, f"it declares {declared:.2f} s, but ends, undamaged, at {found.end:.2f} s")
 
 
 def _has_whole_elements(file: BinaryIO, size: int) -> bool:

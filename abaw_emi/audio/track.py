@@ -28,6 +28,9 @@ HOLE_SECONDS = 0.25
 MOST_SAMPLES = 100_000_000
 """Samples that are held of one file, 0.4 GB: 35 minutes at 48 kHz. A FLAC of silence fits into some kB."""
 
+_PADDING = 1 / 16
+"""Share of a file that zeros at its end may take without a warning, where nothing declares its length."""
+
 _MIXED_VALUES = 1 << 20
 """Values, of all channels, from which on what was decoded is mixed down: channels and rates may be many."""
 
@@ -105,8 +108,13 @@ class Track:
     @property
     def found(self) -> Extent:
         """What was read, for `check_end`."""
-        begin = max(0.0, self._begin or 0.0)
-        return Extent(seconds=self.seconds, begin=begin, end=self._end, sample_rate=self.sample_rate)
+        return Extent(
+            seconds=self.seconds,
+            begin=max(0.0, self._begin or 0.0),
+            end=self._end,
+            sample_rate=self.sample_rate,
+            has_holes=bool(self.find_holes()),
+        )
 
     @property
     def mixed_level(self) -> float:
@@ -158,8 +166,9 @@ class Track:
         try:
             yield from self._container.demux()
         except av.error.FFmpegError:
-            more = any(packet.size for packet in self._container.demux())
-            if self._kind is not Kind.OGG or more or not ends_with_empty_packet(self.path):
+            if self._kind is not Kind.OGG or not ends_with_empty_packet(self.path):
+                raise
+            if any(packet.size for packet in self._container.demux()):
                 raise
 
     def _decode(self, packet: Packet[Any] | None) -> None:
@@ -237,8 +246,9 @@ class Track:
         """
         assert self._failed is not None
         seconds, position, error = self._failed
-        behind = skip_tags(self._read_from(position))
-        if find_frame(self._kind, self._head, behind[:3]) == 0:
+        content = self._read_from(position)
+        behind = skip_tags(content)
+        if len(behind) < len(content) and find_frame(self._kind, self._head, behind[:3]) == 0:
             self._failed = None
         elif self._declared is not None and seconds >= self._declared:
             self.ended = True
@@ -256,11 +266,13 @@ class Track:
         seconds, position, error = self._failed
         if self._declared is not None and seconds >= self._declared:
             return
-        behind = skip_tags(self._read_from(position))
+        content = self._read_from(position)
+        behind = skip_tags(content)
         if find_frame(self._kind, self._head, behind) >= 0:
             raise error
-        if behind and self._declared is None:
-            self.remark = f"{len(behind):,} bytes at its end are not sound: if they were, it is damaged there"
+        lost = len(behind) or len(content) - len(content.lstrip(b"\0"))
+        if self._declared is None and (behind or lost > _PADDING * (position + len(content))):
+            self.remark = f"{lost:,} bytes at its end are not sound: if they were, it is damaged there"
 
     def _read_from(self, position: int) -> bytes:
         with self.path.open("rb") as file:

@@ -14,13 +14,13 @@ import numpy as np
 import soxr
 
 from abaw_emi.audio.clips import SILENT_RANGE
-from abaw_emi.audio.decode import Decoded, Waveform, decode
+from abaw_emi.audio.decode import Decoded, Waveform, blame, decode
 from abaw_emi.audio.formats import sniff
 from abaw_emi.audit.fingerprint import MOST_SECONDS, Print, take_print
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import ClipError, Problem
 
-VERSION = 2
+VERSION = 3
 """Raised whenever `listen` tells something else of the same file."""
 
 LONGEST_SECONDS = 1_800.0
@@ -31,7 +31,7 @@ LOUD = 0.85
 and FFmpeg scale what they encode at 64 kb/s by 0.95. Speech up to full scale spends 0.1 % of its time there,
 clipped at half of its peak 1 % (measured on the demo's)."""
 
-Trouble = Literal["unreadable", "mislabelled", "truncated", "damaged", "too short"]
+Trouble = Literal["unreadable", "mislabelled", "no sound", "truncated", "damaged", "too short"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class SoundFacts:
         silent: whether the part that a model reads is silent.
         holes: what is missing on the way; "" where nothing is.
         late: what is wrong behind the part that a model reads; "" where nothing is.
+        remarks: what else is odd about the file; "" where nothing is.
+        mixed_level: RMS of the mean over the channels, over that of the channels.
     """
 
     seconds: float
@@ -61,6 +63,8 @@ class SoundFacts:
     silent: bool
     holes: str = ""
     late: str = ""
+    remarks: str = ""
+    mixed_level: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,14 @@ class Heard:
 def listen(path: Path) -> Heard:
     """What a file sounds like, or what is wrong with it; raises for nothing that a file can be."""
     try:
+        with blame(path):
+            return _listen(path)
+    except ClipError as error:
+        return _fail("damaged", error)
+
+
+def _listen(path: Path) -> Heard:
+    try:
         sniff(path)
     except ClipError as error:
         there = path.is_file() and path.stat().st_size > 0
@@ -87,8 +99,9 @@ def listen(path: Path) -> Heard:
         try:
             decoded = decode(path, MAX_SECONDS)
         except ClipError:
-            truncated = error.problems[0].found.startswith("is truncated")
-            return _fail("truncated" if truncated else "damaged", error)
+            found = error.problems[0].found
+            troubles: dict[str, Trouble] = {"is truncated": "truncated", "has no sound track": "no sound"}
+            return _fail(next((troubles[t] for t in troubles if found.startswith(t)), "damaged"), error)
         late = _tell(error)
     waveform = _resample(decoded)
     if waveform.size < MIN_SAMPLES:
@@ -111,6 +124,8 @@ def _tell_facts(decoded: Decoded, late: str) -> SoundFacts:
         silent=float(np.ptp(read)) < SILENT_RANGE,
         holes=decoded.holes,
         late=late,
+        remarks="; ".join(w.found for w in decoded.warnings if w.found != decoded.holes),
+        mixed_level=decoded.mixed_level,
     )
 
 

@@ -42,7 +42,7 @@ def audit_folder(
         track: puts a bar over what takes long.
 
     Raises:
-        CorpusError: there is no data folder, or a process that listened was killed.
+        CorpusError: there is no data folder, or processes cannot be started.
     """
     store = store or FactStore()
     files = data.files

@@ -21,14 +21,19 @@ OFFSET = 0.01
 OFFSET_SHARE = 0.25
 """if it is as large as this share of their standard deviation, too."""
 
+CANCELLED = 0.05
+"""Level of the mean over the channels, as a share of theirs, below which they cancel each other. Channels
+that have nothing in common give 0.7; opposite ones, through any encoder, 0.005 at most (measured)."""
+
 SHORT_SECONDS = 1.0
 """Clips below are reported: 3.1 % of the delivered ones (PAPER, section 3)."""
 
 _TROUBLES: dict[Trouble, tuple[str, str]] = {
     "unreadable": ("cannot be read, or is empty", "copy or download them again"),
     "mislabelled": ("is not what its name says", "rename, convert, or download them again"),
+    "no sound": ("has no sound track", ""),
     "truncated": ("is truncated: it ends earlier than it declares", "copy or download them again"),
-    "damaged": ("is damaged, or holds no sound", "copy or download them again"),
+    "damaged": ("is damaged", "copy or download them again"),
     "too short": (f"is too short for one frame of the encoder ({MIN_SAMPLES} samples)", ""),
 }
 
@@ -128,6 +133,15 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
             lambda facts: f"{facts.loud:.1%} of its samples",
         ),
         *find(
+            "cancelled",
+            "warning",
+            lambda clip, facts: facts.mixed_level < CANCELLED,
+            "{n} clips have channels that cancel each other: one is the other upside down",
+            "a model reads their mean, of which next to nothing is left",
+            "turn one channel over, and write the mean of both as one",
+            lambda facts: f"{facts.mixed_level:.1%} of its level is left",
+        ),
+        *find(
             "holes",
             "warning",
             lambda clip, facts: bool(facts.holes),
@@ -135,6 +149,15 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
             "sound and pictures run apart, and pauses are lost",
             "copy or download them again",
             lambda facts: facts.holes,
+        ),
+        *find(
+            "remarks",
+            "note",
+            lambda clip, facts: bool(facts.remarks),
+            "{n} clips are read although something about their files is odd",
+            "what they hold may not be all that was recorded, or not the track that was meant",
+            "listen to them",
+            lambda facts: facts.remarks,
         ),
         *find(
             "damaged later",

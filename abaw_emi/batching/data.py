@@ -37,7 +37,7 @@ class TrainingData:
         valid: the clips to validate on; none for a run on train+val.
         labels: the label table of both (`tables.read_labels`).
         skipped: ids that were left out because their clips cannot be read.
-        read_from_video: ids whose sound came from the video, see `sounds.pack_fallbacks`.
+        read_from_video: ids whose sound came from the video, see `audio.cache.pack_fallbacks`.
         max_seconds: length to which the clips were cut.
         widths: D of each feature folder.
         missing: ids that lack a modality, by its name.

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from abaw_emi.audio.cache import pack_fallbacks, read_split_clips
 from abaw_emi.audio.clips import Clip
-from abaw_emi.audio.sounds import pack_fallbacks, read_split_clips
 from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
@@ -66,7 +66,7 @@ class Inputs:
     Attributes:
         clips: in the order asked for.
         skipped: ids left out because they cannot be read.
-        read_from_video: see `sounds.pack_fallbacks`.
+        read_from_video: see `audio.cache.pack_fallbacks`.
         widths: D of each feature folder.
         missing: ids of the clips that lack a modality, by its name; modalities that all have are left out.
     """
@@ -108,13 +108,12 @@ def read_inputs(
     with gather(problems):
         files = {name: find_features(data.root, data.features, name) for name in senses.folders}
         listed = [name for name in ids if any(name in found for found in files.values())]
-        features = FeatureCache(say=reporter.say).read(
+        features = FeatureCache(reporter).read(
             listed,
             files,
             max_frames=senses.max_frames,
             seconds=_measure(heard, senses.max_seconds),
             on_bad=on_bad,
-            track=reporter.track,
         )
         reporter.warn(features.warnings, shown=_SHOWN_RANGES)
         reporter.warn([problem for found in features.skipped.values() for problem in found])

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from abaw_emi.batching.batches import Labels
+from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import HOP_SAMPLES
-from abaw_emi.core.datafile import StoredArray
-from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
 
@@ -42,7 +41,7 @@ class EncodedClip:
 
     filename: str
     samples: int
-    array: StoredArray | None
+    array: CachedArray | None
     features: FeatureClip | None = None
     has_sound: bool = True
 
@@ -68,23 +67,15 @@ class EncodedClip:
         return 0 if self.array is None else self.array.shape[1]
 
     def read(self) -> Float32:
-        """The frames (F, D), in memory of their own; CorpusError as `read_into`."""
+        """The frames (F, D), in memory of their own."""
         frames = np.empty((self.frames_length, self.width), np.float32)
         self.read_into(frames)
         return frames
 
     def read_into(self, out: Float32) -> None:
-        """Fills `out` (F, D), contiguous and float32, with the frames.
-
-        Raises:
-            CorpusError: the cache was damaged since it was opened.
-        """
-        if self.array is None:
-            return
-        try:
+        """Fills `out` (F, D), contiguous and float32, with the frames; errors as `CachedArray.read_into`."""
+        if self.array is not None:
             self.array.read_into(out)
-        except OSError as error:
-            raise CorpusError(Problem(f"the cache, frames of clip {self.filename}", str(error))) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="New here? [bold]abaw-emi demo[/bold] shows the whole way in minutes, offline.",
+    epilog="New here? [bold]abaw-emi demo[/bold] shows everything end to end in minutes, offline.",
 )
 
 
 _MANY = 20
-"""Problems from which on their number is told too: the first ones have scrolled away."""
+"""With more problems than this, their number is printed too: the first ones have scrolled away."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -112,7 +112,7 @@ def _flush() -> None:
 
 
 def _end(problems: list[str], code: int) -> NoReturn:
-    """Tells the problems, a line each, and ends the process."""
+    """Prints the problems, a line each, and ends the process."""
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201
     if len(problems) > _MANY:

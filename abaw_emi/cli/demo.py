@@ -23,7 +23,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("demo"),
     quiet: Quiet = False,
 ) -> None:
-    """Show the whole way, offline, on a corpus that it makes: two minutes on two quiet cores."""
+    """Show everything end to end, offline, on a synthetic corpus: two minutes on two idle cores."""
     check_installation()
 
     from abaw_emi.core.progress import Reporter

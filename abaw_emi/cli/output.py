@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def is_given(flag: str) -> bool:
     """Whether the command line has this flag: `--json` or `--debug`, which hold wherever they stand.
 
-    Read from the words themselves, and not by the parser: what is wrong with the words is told as JSON, too.
+    Read from the arguments themselves and not by the parser: wrong usage is reported as JSON, too.
     """
     return flag in sys.argv[1:]
 

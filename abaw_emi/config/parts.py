@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 SOUND = "sound"
-"""The name of the modality that the encoder hears; feature modalities have their folder's name."""
+"""The name of the modality that the sound encoder reads; feature modalities have their folder's name."""
 
 _STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
 _Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
@@ -53,7 +53,7 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         if self.name == SOUND:
-            raise ValueError(f"{SOUND!r} is what the encoder hears; expected a feature folder's name")
+            raise ValueError(f"{SOUND!r} is what the encoder reads; expected a feature folder's name")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is even; expected an odd number of frames")
         if "transformer" in self.temporal and self.hidden_size % self.heads:
@@ -67,8 +67,8 @@ class FusionConfig:
     __pydantic_config__ = _STRICT
 
     kind: Literal["concatenate", "mean"] = "concatenate"
-    """One head on all vectors side by side, a learned vector standing for each that a clip lacks; or the
-    mean of the intensities that a head for each modality gives, over those that the clip has."""
+    """One head on all vectors side by side, a learned vector in place of each that is missing; or the
+    mean of the intensities that a head for each modality gives, over those that are there."""
 
     head_size: _Size = 0
     """Width of the regression head's dense layer; 0 for that of its input."""

@@ -1,8 +1,8 @@
 """Named runs: the paper's systems, its released code's, its rivals', and the demo's.
 
 Where paper and released code differ, each is a preset of its own (README, "Paper and released code"). Of the
-rivals, what their papers and code tell is here; what they leave open, or did with weights that nobody else
-has, is ours, and said so. `published` has the numbers that they reached.
+rivals, what their papers and code say is here; what they leave open, or did with weights that nobody else
+has, is ours, and marked so. `published` has the numbers that they reached.
 
 Sources: PAPER and CODE as in `core.constants`; the others beside each preset.
 """
@@ -23,7 +23,7 @@ _XLSR = "facebook/wav2vec2-large-xlsr-53"
 
 
 def _paper(training: dict[str, Any] | None = None, **parts: Any) -> RunConfig:
-    """The paper's recipe with other parts of the model, or other dials of training."""
+    """The paper's recipe with other parts of the model, or other training options."""
     return replace(
         _PAPER, model=replace(_PAPER.model, **parts), training=replace(_PAPER.training, **(training or {}))
     )
@@ -92,7 +92,7 @@ PRESETS: dict[str, RunConfig] = {
     "head-lstm": _paper(vad_head=False, global_vector=False),
     "gv-head-lstm": _paper(vad_head=False),
     "head-lstm-vad": _paper(global_vector=False),
-    # PAPER, section 5: losses that brought nothing, and padding that nothing tells from sound.
+    # PAPER, section 5: losses that gained nothing, and padding without a mask.
     "paper-ccc": _paper({"loss": "ccc"}),
     "paper-pearson": _paper({"loss": "pearson"}),
     "zero-padding": _paper(pad_seconds=12.0),

@@ -1,4 +1,4 @@
-"""Every dial of a run: what is trained, on what, and how.
+"""Every option of a run: what is trained, on what, and how.
 
 A `RunConfig` says WHAT a run is; where things lie is said by command-line options. It is read from TOML
 or taken from `presets`, changed by `--set KEY=VALUE`, checked once, and travels with the run as
@@ -34,7 +34,7 @@ _Count = Annotated[int, Field(ge=1, strict=True)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """What is heard and seen of a clip."""
+    """How much of a clip is read."""
 
     __pydantic_config__ = _STRICT
 
@@ -122,8 +122,8 @@ class ModelConfig:
     """Dropout between the LSTM's layers (PAPER, Table 1: none, and 0.1 in a variant; CODE: none)."""
 
     pad_seconds: Annotated[float, Field(ge=0, strict=True)] = 0.0
-    """Clips are zero-padded to this length and nothing tells the padding from sound (PAPER, section 6, "zero
-    padding"); 0 for masked padding, which changes nothing."""
+    """Clips are zero-padded to this length, and no mask separates the padding from sound (PAPER, section 6,
+    "zero padding"); 0 for masked padding, which changes nothing."""
 
     features: tuple[FeatureConfig, ...] = ()
     """Feature folders that are read, too."""
@@ -217,7 +217,7 @@ class TrainingConfig:
     """Whether torch.compile fuses the encoder's operations."""
 
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    """How training clips are varied; not at all in the paper's recipe."""
+    """How training clips are varied; not at all in the paper."""
 
     def __post_init__(self) -> None:
         parse_loss(self.loss)

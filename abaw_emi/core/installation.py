@@ -1,9 +1,11 @@
-"""Checks that the packages of an extra can be loaded, before a command starts with a traceback."""
+"""What is installed: checks that the packages of an extra can be loaded, and the commit of this package."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from abaw_emi.core.errors import InstallationError, Problem
 
@@ -51,6 +53,20 @@ def check_sound_installation() -> None:
         InstallationError: one is missing.
     """
     require(_SOUND, "train")
+
+
+def find_git_commit() -> str | None:
+    """The commit of the checkout that this package runs from; None for an installed package."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        output = subprocess.run(
+            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return output.stdout.strip()
 
 
 def require(names: Iterable[str], extra: str) -> None:

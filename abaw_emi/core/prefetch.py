@@ -1,10 +1,13 @@
-"""Items made in a thread before they are needed, so that disk and processor work while the model runs."""
+"""Items made in a thread before they are needed, so that disk and cores work while the model runs."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,3 +24,12 @@ def run_ahead(make: Callable[[Item], T], items: Iterable[Item], ahead: int) -> I
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def count_cores() -> int:
+    """The cores that this process may use: what its affinity and its container allow, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no cgroup of version 2, or "max"
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        cores = min(cores, int(quota) // int(period))
+    return max(1, cores)

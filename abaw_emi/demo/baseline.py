@@ -92,8 +92,8 @@ def log_mel_statistics(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
 def describe_sound(waveform: NDArray[np.float32]) -> NDArray[np.float16]:
     """Sound features (F, 768), a frame for each of wav2vec 2.0's: a fixed random layer on log-mels.
 
-    It sees how a band differs from the frame before, too, and bends what it sees: so the mean of its
-    features tells more of a clip than the mean of the log-mels. float16 halves the folder's size.
+    Its input includes how a band differs from the frame before, and it is not linear: so the mean of its
+    features says more about a clip than the mean of the log-mels. float16 halves the folder's size.
     """
     log_mels = (_log_mels(waveform) + 2.0) / 3.0  # roughly standardised
     steps = np.diff(log_mels, axis=0, prepend=log_mels[:1])

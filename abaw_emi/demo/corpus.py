@@ -92,7 +92,7 @@ def write_corpus(
 def speak(clip: DemoClip, *, seed: int) -> NDArray[np.float32]:
     """The waveform (T,) of a planned clip at 16 kHz, at a loudness that has nothing to do with its labels."""
     voice = Voice.draw(np.random.default_rng((seed, Stream.SPEAKER, clip.speaker)))
-    # The third number tells the sound's generator from the plan's, which has been drawn from already.
+    # The third number makes this generator another one than the plan's, which was used already.
     rng = np.random.default_rng((seed, Stream.CLIP, int(clip.name), 1))
     waveform = synthesise(voice, Prosody.of(clip.latent), clip.seconds, rng)
     level = 10 ** (rng.uniform(-15, 3) / 20)

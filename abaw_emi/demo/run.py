@@ -1,4 +1,4 @@
-"""The demo's whole way: make a corpus, audit, train, ensemble, score, submit, check, report.
+"""The demo, end to end: make a corpus, audit, train, ensemble, score, submit, check, report.
 
 Each step calls what the command of the same name calls, and says that command, so that a reader can
 repeat any of them by hand.
@@ -45,11 +45,11 @@ SEEDS = (1, 2, 3)
 
 REPORT = "report.html"
 
-_MARK = "DEMO.md"  # tells a demo folder, which may be made anew, from any other folder
+_MARK = "DEMO.md"  # marks a folder that a demo made, and may replace
 
 _MARK_TEXT = """# A demo of abaw-emi
 
-Made by `abaw-emi demo`, which makes this folder anew each time. The speech is synthetic.
+Made by `abaw-emi demo`, which replaces this folder each time. The speech is synthetic.
 
 - `data/`: a corpus in the official layout; `truth/`: the test labels, which a real corpus keeps back
 - `features/`: transcripts, and features of their words, as `abaw-emi transcribe` and `extract` leave them
@@ -75,7 +75,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, reporter: Reporter, *, seed: int = 1) -> DemoResult:
-    """Runs the demo in the folder `out`, which is made anew if an earlier demo made it.
+    """Runs the demo in the folder `out`, which is replaced if an earlier demo made it.
 
     Raises:
         RunError: `out` holds something that no demo made.

@@ -23,7 +23,7 @@ RMS = 0.1
 
 _CONTROL_HOP = 160  # samples from one control value (pitch, formants, envelope) to the next: 10 ms
 _WINDOW = 480  # samples; three hops, so that the windows add up to a constant
-_FFT = 1024  # the window and room for the filter's ringing
+_FFT = 1024  # the window, and the samples in which the filter rings out
 _VOWELS = np.array(  # F1 to F4 in Hz of a male speaker: Peterson and Barney (1952); F4 by custom
     [
         (270.0, 2290.0, 3010.0, 3600.0),  # heed
@@ -98,10 +98,10 @@ class Prosody:
     def of(cls, intensities: NDArray[np.float64]) -> Prosody:
         """The prosody that six intensities (6,) in [0, 1], in the official order, drive.
 
-        One property each, so that it can be said what a model has to hear: Admiration the breath,
+        One property each, so that it is known what a model has to find: Admiration the breath,
         Amusement the pitch range, Determination a pressed voice (flatter tilt), Empathic Pain the
         jitter, Excitement the syllable rate, Joy the pitch. Loudness is left alone: encoders
-        normalise it away. Each follows the root of its intensity, so that a slight emotion is heard
+        normalise it away. Each follows the root of its intensity, so that a slight emotion is audible
         already, and the label is no linear function of the sound.
 
         >>> round(Prosody.of(np.array((0, 0, 0, 0, 0, 0.25))).pitch, 3)

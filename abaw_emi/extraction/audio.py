@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel
 
+from abaw_emi.audio.cache import read_split_clips
 from abaw_emi.audio.clips import Clip
-from abaw_emi.audio.sounds import read_split_clips
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
 from abaw_emi.core.errors import Problem, UsageError, WeightsError
@@ -112,7 +112,7 @@ class AudioEncoder(FrameEncoder[Clip, Sounds]):
         return Sounds(values, lengths)
 
     def encode(self, prepared: Sounds) -> list[Float32]:
-        """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and its kin, and for Whisper."""
+        """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and similar models, and for Whisper."""
         inputs = {"input_features" if self._form == _WHISPER else "input_values": prepared.values}
         lengths = torch.tensor(prepared.lengths)
         padded = self._form == _WAVEFORM and min(prepared.lengths) < prepared.values.shape[1]

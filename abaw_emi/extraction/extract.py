@@ -2,8 +2,9 @@
 
     find and identify the encoder -> read the sources of all clips -> encode those that are not done
 
-Every problem of every source is told before the encoder runs. Each file is whole or not there, and belongs to
-the bytes that it was made of: a run that was stopped goes on, and a clip whose source changed is made again.
+Every problem of every source is reported before the encoder runs. Each file is whole or not there, and
+belongs to the bytes that it was made of: an interrupted run continues, and a clip whose source changed is
+made again.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ def _read_sources(
         transcripts = find_transcripts(data.root, data.features)
         sources = read_texts(list_clips(data, split, transcripts), transcripts, on_bad)
         what = "word"
-    if kind != "audio":  # there it was told already
+    if kind != "audio":  # those were reported where they were read
         reporter.warn(summarise(sources.skipped))
     if not sources.found:
         step = "abaw-emi transcribe writes them" if kind == "text" else ""

@@ -171,7 +171,7 @@ class ClipFolder:
                     str(self.folder),
                     f"was made by {_describe(settings, others)}",
                     _describe(self._settings, others),
-                    "give another folder, or make it anew with --overwrite",
+                    "give another folder, or replace it with --overwrite",
                 )
             )
         return dict(before["clips"])

@@ -1,7 +1,7 @@
 """One row a token of a transcript, from any text encoder of transformers: its hidden states.
 
 The tokens are all that the encoder's own tokenizer makes, those that it puts before and after the words
-included. An empty transcript has no features: the clip lacks the modality.
+included. An empty transcript has no features: the modality is missing for that clip.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class TextEncoder(FrameEncoder[str, Tokens]):
 
 def _find_longest(tokenizer: Any, config: Any) -> int | None:
     """Tokens that an encoder reads: what its tokenizer says, else as many as it knows positions."""
-    if tokenizer.model_max_length < 1_000_000:  # transformers' word for "not told" is 1e30
+    if tokenizer.model_max_length < 1_000_000:  # transformers writes 1e30 where it is not known
         return int(tokenizer.model_max_length)
     positions = getattr(config, "max_position_embeddings", None)
     return None if positions is None else int(positions)

@@ -1,7 +1,7 @@
 """What is said in clips, into `features/text/NNNNN.txt`: one line of text, or an empty file.
 
 The whole clip is transcribed, and not its first 12 s (`whisper`). As with features (`extraction`), every bad
-clip is told before the model runs, and a run that was stopped goes on.
+clip is reported before the model runs, and an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _read_clips(
         warnings.extend(clip.warnings)
         return Source(filename, clip.content_hash, clip.samples, files)
 
-    sources = read_sources(reporter.track(ids, "listening", len(ids)), read, on_bad)
+    sources = read_sources(reporter.track(ids, "reading clips", len(ids)), read, on_bad)
     reporter.warn(warnings, shown=_SHOWN_WARNINGS)
     reporter.warn(summarise(sources.skipped))
     if not sources.found:

@@ -88,7 +88,7 @@ def read_faces(
 
 
 def find_pooling(pretrained: Pretrained, layer: int | None) -> Pooling:
-    """What a row is, told from the encoder's config alone.
+    """What a row is, from the encoder's config alone.
 
     Raises:
         WeightsError: the encoder leaves patches out at random.

@@ -79,7 +79,7 @@ class Whisper:
         self._precision = precision
 
     def _choose(self, decoding: Decoding) -> dict[str, Any]:
-        """What `generate` is told.
+        """The arguments of `generate`.
 
         Raises:
             UsageError: the model does not know the language.

@@ -1,7 +1,7 @@
 """Feature folders: one array (T, D) a clip, in whatever form it was saved.
 
 The organisers deliver `vit/NNNNN.pkl` and `wav2vec2/NNNNN.pkl`; others save `.npy`, `.npz` or `.safetensors`.
-No file is believed: pickles are not run (`unpickling`), and whatever is no array of finite numbers is an
+No file is believed: pickles are not run (`pickles`), and whatever is no array of finite numbers is an
 error that names the file. Nothing is repaired.
 """
 
@@ -18,9 +18,14 @@ import numpy as np
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.errors import FeatureError, Problem
 from abaw_emi.data.layout import PACKAGES, find_files
-from abaw_emi.features.pickle_machine import RefusedError, shorten
-from abaw_emi.features.pickled_arrays import Numbers, widen_bfloat16
-from abaw_emi.features.unpickling import parse_pickle
+from abaw_emi.features.pickles import (
+    Numbers,
+    RefusedError,
+    parse_pickle,
+    refuse_damaged,
+    shorten,
+    widen_bfloat16,
+)
 
 MAX_UNPACKED = 2**29
 """Bytes that a compressed file may become; the longest official clip's wav2vec2 features have 192 MB."""
@@ -146,38 +151,32 @@ def _parse_npy(content: bytes) -> Numbers:
     if not content.startswith(np.lib.format.MAGIC_PREFIX):
         raise RefusedError("is no .npy file" if content else "is empty")
     stream = BytesIO(content)
-    try:
+    with refuse_damaged("is damaged, or holds no numbers"):
         array = np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # whatever numpy's parsers raise of damaged bytes
-        raise RefusedError(f"is damaged, or holds no numbers ({shorten(str(error))})") from error
     if stream.tell() < len(content):
         raise RefusedError(f"goes on after its end, for {len(content) - stream.tell():,} bytes")
     return np.asarray(array)
 
 
 def _parse_npz(content: bytes) -> Numbers:
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            members = archive.infolist()
-            if len(members) != 1:
-                raise RefusedError(_count_arrays([member.filename for member in members]))
-            if members[0].file_size > MAX_UNPACKED:
-                raise RefusedError(f"would unpack to {members[0].file_size / 2**30:.1f} GiB")
-            content = archive.read(members[0])
-    except RefusedError:
-        raise
-    except Exception as error:  # whatever zipfile and its decompressors raise of damaged bytes
-        raise RefusedError(f"is no whole .npz file ({shorten(str(error))})") from error
+    with refuse_damaged("is no whole .npz file"), zipfile.ZipFile(BytesIO(content)) as archive:
+        members = archive.infolist()
+        if len(members) != 1:
+            raise RefusedError(_count_arrays([member.filename for member in members]))
+        # Deflated bytes unpack to 1,032 times as many at most; bzip2 and LZMA know no such limit.
+        if members[0].compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise RefusedError("is not compressed by NumPy")
+        if members[0].file_size > MAX_UNPACKED:
+            raise RefusedError(f"would unpack to {members[0].file_size / 2**30:.1f} GiB")
+        content = archive.read(members[0])
     return _parse_npy(content)
 
 
 def _parse_safetensors(content: bytes) -> Numbers:
     import safetensors  # of the extra: folders are listed without it
 
-    try:
+    with refuse_damaged("is no whole .safetensors file"):
         tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
-    except Exception as error:  # safetensors' own error is no more than an Exception
-        raise RefusedError(f"is no whole .safetensors file ({shorten(str(error))})") from error
     if len(tensors) != 1:
         raise RefusedError(_count_arrays([name for name, _ in tensors]))
     tensor = tensors[0][1]

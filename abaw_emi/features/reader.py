@@ -8,19 +8,18 @@ a bad clip: an error, or left out by name.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from abaw_emi.audio.cache import cache_folder
 from abaw_emi.core import constants
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.cache import Cache, CachedArray, Record
 from abaw_emi.core.constants import OnBadClip
-from abaw_emi.core.datafile import StoredArray
 from abaw_emi.core.errors import FeatureError, Problem, gather
-from abaw_emi.core.hashing import FileHashes, look_at, sha256
-from abaw_emi.core.keeping import Keeper
-from abaw_emi.core.progress import Track
-from abaw_emi.core.store import ArrayStore
+from abaw_emi.core.hashing import FileHashes, sha256
+from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import parse_array, read_bytes
 from abaw_emi.features.lengths import find_unusual_lengths
 
@@ -34,7 +33,7 @@ class FeatureClip:
 
     filename: str
     """Id as the label files hold it: "00042"."""
-    arrays: Mapping[str, StoredArray]
+    arrays: Mapping[str, CachedArray]
     """float32 (T, D) of each modality that it has, by name; at least one. T differs between them."""
     source_hash: str
     """SHA-256 of its files' hashes, in hexadecimal digits."""
@@ -68,18 +67,18 @@ class FeatureCache:
     """Reads features, each file at most once.
 
     Args:
+        reporter: Shows how far things are, and receives warnings about the cache.
         folder: Where caches lie; `cache_folder()` if not given.
-        say: Told, in a line, what a person waits for.
 
     Attributes:
         parsed: how many files were read, and not found.
     """
 
-    def __init__(self, folder: Path | None = None, say: Callable[[str], object] = lambda line: None) -> None:
-        self.store = ArrayStore(folder or cache_folder(), f"features-{READER}")
+    def __init__(self, reporter: Reporter | None = None, folder: Path | None = None) -> None:
         self.parsed = 0
-        self._hashes = FileHashes(self.store.folder / "files.json")
-        self._keeper = Keeper(self.store, say, "reads features")
+        self._reporter = reporter or Reporter(quiet=True)
+        self._cache = Cache(f"features-{READER}", self._reporter, folder)
+        self._hashes = FileHashes(self._cache.folder / "files.json")
 
     def read(
         self,
@@ -89,7 +88,6 @@ class FeatureCache:
         max_frames: int | None = None,
         seconds: Mapping[str, float] | None = None,
         on_bad: OnBadClip = "error",
-        track: Track = lambda items, description, total: items,
     ) -> Features:
         """The features of the clips `filenames`, in this order.
 
@@ -101,7 +99,6 @@ class FeatureCache:
             max_frames: To which arrays are cut; the frames after it are looked at all the same.
             seconds: How long clips last, where that is known: features that do not fit are warned of.
             on_bad: "error" raises when all clips were tried; "skip" leaves bad clips out and lists them.
-            track: Shows how far things are.
 
         Raises:
             FeatureError: with `on_bad="error"`, every problem of every clip.
@@ -109,7 +106,7 @@ class FeatureCache:
         found: dict[str, dict[str, _Read]] = {}
         bad: dict[str, list[Problem]] = {}
         try:
-            for filename in track(filenames, "reading features", len(filenames)):
+            for filename in self._reporter.track(filenames, "reading features", len(filenames)):
                 problems: list[Problem] = []
                 read = {}
                 for modality, paths in files.items():
@@ -124,7 +121,6 @@ class FeatureCache:
                 else:
                     found[filename] = read
         finally:
-            self._keeper.stop()
             self._hashes.save()
         widths: dict[str, int] = {}
         for modality in files:
@@ -134,7 +130,7 @@ class FeatureCache:
             found.pop(filename, None)
         if bad and on_bad == "error":
             raise FeatureError(problem for problems in bad.values() for problem in problems)
-        warnings = [*self._keeper.warnings, *_compare_with_official(widths)]
+        warnings = _compare_with_official(widths)
         for modality in files:
             warnings += _compare_lengths(modality, found, seconds or {})
         missing = {
@@ -151,20 +147,19 @@ class FeatureCache:
 
     def _read(self, path: Path, max_frames: int | None) -> _Read:
         """A file's array, from the cache if it is there, and kept there if it is not."""
-        known = self._hashes.get(path) if len(self.store) else None
-        if known is not None and (stored := self.store.get(_make_key(path, known, max_frames))):
-            return _Read(path, known, stored)
-        before = look_at(path)
+        source_hash = self._hashes.get(path) or sha256(read_bytes(path))  # which says why it cannot be read
+        key = f"{source_hash}{path.suffix.lower()}:{max_frames}"
+        return _Read(
+            path, source_hash, self._cache.cached(key, partial(self._parse, path, source_hash, max_frames))
+        )
+
+    def _parse(self, path: Path, source_hash: str, max_frames: int | None) -> tuple[Float32, Record]:
         content = read_bytes(path)
-        source_hash = sha256(content)
-        if before is not None and before == look_at(path):
-            self._hashes.remember(path, before, source_hash)
+        if sha256(content) != source_hash:
+            raise FeatureError(Problem(str(path), "changed while it was in use", next_step="start again"))
         frames = parse_array(path, content)
         self.parsed += 1
-        key = _make_key(path, source_hash, max_frames)
-        record = {"frames": len(frames)}
-        stored = self._keeper.keep(key, frames[:max_frames], record)
-        return _Read(path, source_hash, stored or StoredArray.in_memory(frames[:max_frames].copy(), record))
+        return frames[:max_frames], {"frames": len(frames)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,15 +168,11 @@ class _Read:
 
     path: Path
     source_hash: str
-    array: StoredArray
+    array: CachedArray
 
 
 _Found = Mapping[str, Mapping[str, _Read]]
 """What was read, by id and modality."""
-
-
-def _make_key(path: Path, source_hash: str, max_frames: int | None) -> str:
-    return f"{source_hash}{path.suffix.lower()}:{max_frames}"
 
 
 def _join(filename: str, read: Mapping[str, _Read]) -> FeatureClip:

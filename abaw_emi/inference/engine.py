@@ -1,4 +1,4 @@
-"""The arithmetic of prediction: groups of clips to intensities or frames, alike in every process.
+"""The arithmetic of prediction: groups of clips to intensities or frames.
 
 A clip's result does not depend on the clips beside it, so groups are made for speed alone. On a CPU padding
 costs exactly its share and a large encoder gains nothing from company: each clip is encoded alone, and only
@@ -35,7 +35,7 @@ ARITHMETIC = 1
 
 CPU_SECONDS = 96.0
 """Padded seconds of a group on a CPU. On one thread the paper's LSTM takes 76 ms for each second of a clip
-alone and 19 ms in a group of 8 clips; 16 clips would win 2 ms more, and divide worse among processes."""
+alone and 19 ms in a group of 8 clips; 16 clips would win 2 ms more, and divide worse among cores."""
 
 GPU_SECONDS = 192.0
 """Padded seconds of a group on a GPU: some 6 GB with the paper's encoder in float32."""
@@ -88,7 +88,7 @@ class Inference:
             advance: told how many clips more are done.
 
         Raises:
-            TrainingError: a single clip does not fit the memory.
+            TrainingError: a single clip does not fit the memory, or the model fails on it.
         """
         before: tuple[Sequence[Clip | EncodedClip], list[Tensor]] | None = None
         for group, ready in zip(groups, run_ahead(self._prepare, groups, 1), strict=True):
@@ -150,7 +150,7 @@ class Inference:
             if isinstance(batch, FrameBatch):
                 parts.append((batch.frames, batch.lengths))
             else:
-                parts.append(self.model.encode(batch.waveforms, batch.lengths))
+                parts.append(self._encode(batch))
             advance(len(batch))
         frames, lengths = parts[0] if len(parts) == 1 else _stack(parts)
         if work == "frames":
@@ -159,6 +159,15 @@ class Inference:
         if modalities is not None:
             modalities = modalities.map(lambda values: values.to(self.device, non_blocking=True))
         return self.model.regress(frames, lengths, modalities)
+
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        try:
+            return self.model.encode(batch.waveforms, batch.lengths)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            where, reason = ", ".join(batch.filenames), str(error).splitlines()[0]
+            raise TrainingError(Problem(where, f"the model fails on it: {reason}")) from error
 
     def _fetch(
         self, work: Work, clips: Sequence[Clip | EncodedClip], outputs: Sequence[Tensor]

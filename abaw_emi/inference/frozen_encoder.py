@@ -6,25 +6,23 @@ each encoder has a folder of its own. A second of sound is 205 kB with the paper
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
+from typing import Any
 
 import torch
 
-from abaw_emi.audio.cache import cache_folder
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import Precision
-from abaw_emi.core.errors import Problem
 from abaw_emi.core.hashing import sha256
-from abaw_emi.core.keeping import CACHE_VARIABLE
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.store import RESERVE_BYTES, ArrayStore
-from abaw_emi.inference.engine import ARITHMETIC, plan_groups
+from abaw_emi.inference.engine import ARITHMETIC, Inference, plan_groups
 from abaw_emi.inference.workers import run_groups
 from abaw_emi.models.emi import EmiModel
 
@@ -50,11 +48,10 @@ def encode_clips(
     device: torch.device,
     precision: Precision,
     reporter: Reporter,
-    processes: int = 1,
 ) -> list[EncodedClip] | None:
     """The clips with the frames that the model's encoder gives them, in their order.
 
-    None where the disk has no room for them, which is said: then they are to be encoded in each pass.
+    None where the disk has no room for them, which is reported: then they are to be encoded in each pass.
 
     Args:
         model: its encoder is frozen; it stays as it is.
@@ -62,33 +59,32 @@ def encode_clips(
         device: where the model is.
         precision: of its arithmetic.
         reporter: shows how far things are.
-        processes: for those that are not there yet, see `processes.choose_processes`.
     """
-    store = ArrayStore(cache_folder(), f"frames-{ARITHMETIC}-{hash_encoder(model)[:16]}")
+    cache = Cache(f"frames-{ARITHMETIC}-{hash_encoder(model)[:16]}", reporter)
     arithmetic = f"{precision}:{device.type}:torch{torch.__version__}"
     keys = [f"{arithmetic}:{identify_clip(clip)}" for clip in clips]
-    try:
-        arrays = [store.get(key) for key in reporter.track(keys, "verifying frames", len(keys))]
-        if None in arrays:
-            with store.writing(
-                lambda: reporter.say(f"waiting for another process that fills {store.folder}")
-            ):
-                missing = {key: clip for key, clip in zip(keys, clips, strict=True) if store.get(key) is None}
-                if missing:
-                    _fill(store, missing, model, device, precision, reporter, processes)
-            arrays = [store.get(key) for key in keys]
-    except OSError as error:
-        found = f"cannot keep the frames of a frozen encoder ({error.strerror or error})"
-        step = f"it runs in every pass instead; set ${CACHE_VARIABLE} to a folder with room"
-        reporter.warn([Problem(str(store.folder), found, next_step=step)])
-        return None
-    finally:
-        reporter.warn(store.problems)
+    if not all(map(cache.find, keys)):
+        with cache.lock():
+            missing = {key: clip for key, clip in zip(keys, clips, strict=True) if not cache.find(key)}
+            if missing and not _fill(cache, missing, model, device, precision, reporter):
+                return None
+    inference = Inference(model, device=device, precision=precision)
     return [
-        EncodedClip(clip.filename, clip.samples, array, clip.features, clip.has_sound)
-        for clip, array in zip(clips, arrays, strict=True)
-        if array is not None  # none is: they were just added
+        EncodedClip(
+            clip.filename,
+            clip.samples,
+            cache.cached(key, partial(_encode, inference, clip)),
+            clip.features,
+            clip.has_sound,
+        )
+        for key, clip in zip(keys, clips, strict=True)
     ]
+
+
+def _encode(inference: Inference, clip: Clip) -> tuple[Float32, dict[str, Any]]:
+    """The frames of a single clip, for an entry that is damaged or gone when it is read."""
+    ((frames,),) = inference.run("frames", [[clip]])
+    return frames, {}
 
 
 def hash_encoder(model: EmiModel) -> str:
@@ -104,27 +100,22 @@ def hash_encoder(model: EmiModel) -> str:
 
 
 def _fill(
-    store: ArrayStore,
+    cache: Cache,
     missing: Mapping[str, Clip],
     model: EmiModel,
     device: torch.device,
     precision: Precision,
     reporter: Reporter,
-    processes: int,
-) -> None:
-    """Encodes what is missing, and adds it to the store.
-
-    Raises:
-        OSError: there is no room for it.
-    """
+) -> bool:
+    """Encodes what is missing and keeps it; False if there is no room for it."""
     keys, clips = list(missing), list(missing.values())
     assert model.encoder is not None, "a model without an encoder has nothing to encode"
     width = model.encoder.hidden_size
     frames = sum(int(model.encoder.frame_lengths(torch.tensor(clip.samples))) for clip in clips)
     size = frames * width * 4  # bytes of float32; the VAD's few beside it do not count
-    if shutil.disk_usage(store.folder).free < size + RESERVE_BYTES:
-        raise OSError(errno.ENOSPC, f"{size / 2**30:.1f} GiB and some spare room are needed")
-    reporter.say(f"frames of {len(clips):,} clips, {size / 2**30:.2f} GiB, are kept in {store.folder}")
+    if not cache.has_room(size):
+        return False
+    reporter.say(f"frames of {len(clips):,} clips, {size / 2**30:.2f} GiB, are kept in {cache.folder}")
     groups = plan_groups(clips, device)
     with reporter.bar("encoding", len(clips)) as bar:
         results = run_groups(
@@ -133,10 +124,11 @@ def _fill(
             [[clips[place] for place in group] for group in groups],
             device=device,
             precision=precision,
-            processes=processes,
             advance=bar.advance,
         )
         with closing(results):
             for number, values in results:
                 for place, array in zip(groups[number], values, strict=True):
-                    store.add(keys[place], array)
+                    if not cache.keep(keys[place], array):
+                        return False
+    return True

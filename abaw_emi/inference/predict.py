@@ -37,7 +37,6 @@ def predict(
     precision: Precision = "fp32",
     reporter: Reporter | None = None,
     description: str = "predicting",
-    processes: int = 1,
 ) -> pl.DataFrame:
     """The model's intensities for each clip, sorted by id; raw, so they may lie outside [0, 1].
 
@@ -50,7 +49,6 @@ def predict(
         precision: bf16 and fp16 are autocast, unless the encoder's weights are of half precision already.
         reporter: shows a bar.
         description: beside the bar.
-        processes: at most so many on a CPU, see `processes.choose_processes`.
 
     Raises:
         TrainingError: a prediction is not finite; every such clip is named.
@@ -65,7 +63,6 @@ def predict(
             [[clips[place] for place in group] for group in groups],
             device=device,
             precision=precision,
-            processes=processes,
             advance=lambda count: None if bar is None else bar.advance(count),
         )
         with closing(results):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 from dataclasses import dataclass, field
@@ -117,19 +116,6 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[precision])
-
-
-def keep_memory() -> None:
-    """Lets freed memory stay with this process, where its C library is glibc; for one that does nothing else.
-
-    glibc hands large buffers back at once, and the kernel clears them anew for each layer: 13 % of the CPU
-    time of the paper's convolutions, and far more on a busy virtual machine (benchmarks/prediction.py).
-    """
-    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # no glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**30)
 
 
 def make_deterministic() -> None:

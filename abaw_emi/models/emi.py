@@ -206,6 +206,20 @@ class EmiModel(PreTrainedModel):
     def _is_late(self) -> bool:
         return hasattr(self, "late_mean")
 
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        """What transformers loads, with each weight at the start of an allocation of its own.
+
+        transformers leaves the weights in the mapped file, where they begin at any multiple of their size.
+        MKL sums from the first aligned element on, so such a model's predictions differ in the last bit from
+        those of the model that was saved.
+        """
+        loaded = super().from_pretrained(*arguments, **options)
+        model: EmiModel = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return loaded
+
     def train(self, mode: bool = True) -> Self:
         """Sets training mode; what is frozen stays frozen, and in evaluation mode, without dropout."""
         super().train(mode)

@@ -74,7 +74,12 @@ class Pretrained:
 
 
 def find_pretrained(
-    name: str, revision: str = "main", option: str = "ENCODER", *, model_type: str = ""
+    name: str,
+    revision: str = "main",
+    option: str = "ENCODER",
+    *,
+    model_type: str = "",
+    needs_weights: bool = True,
 ) -> Pretrained:
     """The model at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
 
@@ -83,20 +88,22 @@ def find_pretrained(
         revision: of the model on the hub; a plain folder has none.
         option: what takes a folder too, for messages.
         model_type: the only one that is accepted; "" for any.
+        needs_weights: whether its weights are needed, or only its configuration.
 
     Raises:
         WeightsError: there is no such model, no weights in its folder, or it is of another type.
     """
-    folder, commit = _find_folder(name, revision, [*_SETTINGS, *_SAFETENSORS], option)
-    weights = _list(folder, _SAFETENSORS)
-    if not weights and commit is not None:
-        folder, commit = _find_folder(name, revision, [*_SETTINGS, *_TORCH], option)
-    weights = weights or _list(folder, _TORCH)
+    safetensors, torch_files = (_SAFETENSORS, _TORCH) if needs_weights else ((), ())
+    folder, commit = _find_folder(name, revision, [*_SETTINGS, *safetensors], option)
+    weights = _list(folder, safetensors)
+    if needs_weights and not weights and commit is not None:
+        folder, commit = _find_folder(name, revision, [*_SETTINGS, *torch_files], option)
+    weights = weights or _list(folder, torch_files)
     problems: list[Problem] = []
     config: dict[str, Any] = {}
     with gather(problems):
         config = _read_config(folder / "config.json", model_type)
-    if not weights:
+    if needs_weights and not weights:
         problems.append(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))
     if problems:
         raise WeightsError(problems)
@@ -106,9 +113,9 @@ def find_pretrained(
     )
 
 
-def find_backbone(name: str, revision: str = "main") -> Pretrained:
+def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = True) -> Pretrained:
     """The wav2vec 2.0 that a run starts from; as `find_pretrained`."""
-    return find_pretrained(name, revision, "--backbone", model_type="wav2vec2")
+    return find_pretrained(name, revision, "--backbone", model_type="wav2vec2", needs_weights=needs_weights)
 
 
 def _find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
@@ -121,22 +128,42 @@ def _find_folder(name: str, revision: str, files: Sequence[str], option: str) ->
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    silence = _find_silence(name, revision)
     try:
         folder = snapshot_download(
-            name, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]
+            name,
+            revision=revision,
+            allow_patterns=list(files),
+            ignore_patterns=["*/*"],
+            local_files_only=bool(silence),
         )
     except HFValidationError as error:
         raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
     except (OSError, ValueError) as error:
-        reason = shorten_error(error)
+        reason = silence or shorten_error(error)
         raise WeightsError(
             Problem(
                 name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be had: {reason}",
+                f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}",
                 next_step=f"fetch it where there is a network (hf download), or give {option} a folder",
             )
         ) from error
     return Path(folder), Path(folder).name
+
+
+def _find_silence(name: str, revision: str) -> str:
+    """That the hub does not answer in time, as behind a firewall; "" where it answers, whatever it says.
+
+    `snapshot_download` itself asks without a time limit (seen with huggingface_hub 2.4).
+    """
+    from huggingface_hub import HfApi, constants
+
+    try:
+        HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # of httpx or httpx2, as huggingface_hub's version has it
+        if any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
+            return f"{constants.ENDPOINT} did not answer within {constants.HF_HUB_ETAG_TIMEOUT} s"
+    return ""
 
 
 def _read_config(path: Path, model_type: str) -> dict[str, Any]:
@@ -184,7 +211,7 @@ def check_layer(pretrained: Pretrained, kind: EncoderKind, layer: int | None) ->
     config = getattr(config, f"{kind}_config", config)
     layers = getattr(config, "num_hidden_layers", None)
     if layers is None:
-        found = f"{layer}, and {pretrained.name} does not tell how many layers it has"
+        found = f"{layer}, and {pretrained.name} does not say how many layers it has"
         raise UsageError(Problem("--layer", found, "no --layer: its last hidden states"))
     if not 0 <= layer <= layers:
         raise UsageError(Problem("--layer", str(layer), f"0 to {layers}, the layers of {pretrained.name}"))
@@ -215,10 +242,10 @@ def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) ->
     Args:
         auto: transformers' `AutoModel`, or a class of models.
         pretrained: where it lies.
-        unused: prefixes of weights that its file may lack, as what they compute is not asked for.
+        unused: prefixes of weights that may be missing, because what they compute is not used.
 
     Raises:
-        WeightsError: it cannot be loaded, or its file lacks weights.
+        WeightsError: it cannot be loaded, or weights are missing.
     """
     # Not the dtype of its file: half precision is asked for by --precision.
     model, info = load_part(auto, pretrained, output_loading_info=True, dtype=torch.float32)

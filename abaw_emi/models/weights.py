@@ -6,7 +6,6 @@ the released code's state dict (CODE, abaw/model.py; see `core.constants`).
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import Problem, WeightsError
+from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.hub import Pretrained, count_weights, shorten_error
+from abaw_emi.models.hub import Pretrained, count_weights
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -150,22 +150,19 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _load_torch(path: Path) -> dict[str, Tensor]:
+    # Not by torch.load, even with weights_only: a file of 1 kB makes it reserve gigabytes, or never return.
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(Problem(str(path), "no such file")) from None
-    except pickle.UnpicklingError as error:
-        # torch's own words end in advice to load it unsafely.
-        found = "holds something other than plain weights, or is damaged; it is not loaded"
-        raise WeightsError(Problem(str(path), found, "a state dict of tensors")) from error
-    except Exception as error:  # torch's readers raise many kinds on damaged files
-        found = f"not readable as plain torch weights: {shorten_error(error)}"
-        raise WeightsError(Problem(str(path), found)) from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
-    ):
-        raise WeightsError(Problem(str(path), "not a state dict", "names of weights with their tensors"))
-    return weights
+        arrays = read_state_dict(path)
+    except OSError as error:
+        raise WeightsError(Problem(str(path), f"cannot be read ({error.strerror})")) from error
+    except RefusedError as error:
+        raise WeightsError(
+            Problem(str(path), str(error), "a state dict of tensors, from torch.save")
+        ) from error
+    return {
+        key: torch.from_numpy((array := arrays.pop(key)).astype(array.dtype.newbyteorder("=")))
+        for key in list(arrays)
+    }
 
 
 def _rename(key: str) -> str:

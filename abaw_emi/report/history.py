@@ -1,4 +1,4 @@
-"""Training curves: the epochs of a run's metrics.jsonl."""
+"""Training curves (the epochs of a run's metrics.jsonl), and durations of the clips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import ClipError
+from abaw_emi.core.errors import ClipError, Problem, gather
 from abaw_emi.core.progress import Track
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.runs.run import Run, read_metrics
@@ -26,9 +26,9 @@ class Epoch:
 
     Attributes:
         number: from 1 on.
-        loss: of training.
-        learning_rate: at its end; None where it was not noted.
-        mean_pearson: on what the run holds out; None where it holds nothing out.
+        loss: the training loss.
+        learning_rate: at its end; None where it was not recorded.
+        mean_pearson: on the clips that the run holds out; None where it holds none out.
         pearson: the same per emotion, None where it is undefined.
     """
 
@@ -41,27 +41,33 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A run's way.
+    """The training of a run, as far as it is done.
 
     Attributes:
         run: its folder.
         record: its provenance record, empty where there is none yet.
-        epochs: those that are done.
+        loss: the name of its training loss; "" where its config cannot be read.
+        epochs: the finished ones.
     """
 
     run: Run
     record: Mapping[str, Any]
+    loss: str
     epochs: tuple[Epoch, ...]
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch of the highest mean Pearson, the first of equal ones; None without validation."""
+        """The epoch with the highest mean Pearson, the first of equal ones; None without validation."""
         scored = [epoch for epoch in self.epochs if epoch.mean_pearson is not None]
         return max(scored, key=lambda epoch: epoch.mean_pearson or 0.0, default=None)
 
 
-def read_curve(run: Run) -> Curve:
-    """The run's curve; lines that are being written, or that stand for steps, are passed over.
+def read_curve(run: Run, warnings: list[Problem]) -> Curve:
+    """The run's curve; the lines of single steps, and a line that is not completely written yet, are skipped.
+
+    Args:
+        run: the run.
+        warnings: gets the problems of a config that cannot be read.
 
     Raises:
         RunError: a file of the run cannot be read.
@@ -71,7 +77,10 @@ def read_curve(run: Run) -> Curve:
         with suppress(ValueError, KeyError, TypeError, AttributeError):
             if "step" not in line:
                 epochs.append(_epoch(line))
-    return Curve(run=run, record=run.read_provenance(), epochs=tuple(epochs))
+    loss = ""
+    with gather(warnings):
+        loss = run.read_config().training.loss
+    return Curve(run=run, record=run.read_provenance(), loss=loss, epochs=tuple(epochs))
 
 
 def _epoch(line: Mapping[str, Any]) -> Epoch:
@@ -92,15 +101,17 @@ def _finite(value: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """Lengths in s, by split.
+    """Durations of the clips.
 
     Attributes:
-        seconds: (N,) of each split, sorted.
-        unknown: clips whose length is not known, over all splits.
-        source: where they are from, for people.
+        seconds: by split, (N,) in s, sorted.
+        by_clip: in s, by id.
+        unknown: how many clips of all splits have no known duration.
+        source: how they were measured, in a few words.
     """
 
     seconds: Mapping[Split, Array]
+    by_clip: Mapping[str, float]
     unknown: int
     source: str
 
@@ -111,18 +122,18 @@ def find_durations(
     audited: Mapping[str, float | None] | None,
     track: Track = lambda items, description, total: items,
 ) -> Durations | None:
-    """The lengths of the clips; None where there is neither an audit nor a file to read.
+    """The durations of the clips; None where there is neither an audit nor a file to read.
 
     Args:
-        ids: of the clips.
+        ids: of the clips, by split.
         files: of the clips, by id.
-        audited: what an audit measured, by id; None without one.
-        track: puts a bar over the clips.
+        audited: durations that an audit measured, in s, by id; None without an audit.
+        track: shows a progress bar over the clips.
     """
     if audited is None:
         return read_declared(ids, files, track)
     found = {clip: seconds for clip, seconds in audited.items() if seconds is not None}
-    return _by_split(ids, found, "as the audit measured them")
+    return _by_split(ids, found, "measured by the audit")
 
 
 def read_declared(
@@ -130,7 +141,7 @@ def read_declared(
     files: Mapping[str, ClipFiles],
     track: Track = lambda items, description, total: items,
 ) -> Durations | None:
-    """The lengths that the clips' headers tell; None where no clip has a file, or PyAV is not installed."""
+    """Durations from the headers of the files; None where no clip has a file, or PyAV is not installed."""
     wanted = [clip for clips in ids.values() for clip in clips]
     if find_spec("av") is None or not any(clip in files for clip in wanted):
         return None
@@ -142,17 +153,16 @@ def read_declared(
             if seconds is not None:
                 found[clip] = seconds
                 break
-    source = "as the files' headers tell, or as their bit rate lets expect where they do not"
-    return _by_split(ids, found, source)
+    return _by_split(ids, found, "from the files' headers, or estimated from their bit rates")
 
 
 def _read_header(path: Path) -> float | None:
-    """Length of a file, in s, without decoding it; None where it cannot be opened, or has no sound."""
+    """Duration of a file, in s, without decoding it; None where it cannot be opened, or has no audio."""
     from abaw_emi.audio.decode import read_declared_seconds
 
     try:
         return read_declared_seconds(path)
-    except ClipError:  # the audit tells what is wrong with it
+    except ClipError:  # the audit reports what is wrong with it
         return None
 
 
@@ -162,4 +172,5 @@ def _by_split(ids: Mapping[Split, Sequence[str]], found: Mapping[str, float], so
         for split, clips in ids.items()
     }
     known = sum(map(len, seconds.values()))
-    return Durations(seconds=seconds, unknown=sum(map(len, ids.values())) - known, source=source)
+    unknown = sum(map(len, ids.values())) - known
+    return Durations(seconds=seconds, by_clip=found, unknown=unknown, source=source)

@@ -1,11 +1,15 @@
-"""The page: one template, set into one file that loads nothing."""
+"""The page: reads, computes and lays out a report, and renders it into one HTML file that loads nothing."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,33 +19,24 @@ from markupsafe import Markup
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import EmiError, Problem
 from abaw_emi.core.files import check_writable, write_bytes
+from abaw_emi.core.installation import find_git_commit
 from abaw_emi.core.progress import Track
 from abaw_emi.evaluation.text_tables import render
+from abaw_emi.report.blocks import Report
+from abaw_emi.report.charts.style import DARK, LIGHT
 from abaw_emi.report.history import find_durations
-from abaw_emi.report.layout import Report, plan_report
-from abaw_emi.report.palette import DARK, LIGHT
-from abaw_emi.report.results import Results, find
+from abaw_emi.report.layout import lay_out
+from abaw_emi.report.results import Results, compute_results
 from abaw_emi.report.sources import Material, Sources, read_material
-from abaw_emi.report.style import SMALL, SQUARE, Chart
 
 TITLE = "Emotional mimicry intensity"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A chart as the template takes it."""
-
-    id: str
-    title: str
-    caption: str
-    signature: str
-    pictures: Sequence[Markup]
-    shape: str
-    kind: str = "chart"
+_PACKAGES = ("numpy", "scipy", "polars", "matplotlib")
+"""What computes and draws, besides this package."""
 
 
-def set_page(report: Report) -> str:
-    """The page as HTML, whole: styles, script and pictures are inside."""
+def render_page(report: Report, title: str = TITLE, date: str = "") -> str:
+    """The page as HTML, with styles, script and pictures inside."""
     folder = files("abaw_emi.report") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
@@ -54,21 +49,15 @@ def set_page(report: Report) -> str:
         (folder / name).read_text(encoding="utf-8").strip() for name in ("style.css", "script.js")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    sections = [
-        {
-            "id": section.id,
-            "title": section.title,
-            "blocks": [_set_chart(item) if isinstance(item, Chart) else item for item in section.blocks],
-        }
-        for section in report.sections
-    ]
     text = environment.get_template("page.html").render(
-        title=TITLE,
+        title=title,
+        date=date,
         version=VERSION,
+        numbers={chart.name: number for number, chart in enumerate(report.charts, start=1)},
         lede=report.lede,
         tiles=report.tiles,
-        sections=sections,
-        # Ours, and none of it from an input: the only markup that is not escaped, beside the charts' SVGs.
+        sections=report.sections,
+        # With the SVGs of the charts, the only markup that is not escaped; no input gets into it.
         style=Markup(style),
         script=Markup(script),
         light=Markup(_declare(LIGHT.variables())),
@@ -76,23 +65,6 @@ def set_page(report: Report) -> str:
         script_hash=digest,
     )
     return text.strip() + "\n"
-
-
-def _set_chart(chart: Chart) -> Picture:
-    size = chart.panels[0].size
-    shape = "medium"
-    if size in (SMALL, SQUARE):
-        shape = "small"
-    elif len(chart.panels) == 1:
-        shape = "single" if size[0] <= 440 else "wide"
-    return Picture(
-        id=chart.name,
-        title=chart.title,
-        caption=chart.caption,
-        signature=chart.signature,
-        pictures=[Markup(picture) for picture in chart.pictures()],
-        shape=shape,
-    )
 
 
 def _declare(variables: dict[str, str]) -> str:
@@ -105,11 +77,11 @@ class Written:
 
     Attributes:
         page: the file.
-        size: its bytes.
-        figures: the files of the figures, empty where none were asked for.
+        size: of the file, in bytes.
+        figures: the files of the figures; empty where they were not requested.
         report: what is on the page.
         material: what was read.
-        findings: what it tells.
+        results: what was computed from it.
     """
 
     page: Path
@@ -117,7 +89,7 @@ class Written:
     figures: Sequence[Path]
     report: Report
     material: Material
-    findings: Results
+    results: Results
 
 
 def write_report(
@@ -125,18 +97,20 @@ def write_report(
     out: Path,
     figures: Path | None = None,
     *,
+    title: str = TITLE,
     track: Track = lambda items, description, total: items,
 ) -> Written:
-    """Reads, computes, draws and writes; the page is there whole or not at all.
+    """Makes a report; the page is written whole or not at all.
 
     Args:
         sources: what to read.
         out: the page's file.
-        figures: a folder for each figure as PNG, SVG and CSV; None for none.
-        track: puts a bar over items, as `progress.Reporter.track`.
+        figures: a folder for each figure as PNG, SVG and CSV; None for no such files.
+        title: of the page.
+        track: shows a progress bar over items, as `progress.Reporter.track`.
 
     Raises:
-        EmiError: what was chosen cannot be read, there is nothing to report, or a file cannot be written.
+        EmiError: what the user named cannot be read, there is nothing to report, or a file cannot be written.
     """
     check_writable(out)
     if figures is not None:
@@ -145,22 +119,36 @@ def write_report(
     if material.empty:
         expected = "labels, runs, predictions or submissions"
         raise EmiError(
-            Problem(
-                "report",
-                "nothing to report",
-                expected,
-                "name them with --data, --runs, --preds, --submissions",
-            )
+            Problem("report", "nothing to report", expected, "use --data, --runs, --preds or --submissions")
         )
-    findings = find(material)
     audited = None if material.audit is None else material.audit.seconds
     durations = find_durations(material.ids(), material.files, audited, track)
-    report = plan_report(material, findings, durations, out)
-    content = set_page(report).encode()
+    results = compute_results(material, durations)
+    date = _find_date()
+    report = lay_out(material, results, durations, out, _describe_making(date))
+    content = render_page(report, title, date).encode()
     written = [] if figures is None else _write_figures(report, figures, track)
     write_bytes(out, content)
     return Written(
-        page=out, size=len(content), figures=written, report=report, material=material, findings=findings
+        page=out, size=len(content), figures=written, report=report, material=material, results=results
+    )
+
+
+def _find_date() -> str:
+    """Today's date in UTC, or that of $SOURCE_DATE_EPOCH, the convention of reproducible builds."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdecimal() else datetime.now(UTC)
+    return moment.date().isoformat()
+
+
+def _describe_making(date: str) -> str:
+    commit = find_git_commit()
+    version = f"{VERSION} (commit {commit[:8]})" if commit else VERSION
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    return (
+        f"This page was made on {date} (UTC) by abaw-emi {version} with Python {platform.python_version()}, "
+        f"{packages}, on {platform.system()} {platform.machine()}, {os.cpu_count()} processors. The runs "
+        "were trained on the hardware listed with them."
     )
 
 

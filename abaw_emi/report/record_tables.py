@@ -1,255 +1,158 @@
-"""The tables of the records: submissions, runs, files read, signatures."""
+"""Tables of records: submissions, findings of the audit, runs, files read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from abaw_emi.audit.record import Audit
-from abaw_emi.core.errors import SEVERITIES
-from abaw_emi.evaluation.text_tables import format_interval, format_r
+from abaw_emi.core.errors import SEVERITIES, Diagnostic
+from abaw_emi.report.blocks import Cell, Column, Table, hash_cell, interval_cell, r_cell
 from abaw_emi.report.history import Curve
-from abaw_emi.report.sources import Input, Material, read_validation
+from abaw_emi.report.sources import Input, read_validation
+from abaw_emi.submission.ledger import Entry, Ledger
 
 
-def tabulate_submissions(material: Material) -> Table:
+def tabulate_submissions(ledger: Ledger) -> Table[Entry]:
     """The ledger."""
-    assert material.ledger is not None
-    columns = [
-        Column(name="Submission"),
-        Column(name="Made"),
-        Column(name="Validation", number=True),
-        Column(name="95 % interval", number=True),
-        Column(name="Test", number=True),
-        Column(name="Counts as a try"),
-        Column(name="Validation is"),
-        Column(name="SHA-256 of the CSV"),
-        Column(name="Signature"),
-    ]
-    rows = []
-    for entry in material.ledger.entries:
-        value = entry.val or {}
-        mean, low, high = read_validation(entry)
-        rows.append(
-            [
-                Cell(text=entry.name),
-                Cell(text=entry.created.replace("T", " ").removesuffix("+00:00"), value=entry.created),
-                Cell() if mean is None else correlation_cell(mean),
-                interval_cell(None if low is None or high is None else (low, high)),
-                Cell(text="not yet") if entry.test_score is None else correlation_cell(entry.test_score),
-                Cell(text="yes" if entry.sent else "no"),
-                Cell(text=str(value.get("kind") or "not known")),
-                Cell(text=str(entry.record.get("sha256", ""))[:12], code=True),
-                Cell(text=str(entry.record.get("signature", "")), code=True),
-            ]
-        )
     return Table(
         id="ledger",
-        name="Submissions",
-        columns=columns,
-        rows=rows,
-        title="The ledger",
-        note=f"{material.ledger.used} of {len(rows)} count as tries. Times are UTC.",
-        filter=len(rows) > 5,
+        title="Ledger",
+        items=ledger.entries,
+        columns=[
+            Column("Submission", _name_submission),
+            Column(
+                "Made",
+                lambda e: Cell(text=e.created.replace("T", " ").removesuffix("+00:00"), value=e.created),
+            ),
+            Column("Validation", lambda entry: _optional_r(read_validation(entry)[0]), number=True),
+            Column("95 % interval", _validation_interval, number=True),
+            Column("Test", lambda entry: _optional_r(entry.test_score, "not yet"), number=True),
+            Column("Counts as an attempt", lambda entry: "yes" if entry.sent else "no"),
+            Column("Validation is", lambda entry: str((entry.val or {}).get("kind") or "not known")),
+            Column("SHA-256", lambda entry: hash_cell(entry.record.get("sha256"))),
+        ],
+        note=f"{ledger.used} of {len(ledger.entries)} count as attempts. Times are UTC.",
     )
 
 
-def tabulate_audit(audit: Audit) -> Table:
-    """What the audit found of the data folder."""
-    columns = [
-        Column(name="Severity"),
-        Column(name="Where"),
-        Column(name="Found"),
-        Column(name="Clips", number=True),
-        Column(name="What it means"),
-        Column(name="What to do"),
-    ]
-    rows = [
-        [
-            Cell(text=finding.severity, value=SEVERITIES.index(finding.severity)),
-            Cell(text=finding.where),
-            Cell(text=finding.found),
-            Cell(text=f"{finding.count:,}", value=finding.count),
-            Cell(text=finding.means),
-            Cell(text=finding.next_step),
-        ]
-        for finding in audit.findings
-    ]
+def tabulate_audit(audit: Audit) -> Table[Diagnostic]:
+    """What the audit found in the data folder."""
     return Table(
         id="audit",
-        name="Findings of the audit",
-        columns=columns,
-        rows=rows,
-        title="What the audit found",
-        filter=len(rows) > 8,
+        title="Findings of the audit",
+        items=audit.findings,
+        columns=[
+            Column("Severity", lambda f: Cell(text=f.severity, value=SEVERITIES.index(f.severity))),
+            Column("Where", lambda finding: finding.where),
+            Column("Clips", lambda finding: finding.count, number=True),
+            Column("Found, meaning and next step", _describe_finding),
+        ],
     )
 
 
-def tabulate_runs(curves: Sequence[Curve], names: Sequence[str]) -> Table:
+def tabulate_runs(curves: Sequence[Curve], names: Sequence[str]) -> Table[tuple[str, Curve]]:
     """What is recorded of every run."""
-    columns = [
-        Column(name="Run"),
-        Column(name="State"),
-        Column(name="Preset"),
-        Column(name="Seed", number=True),
-        Column(name="Epochs", number=True),
-        Column(name="Best", number=True),
-        Column(name="Trained on"),
-        Column(name="Precision"),
-        Column(name="Device"),
-        Column(name="Backbone"),
-        Column(name="Data"),
-        Column(name="Code"),
-        Column(name="Version"),
-    ]
-    rows = []
-    for name, curve in zip(names, curves, strict=True):
-        record = curve.record
-        hardware, data = _mapping(record.get("hardware")), _mapping(record.get("data"))
-        backbone = _mapping(record.get("backbone"))
-        fold = f", but fold {record['fold']}" if record.get("fold") else ""
-        best = record.get("best_epoch") or (curve.best.number if curve.best else None)
-        rows.append(
-            [
-                Cell(text=name),
-                Cell(text="finished" if record.get("finished") else "not finished"),
-                plain_cell(record.get("preset")),
-                plain_cell(record.get("seed")),
-                Cell(text=str(len(curve.epochs)), value=len(curve.epochs)),
-                plain_cell(best),
-                Cell(
-                    text=("train+valid" if record.get("train_plus_val") else "train") + fold if record else ""
-                ),
-                plain_cell(record.get("precision")),
-                plain_cell(hardware.get("device")),
-                Cell(text=" ".join(str(part) for part in backbone.values() if part)[:60]),
-                Cell(text=str(data.get("fingerprint") or "")[:12], code=True),
-                Cell(text=str(record.get("git_commit") or "")[:12], code=True),
-                plain_cell(record.get("version")),
-            ]
-        )
+
+    def record(key: str, *inner: str) -> Callable[[tuple[str, Curve]], str | int | None]:
+        return lambda item: _dig(item[1].record, key, *inner)
+
     return Table(
-        id="runs-table", name="Runs", columns=columns, rows=rows, title="The runs", filter=len(rows) > 5
+        id="runs-table",
+        title="Runs",
+        items=list(zip(names, curves, strict=True)),
+        columns=[
+            Column("Run", lambda item: item[0]),
+            Column("State", lambda item: "finished" if item[1].record.get("finished") else "not finished"),
+            Column("Preset", record("preset")),
+            Column("Seed", record("seed"), number=True),
+            Column("Epochs", lambda item: len(item[1].epochs), number=True),
+            Column("Best", _best_epoch, number=True),
+            Column("Trained on", _describe_training),
+            Column("Hardware", _describe_hardware),
+            Column("Backbone", _describe_backbone),
+            Column("Data", lambda item: hash_cell(_dig(item[1].record, "data", "fingerprint"))),
+            Column("Code", lambda item: hash_cell(item[1].record.get("git_commit"))),
+            Column("Versions", _describe_versions),
+        ],
     )
 
 
-def tabulate_inputs(inputs: Sequence[Input]) -> Table:
+def tabulate_inputs(inputs: Sequence[Input]) -> Table[Input]:
     """Every file that was read, with its hash."""
-    columns = [
-        Column(name="File"),
-        Column(name="What"),
-        Column(name="Rows", number=True),
-        Column(name="SHA-256"),
-    ]
-    rows = [
-        [
-            Cell(text=str(item.path)),
-            Cell(text=item.what),
-            Cell(text=f"{item.rows:,}", value=item.rows),
-            Cell(text=item.sha256, code=True),
-        ]
-        for item in inputs
-    ]
     return Table(
-        id="inputs", name="Files read", columns=columns, rows=rows, title="Files read", filter=len(rows) > 8
+        id="inputs",
+        title="Files read",
+        items=inputs,
+        columns=[
+            Column("File", lambda item: str(item.path)),
+            Column("Content", lambda item: item.what),
+            Column("Rows", lambda item: item.rows, number=True),
+            Column("SHA-256", lambda item: hash_cell(item.sha256)),
+        ],
     )
 
 
-def tabulate_signatures(signed: Sequence[tuple[str, str]]) -> Table:
-    """The signature of every number of the page."""
-    rows = [[Cell(text=what), Cell(text=signature, code=True)] for what, signature in signed]
-    columns = [Column(name="Numbers"), Column(name="Signature")]
-    return Table(
-        id="signatures", name="Signatures", columns=columns, rows=rows, title="Signatures", sortable=False
+def _name_submission(entry: Entry) -> Cell:
+    signature = str(entry.record.get("signature") or "")
+    return Cell(text=entry.name, notes=[signature] if signature else [])
+
+
+def _describe_finding(finding: Diagnostic) -> Cell:
+    notes = [note for note in (finding.means, finding.next_step) if note]
+    return Cell(text=finding.found, notes=notes)
+
+
+def _optional_r(value: float | None, otherwise: str = "") -> Cell | str:
+    return otherwise if value is None else r_cell(value)
+
+
+def _validation_interval(entry: Entry) -> Cell:
+    _, low, high = read_validation(entry)
+    return interval_cell(None if low is None or high is None else (low, high))
+
+
+def _dig(record: Mapping[str, Any], *keys: str) -> Any:
+    """A value inside nested records; None where there is none."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _best_epoch(item: tuple[str, Curve]) -> int | None:
+    best = item[1].best
+    return item[1].record.get("best_epoch") or (best.number if best else None)
+
+
+def _describe_training(item: tuple[str, Curve]) -> str:
+    record = item[1].record
+    if not record:
+        return ""
+    fold = f" without fold {record['fold']}" if record.get("fold") else ""
+    return ("train+valid" if record.get("train_plus_val") else "train") + fold
+
+
+def _describe_hardware(item: tuple[str, Curve]) -> str:
+    """Device, for a CPU with its type and threads, and precision."""
+    record = item[1].record
+    device = _dig(record, "hardware", "device")
+    if device == "cpu":
+        processor, threads = (_dig(record, "hardware", key) for key in ("processor", "threads"))
+        device = f"{processor or 'cpu'}, {threads} thread{'' if threads == 1 else 's'}" if threads else "cpu"
+    return ", ".join(str(part) for part in (device, record.get("precision")) if part)
+
+
+def _describe_versions(item: tuple[str, Curve]) -> Cell:
+    """The version of this package, and of what trains the model."""
+    versions = _dig(item[1].record, "hardware", "versions") or {}
+    names = [name for name in ("torch", "transformers") if versions.get(name)]
+    notes = [", ".join(f"{name} {versions[name]}" for name in names)] if names else []
+    return Cell(text=str(item[1].record.get("version") or ""), notes=notes)
+
+
+def _describe_backbone(item: tuple[str, Curve]) -> str:
+    backbone = item[1].record.get("backbone")
+    return (
+        " ".join(str(part) for part in backbone.values() if part)[:60] if isinstance(backbone, dict) else ""
     )
-
-
-def _mapping(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: what it shows, or what its picture says.
-        value: what it sorts by; None for its text.
-        href: a link, or the file that is played.
-        kind: "text", "player" or "strip".
-        code: whether it is a hash or a signature.
-        video: whether what is played is a video.
-        label: what the player is called.
-        bars: of a strip.
-    """
-
-    text: str = ""
-    value: float | str | None = None
-    href: str = ""
-    kind: str = "text"
-    code: bool = False
-    video: bool = False
-    label: str = ""
-    bars: Sequence[dict[str, object]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column: its name, and whether it holds numbers, cannot be sorted by, is for the screen alone."""
-
-    name: str
-    number: bool = False
-    plain: bool = False
-    screen: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table of the page.
-
-    Attributes:
-        id: its anchor.
-        name: for readers who cannot see it.
-        columns: their heads.
-        rows: as wide as the columns.
-        title: a heading, "" for none.
-        note: how to read it.
-        signature: of its numbers.
-        sortable: whether heads sort.
-        filter: whether rows can be filtered.
-        lead: whether the first row is the one that counts.
-    """
-
-    id: str
-    name: str
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
-    title: str = ""
-    note: str = ""
-    signature: str = ""
-    sortable: bool = True
-    filter: bool = False
-    lead: bool = False
-    kind: str = "table"
-
-
-def correlation_cell(value: float | None, *, signed: bool = False) -> Cell:
-    """A correlation, or a difference of two."""
-    return Cell(text=format_r(value, signed=signed), value="" if value is None else value)
-
-
-def number_cell(value: float) -> Cell:
-    """A number with three decimals."""
-    return Cell(text=f"{value:.3f}", value=value)
-
-
-def interval_cell(bounds: tuple[float, float] | None, *, signed: bool = False) -> Cell:
-    """An interval, which sorts by its lower end."""
-    return Cell(text=format_interval(bounds, signed=signed), value=bounds[0] if bounds else "")
-
-
-def plain_cell(value: object) -> Cell:
-    """Whatever a record holds, empty for nothing."""
-    if value is None:
-        return Cell()
-    return Cell(text=str(value), value=value if isinstance(value, int | float) else None)

@@ -1,195 +1,191 @@
-"""The tables of the evidence: systems, pairs of them, K-fold runs, and what is not scored."""
+"""Tables of scores: systems, pairs of them, K-fold runs, the largest errors, and what is not scored."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.evaluation.significance import MEAN
+from abaw_emi.evaluation.compare import Comparison, Pair
+from abaw_emi.evaluation.score import Score
+from abaw_emi.evaluation.significance import MEAN, Verdict
 from abaw_emi.evaluation.text_tables import format_p
-from abaw_emi.report.palette import slug
-from abaw_emi.report.record_tables import (
-    Cell,
-    Column,
-    Table,
-    correlation_cell,
-    interval_cell,
-    number_cell,
-)
-from abaw_emi.report.results import Results, WorstClip
+from abaw_emi.report.blocks import Cell, Column, T, Table, interval_cell, r_cell
+from abaw_emi.report.charts.chart import sign
+from abaw_emi.report.charts.style import format_bounds, format_number, slug
+from abaw_emi.report.clip_errors import FEWEST, GroupError, WorstClip
+from abaw_emi.report.results import Results, Standing
 from abaw_emi.report.sources import Material
+from abaw_emi.report.systems import System
+from abaw_emi.runs.kfold import FoldScore
+
+_VERDICTS: dict[Verdict, str] = {
+    "better": "better",
+    "worse": "worse",
+    "not shown": "not significantly different",
+}
+
+_STRIP_TOP, _STRIP_BOTTOM = 5.0, 39.0
+"""Heights of the intensities 1 and 0 in a strip, in its units, downwards."""
 
 
-def tabulate_scores(findings: Results) -> Table:
+def tabulate_scores(results: Results) -> Table[Standing]:
     """Every scored system, per emotion, with the interval of its mean."""
-    columns = [
-        Column(name="System"),
-        Column(name="Mean", number=True),
-        Column(name="95 % interval", number=True),
-        *(Column(name=emotion, number=True) for emotion in EMOTIONS),
-        Column(name="What it is"),
-    ]
-    rows = []
-    for standing in findings.standings:
-        score = standing.score
-        known = "" if standing.complete else "; what it was trained on is not known"
-        rows.append(
-            [
-                Cell(text=standing.name),
-                correlation_cell(score.mean_pearson),
-                interval_cell(score.interval.get(MEAN)),
-                *(correlation_cell(score.pearson[emotion]) for emotion in EMOTIONS),
-                Cell(text=standing.origin + known),
-            ]
-        )
-    signatures = sorted({standing.score.signature for standing in findings.standings})
     return Table(
         id="systems",
-        name="Scored systems",
-        columns=columns,
-        rows=rows,
-        title="Every system",
-        signature="; ".join(signatures),
-        filter=len(rows) > 5,
+        title="Scored systems",
+        items=results.standings,
+        columns=[
+            Column("System", lambda standing: standing.name),
+            *_score_columns(lambda standing: standing.score),
+            Column("Origin", _describe_origin),
+        ],
+        signature="; ".join(sorted({standing.score.signature for standing in results.standings})),
         lead=True,
     )
 
 
-def tabulate_unscored(material: Material) -> Table:
+def tabulate_unscored(material: Material) -> Table[System]:
     """Prediction files that are not scored, and why."""
-    rows = [
-        [
-            Cell(text=system.name),
-            Cell(text=f"{len(system.table):,}", value=len(system.table)),
-            Cell(text=system.why_not),
-        ]
-        for system in material.systems
-        if system.why_not
-    ]
-    columns = [Column(name="Predictions"), Column(name="Clips", number=True), Column(name="Why")]
     return Table(
-        id="unscored", name="Predictions without a score", columns=columns, rows=rows, title="Not scored"
+        id="unscored",
+        title="Predictions without a score",
+        items=[system for system in material.systems if system.why_not],
+        columns=[
+            Column("Predictions", lambda system: system.name),
+            Column("Clips", lambda system: len(system.table), number=True),
+            Column("Reason", lambda system: system.why_not),
+        ],
     )
 
 
-def tabulate_folds(findings: Results) -> Table:
+def tabulate_folds(results: Results) -> Table[FoldScore]:
     """Scores of K-fold runs."""
-    columns = [
-        Column(name="Preset"),
-        Column(name="Mean", number=True),
-        Column(name="95 % interval", number=True),
-        *(Column(name=emotion, number=True) for emotion in EMOTIONS),
-        Column(name="What it is"),
-    ]
-    rows = [
-        [
-            Cell(text=fold.preset),
-            correlation_cell(fold.mean_pearson),
-            interval_cell(fold.interval.get(MEAN)),
-            *(correlation_cell(fold.pearson[emotion]) for emotion in EMOTIONS),
-            Cell(text=fold.describe),
-        ]
-        for fold in findings.folds
-    ]
-    return Table(id="folds", name="K-fold runs", columns=columns, rows=rows, title="K-fold runs")
+    return Table(
+        id="folds",
+        title="K-fold runs",
+        items=results.folds,
+        columns=[
+            Column("Preset", lambda fold: fold.preset),
+            *_score_columns(_itself),
+            Column("Origin", lambda fold: fold.describe),
+        ],
+    )
 
 
-def tabulate_pairs(findings: Results) -> Table:
+def tabulate_pairs(comparison: Comparison) -> Table[Pair]:
     """Every two systems that were compared."""
-    assert findings.comparison is not None
-    columns = [
-        Column(name="First"),
-        Column(name="Second"),
-        Column(name="Difference", number=True),
-        Column(name="95 % interval", number=True),
-        Column(name="p", number=True),
-        Column(name="p (Holm)", number=True),
-        Column(name="First is"),
-        Column(name="Detectable", number=True),
-        Column(name="Correlation", number=True),
-        Column(name="Gain of mean", number=True),
-    ]
-    rows = []
-    for pair in findings.comparison.pairs:
-        d = pair.difference
-        smallest = d.detectable[MEAN]
-        rows.append(
-            [
-                Cell(text=d.first),
-                Cell(text=d.second),
-                correlation_cell(d.difference[MEAN], signed=True),
-                interval_cell(d.interval[MEAN], signed=True),
-                Cell(text=format_p(d.p[MEAN]), value=d.p[MEAN]),
-                Cell(text=format_p(d.p_holm[MEAN]), value=d.p_holm[MEAN]),
-                Cell(text=d.verdict),
-                Cell() if smallest is None else correlation_cell(smallest),
-                correlation_cell(pair.mean_correlation),
-                correlation_cell(pair.gain, signed=True),
-            ]
-        )
     return Table(
         id="pairs",
-        name="Pairs of systems",
-        columns=columns,
-        rows=rows,
-        title="Every pair",
-        note="Detectable is the smallest true difference that four of five such splits would show. The lower "
-        "the correlation of two systems' predictions, the more their mean can gain.",
-        filter=len(rows) > 8,
-        signature=findings.comparison.signature,
+        title="Pairs of systems",
+        items=comparison.pairs,
+        columns=[
+            Column("First", lambda pair: pair.difference.first),
+            Column("Second", lambda pair: pair.difference.second),
+            Column("Difference", lambda p: r_cell(p.difference.difference[MEAN], signed=True), number=True),
+            Column(
+                "95 % interval",
+                lambda p: interval_cell(p.difference.interval[MEAN], signed=True),
+                number=True,
+            ),
+            Column("p", lambda pair: _p_cell(pair.difference.p[MEAN]), number=True),
+            Column("p (Holm)", lambda pair: _p_cell(pair.difference.p_holm[MEAN]), number=True),
+            Column("First is", lambda pair: _VERDICTS[pair.difference.verdict]),
+            Column("Detectable", _detectable_cell, number=True),
+            Column("Correlation", lambda pair: r_cell(pair.mean_correlation), number=True),
+            Column("Gain of mean", lambda pair: r_cell(pair.gain, signed=True), number=True),
+        ],
+        note="Detectable is the smallest true difference that such a test would show in four of five splits "
+        "of this size. The lower the correlation of two systems' predictions, the more their mean can gain.",
+        signature=comparison.signature,
     )
 
 
-_STRIP_TOP, _STRIP_BOTTOM = 5.0, 39.0
-
-
-def tabulate_worst(findings: Results, page: Path) -> Table:
-    """The clips that the best system is furthest off on, with a player of their files."""
-    columns = [
-        Column(name="Clip"),
-        Column(name="Listen", plain=True, screen=True),
-        Column(name="Error", number=True),
-        Column(name="Furthest off on"),
-        Column(name="True", number=True),
-        Column(name="Predicted", number=True),
-        Column(name="All six, true to predicted", plain=True),
-    ]
-    rows = []
-    for clip in findings.worst:
-        place = EMOTIONS.index(clip.furthest)
-        shown = clip.video or clip.audio
-        href = "" if shown is None else _link(shown, page)
-        rows.append(
-            [
-                Cell(text=clip.filename, href=href),
-                _player(clip, page),
-                number_cell(clip.error),
-                Cell(text=clip.furthest),
-                number_cell(float(clip.truth[place])),
-                number_cell(float(clip.prediction[place])),
-                _strip(clip),
-            ]
-        )
-    best = findings.standings[0]
+def tabulate_worst(results: Results, page: Path) -> Table[WorstClip]:
+    """The clips with the largest errors of the best system, with a player of their files."""
+    best = results.standings[0]
     return Table(
         id="worst-clips",
-        name="Clips with the largest errors",
-        columns=columns,
-        rows=rows,
-        title="The worst clips",
-        note=f"The {len(rows)} clips that {best.name} is furthest off on: the root mean squared difference "
-        "over the six emotions, in the labels' units. Rings are true, dots predicted, in the order "
-        f"{', '.join(EMOTIONS)}. Players and links read the clip's file where it lies, so "
-        "they work only where the data is.",
-        filter=True,
-        signature=f"rmse|n:{best.score.n}|emotions:{len(EMOTIONS)}",
+        title="Clips with the largest errors",
+        items=results.worst,
+        columns=[
+            Column("Clip", lambda clip: Cell(text=clip.filename, href=_link(clip.video or clip.audio, page))),
+            Column("Listen", lambda clip: _player(clip, page), sortable=False, screen=True),
+            Column("Error", lambda clip: clip.error, number=True),
+            Column("Largest for", lambda clip: EMOTIONS[clip.furthest]),
+            Column("True", lambda clip: float(clip.truth[clip.furthest]), number=True),
+            Column("Predicted", lambda clip: float(clip.prediction[clip.furthest]), number=True),
+            Column("All six, true to predicted", _strip, sortable=False),
+        ],
+        note=f"The {len(results.worst)} clips with the largest errors of {best.name}: the root mean squared "
+        "difference over the six emotions, in the unit of the labels. Rings are true, dots predicted, in the "
+        f"order {', '.join(EMOTIONS)}. Players and links open the clip's file in the data folder, so they "
+        "work only where that folder is.",
+        signature=sign("rmse", f"n:{best.score.n}", f"emotions:{len(EMOTIONS)}"),
     )
 
 
-def _link(media: Path, page: Path) -> str:
-    """The file's address, relative to the page's folder."""
+def tabulate_groups(results: Results) -> Table[GroupError]:
+    """The errors of the best system by group of clips."""
+    best = results.standings[0]
+    return Table(
+        id="groups",
+        title="Errors by group of clips",
+        items=results.groups,
+        columns=[
+            Column("Clips", lambda group: group.group),
+            Column("Grouped by", lambda group: group.kind),
+            Column("Number", lambda group: group.n, number=True),
+            Column("Error", lambda group: group.error, number=True),
+            Column("Minus the others", _difference_cell, number=True),
+            Column("95 % interval", lambda g: format_bounds(g.interval, 3, signed=True), number=True),
+        ],
+        note=f"The mean error of {best.name}, in the unit of the labels, and its difference from that of the "
+        f"other clips (interval of Welch's t). Groups of fewer than {FEWEST} clips are left out.",
+        signature=sign("group_rmse", f"n:{best.score.n}", "ci:welch,0.95"),
+    )
+
+
+def _difference_cell(group: GroupError) -> Cell:
+    return Cell(text=format_number(group.difference, 3, signed=True), value=group.difference)
+
+
+def _score_columns(score_of: Callable[[T], Score | FoldScore]) -> list[Column[T]]:
+    """Mean, interval and the six emotions."""
+
+    def emotion_cell(emotion: str) -> Callable[[T], Cell]:
+        return lambda item: r_cell(score_of(item).pearson[emotion])
+
+    return [
+        Column("Mean", lambda item: r_cell(score_of(item).mean_pearson), number=True),
+        Column("95 % interval", lambda item: interval_cell(score_of(item).interval.get(MEAN)), number=True),
+        *(Column(emotion, emotion_cell(emotion), number=True) for emotion in EMOTIONS),
+    ]
+
+
+def _itself(fold: FoldScore) -> FoldScore:
+    return fold
+
+
+def _describe_origin(standing: Standing) -> str:
+    return standing.origin + ("" if standing.complete else "; what it was trained on is not known")
+
+
+def _p_cell(p: float) -> Cell:
+    return Cell(text=format_p(p), value=p)
+
+
+def _detectable_cell(pair: Pair) -> Cell | None:
+    smallest = pair.difference.detectable[MEAN]
+    return None if smallest is None else r_cell(smallest)
+
+
+def _link(media: Path | None, page: Path) -> str:
+    """The file's address, relative to the page's folder; empty for None."""
+    if media is None:
+        return ""
     try:
         relative = Path(os.path.relpath(media.absolute(), page.absolute().parent))
     except ValueError:  # another drive of Windows
@@ -198,30 +194,23 @@ def _link(media: Path, page: Path) -> str:
 
 
 def _player(clip: WorstClip, page: Path) -> Cell:
-    """Of the sound, which is what the model hears, or else of the video."""
+    """A player of the sound, which is what the model reads, or else of the video."""
     media = clip.audio or clip.video
     if media is None:
         return Cell(text="no file")
-    href = _link(media, page)
-    return Cell(kind="player", href=href, video=clip.audio is None, label=f"Clip {clip.filename}")
+    kind = "audio" if clip.audio else "video"
+    return Cell(kind=kind, href=_link(media, page), label=f"Clip {clip.filename}")
 
 
 def _strip(clip: WorstClip) -> Cell:
-    """Six upright lines, from true to predicted; the scale is that of the labels, 0 to 1."""
-    bars: list[dict[str, object]] = []
-    told = []
-    for place, emotion in enumerate(EMOTIONS):
-        truth, prediction = float(clip.truth[place]), float(clip.prediction[place])
-        bars.append(
-            {
-                "slug": slug(emotion),
-                "x": 11 + 22 * place,
-                "truth": _height(truth),
-                "prediction": _height(prediction),
-            }
-        )
-        told.append(f"{emotion} {truth:.2f}, predicted {prediction:.2f}")
-    return Cell(kind="strip", text="; ".join(told), bars=bars)
+    """Six vertical lines, from the true to the predicted intensity, on the scale of the labels, 0 to 1."""
+    values = list(zip(EMOTIONS, clip.truth.tolist(), clip.prediction.tolist(), strict=True))
+    bars: list[dict[str, object]] = [
+        {"slug": slug(e), "x": 11 + 22 * i, "truth": _height(truth), "prediction": _height(prediction)}
+        for i, (e, truth, prediction) in enumerate(values)
+    ]
+    text = "; ".join(f"{e} {truth:.2f}, predicted {prediction:.2f}" for e, truth, prediction in values)
+    return Cell(kind="strip", text=text, bars=bars)
 
 
 def _height(value: float) -> str:

@@ -1,13 +1,7 @@
-"""What a report is made from: everything is read here, and what is not there is said.
-
-A system is a prediction file, of a run or of anybody. Its clips tell the split that it is scored on: those of
-valid, or else of train. Predictions of other clips, and of clips that the predictor was trained on, are named
-with the reason and not scored.
-"""
+"""What a report is made from: reads the data folder, runs, predictions and the ledger."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +14,13 @@ from abaw_emi.core.errors import EmiError, Problem, RunError, gather
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.data.provenance import Provenance, read_provenance
-from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.history import Curve, read_curve
+from abaw_emi.report.systems import System, make_unique, read_system
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.ledger import LEDGER, Entry, Ledger, read_ledger
 
 LABELLED: tuple[Split, ...] = ("train", "valid")
-PREFERRED: tuple[Split, ...] = ("valid", "train")
-"""The split that counts first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +32,9 @@ class Sources:
         runs: run folders, or folders of run folders.
         predictions: prediction CSVs.
         submissions: the folder of the ledger.
-        audits: the folder in which `abaw-emi audit` left its record.
-        chosen: which of these names were chosen by the user: what is wrong with them is an error. What was
-            only found in its usual place is warned of and left out.
+        audits: the folder of the record of `abaw-emi audit`.
+        chosen: which of these the user named; a problem with them is an error. Problems with the others,
+            found in their default places, are warnings, and the files are left out.
     """
 
     data: Path | None = None
@@ -55,54 +46,14 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """A prediction file.
-
-    Attributes:
-        name: for people; no two systems share one.
-        path: the file.
-        table: what it predicts.
-        run: the run that it is of, None for a file of any origin.
-        record: its provenance, None where there is none.
-        split: whose clips it predicts, all of them and no others; None for other clips.
-        labelled: whether these clips have labels here.
-        seen: how many of its clips the predictor is known to have been trained on.
-    """
-
-    name: str
-    path: Path
-    table: pl.DataFrame
-    run: Run | None
-    record: Provenance | None
-    split: Split | None
-    seen: int
-    labelled: bool
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that the predictor was trained on is known."""
-        return self.record is not None and self.record.trained_on_complete
-
-    @property
-    def why_not(self) -> str:
-        """Why it is not scored; "" where it is."""
-        if self.split is None:
-            which = "some, not all, clips of a split" if self.labelled else "clips without labels here"
-            return f"it predicts {which}"
-        if self.seen:
-            return f"SEEN IN TRAINING: trained on {self.seen:,} of these {len(self.table):,} clips"
-        return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
     """A file that was read.
 
     Attributes:
-        what: "labels of train", say.
+        what: its content, such as "labels of train".
         path: of the file.
         sha256: of its bytes.
-        rows: clips, epochs or submissions in it.
+        rows: number of clips, epochs or submissions in it.
     """
 
     what: str
@@ -118,11 +69,11 @@ class Material:
     Attributes:
         folder: the data folder, None where there is none.
         files: of every clip, by id.
-        labels: of train and valid, as far as they are there.
-        audit: of the data folder as it is now, None where there is none.
+        labels: of train and valid, where they exist.
+        audit: of the data folder in its present state, None where there is none.
         curves: of the runs.
         systems: the prediction files.
-        ledger: the submissions, None without a folder of them.
+        ledger: the submissions, None without their folder.
         inputs: every file read.
         warnings: what a reader must know.
     """
@@ -143,58 +94,57 @@ class Material:
         return not (self.labels or self.curves or self.systems or (self.ledger and self.ledger.entries))
 
     def ids(self) -> dict[Split, list[str]]:
-        """The clips of every split that is there."""
+        """The clips of every split."""
         ids: dict[Split, list[str]] = {
             split: table[FILENAME].to_list() for split, table in self.labels.items()
         }
         if self.folder is not None and len(ids) == len(LABELLED):
             try:
                 ids["test"] = self.folder.ids("test")
-            except EmiError:  # no test clip, which the official data lacks until the last weeks
+            except EmiError:  # no test clips: the official ones are published only in the last weeks
                 return ids
         return ids
 
+    def note(self, what: str, path: Path, rows: int) -> None:
+        """Adds a file to `inputs`."""
+        self.inputs.append(Input(what=what, path=path, sha256=hash_file(path), rows=rows))
+
 
 def read_material(sources: Sources) -> Material:
-    """Reads all of it.
+    """Reads everything.
 
     Raises:
-        EmiError: something that was chosen cannot be read; all problems at once.
+        EmiError: something that the user named cannot be read; all problems together.
     """
     material = Material()
     problems: list[Problem] = []
 
-    def notes(name: str) -> list[Problem]:
+    def list_for(name: str) -> list[Problem]:
         return problems if name in sources.chosen else material.warnings
 
     if sources.data is not None:
-        _read_data(sources.data, material, notes("data"))
-    if material.folder is not None:
-        material.audit, stale = find_audit(material.folder, sources.audits)
-        material.warnings += stale
-        if material.audit is not None:
-            _note("audit", sources.audits / AUDIT, len(material.audit.seconds), material)
+        _read_data(sources, material, list_for("data"))
     runs: list[Run] = []
     for path in sources.runs:
-        with gather(notes("runs")):
+        with gather(list_for("runs")):
             runs += _find_runs(path)
     for run in runs:
-        with gather(notes("runs")):
+        with gather(list_for("runs")):
             _read_run(run, material)
     for path in sources.predictions:
-        with gather(notes("predictions")):
-            _read_system(path, path.stem, None, material)
+        with gather(list_for("predictions")):
+            _add_system(path, path.stem, None, material)
     if sources.submissions is not None:
-        with gather(notes("submissions")):
+        with gather(list_for("submissions")):
             _read_submissions(sources.submissions, material, chosen="submissions" in sources.chosen)
     if problems:
         raise EmiError(problems)
-    material.systems = _name_apart(material.systems)
+    material.systems = make_unique(material.systems)
     return material
 
 
 def read_validation(entry: Entry) -> tuple[float | None, float | None, float | None]:
-    """What the ledger has of a submission's validation score: mean, low, high; None for what it has not."""
+    """A submission's validation score in the ledger: mean, low, high; None for what is not recorded."""
     value = entry.val or {}
     interval = value.get("interval")
     bounds = interval.get(MEAN) if isinstance(interval, dict) else None
@@ -204,8 +154,9 @@ def read_validation(entry: Entry) -> tuple[float | None, float | None, float | N
     return mean, low, high
 
 
-def _read_data(root: Path, material: Material, problems: list[Problem]) -> None:
-    folder = DataFolder(root)
+def _read_data(sources: Sources, material: Material, problems: list[Problem]) -> None:
+    assert sources.data is not None
+    folder = DataFolder(sources.data)
     with gather(problems):
         material.files = folder.files
         material.folder = folder
@@ -218,10 +169,14 @@ def _read_data(root: Path, material: Material, problems: list[Problem]) -> None:
             continue
         with gather(problems):
             material.labels[split] = folder.read_labels(split)
-            _note(f"labels of {split}", path, len(material.labels[split]), material)
+            material.note(f"labels of {split}", path, len(material.labels[split]))
     if len(material.labels) == len(LABELLED):
         with gather(problems):
-            folder.read_labels(*LABELLED)  # no clip stands in both
+            folder.read_labels(*LABELLED)  # raises where a clip is in both
+    material.audit, stale = find_audit(folder, sources.audits)
+    material.warnings += stale
+    if material.audit is not None:
+        material.note("audit", sources.audits / AUDIT, len(material.audit.seconds))
 
 
 def _find_runs(path: Path) -> list[Run]:
@@ -231,48 +186,26 @@ def _find_runs(path: Path) -> list[Run]:
     runs = [Run(folder) for folder in below if Run(folder).config_file.is_file()]
     if not runs:
         found = "no run in it" if path.is_dir() else "no such run"
-        raise RunError(Problem(str(path), found, "a run folder, as abaw-emi train makes them"))
+        raise RunError(Problem(str(path), found, "a run folder, made by abaw-emi train"))
     return runs
 
 
 def _read_run(run: Run, material: Material) -> None:
     if any(run.folder.resolve() == curve.run.folder.resolve() for curve in material.curves):
         return
-    curve = read_curve(run)
+    curve = read_curve(run, material.warnings)
     material.curves.append(curve)
     if run.metrics_file.is_file():
-        _note(f"epochs of {run.name}", run.metrics_file, len(curve.epochs), material)
+        material.note(f"epochs of {run.name}", run.metrics_file, len(curve.epochs))
     if run.valid_predictions.is_file():
-        _read_system(run.valid_predictions, run.name, run, material)
+        _add_system(run.valid_predictions, run.name, run, material)
 
 
-def _read_system(path: Path, name: str, run: Run | None, material: Material) -> None:
-    table = read_predictions(path)
-    record, problems = read_provenance(path)
+def _add_system(path: Path, name: str, run: Run | None, material: Material) -> None:
+    system, problems = read_system(path, name, run, material.labels)
     material.warnings += problems
-    if record is None and run is not None and run.trained_on is not None:
-        record = Provenance(
-            command="abaw-emi train", trained_on=run.trained_on, trained_on_complete=run.trained_on_complete
-        )
-    clips = set(table[FILENAME])
-    split = next((split for split in PREFERRED if _ids(material.labels, split) == clips), None)
-    material.systems.append(
-        System(
-            name=name,
-            path=path,
-            table=table,
-            run=run,
-            record=record,
-            split=split,
-            seen=len(record.trained_on & clips) if record else 0,
-            labelled=any(clips & set(labels[FILENAME]) for labels in material.labels.values()),
-        )
-    )
-    _note("predictions", path, len(table), material)
-
-
-def _ids(labels: Mapping[Split, pl.DataFrame], split: Split) -> set[str] | None:
-    return set(labels[split][FILENAME]) if split in labels else None
+    material.systems.append(system)
+    material.note("predictions", path, len(system.table))
 
 
 def _read_submissions(out: Path, material: Material, *, chosen: bool) -> None:
@@ -283,20 +216,4 @@ def _read_submissions(out: Path, material: Material, *, chosen: bool) -> None:
         return
     material.ledger = read_ledger(out)
     material.warnings += material.ledger.problems
-    _note("ledger", path, len(material.ledger.entries), material)
-
-
-def _note(what: str, path: Path, rows: int, material: Material) -> None:
-    material.inputs.append(Input(what=what, path=path, sha256=hash_file(path), rows=rows))
-
-
-def _name_apart(systems: Sequence[System]) -> list[System]:
-    """The systems under names of their own: where two files share a stem, their paths tell them apart."""
-    from dataclasses import replace
-
-    count = Counter(system.name for system in systems)
-    apart = [
-        system if count[system.name] == 1 else replace(system, name=str(system.path)) for system in systems
-    ]
-    unique = {system.name: system for system in apart}  # a file named twice is one system
-    return list(unique.values())
+    material.note("ledger", path, len(material.ledger.entries))

@@ -1,4 +1,4 @@
-"""What a row's finished runs reached: on clips that they have not seen, and on test. Imports no torch."""
+"""The scores of a row's finished runs, on clips that they were not trained on, and on test. No torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from abaw_emi.data.folds import hold_out
 from abaw_emi.data.provenance import Provenance, read_provenance
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.ensembling.combine import combine_members
-from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, jackknife, mean_first
+from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, mean_first
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.score import score, sign
 from abaw_emi.evaluation.significance import MEAN
@@ -34,13 +34,13 @@ from abaw_emi.submission.ledger import read_ledger
 def read_outcome(
     plan: RowPlan, data: DataFolder, submissions: Path, failure: tuple[State, Sequence[Problem]] | None = None
 ) -> Outcome:
-    """What there is of a row.
+    """A row with its scores, as far as there are any.
 
     Args:
         plan: of the row.
         data: the data folder, for the labels.
         submissions: the folder of submissions.
-        failure: why its runs could not be made, where they could not.
+        failure: the state and problems of runs that could not be trained.
     """
     state, problems = inspect_runs(plan)
     measured, tested = None, None
@@ -61,64 +61,50 @@ def read_outcome(
 
 
 def measure(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, list[Problem]]:
-    """The score of a row's finished runs on what they held out, and warnings.
+    """The score of a row's finished runs on the clips that they held out, and warnings.
 
-    None for runs on train+val without K-fold runs of the same recipe beside them: no score of theirs on
-    valid is one of validation.
+    Runs on train+val hold no clip out. Their score is that of K-fold runs with the same config in the same
+    folder, or None without such runs.
 
     Raises:
-        EmiError: predictions are damaged, of other clips, or of clips that were trained on.
+        EmiError: predictions are damaged, or are of other clips or of clips that were trained on.
     """
     if plan.row.train_plus_val:
         return _measure_folds(plan, data)
     truth, on = _read_truth(plan, data)
-    problems: list[Problem] = []
-    tables: dict[int, pl.DataFrame] = {}
-    skipped: set[str] = set()
-    precisions: set[str] = set()
-    for seed, run in plan.runs.items():
-        with gather(problems):
-            record = _read_record(run, truth)
-            tables[seed] = read_predictions(run.valid_predictions)
-            skipped |= set(record.skipped)
-            precisions |= set(record.precisions())
-    if problems:
-        raise ScoreError(problems)
+    tables, records = _read_predictions(plan, truth)
+    skipped = {clip for record in records for clip in record.skipped}
     truth = truth.filter(~truth[FILENAME].is_in(list(skipped)))
-    how = Resampling()
-    names = {seed: str(run.valid_predictions) for seed, run in plan.runs.items()}
-    scores = {s: score(truth, table, resamples=0, names=("labels", names[s])) for s, table in tables.items()}
-    arrays = [align(truth, table) for table in tables.values()]
-    labels = arrays[0][0]
-    # Of the mean over seeds: the same clips are drawn for all of them.
-    systems = [predicted for _, predicted in arrays]
-    draws = mean_first(bootstrap(labels, systems, how).mean(axis=1))
-    estimate = mean_first(np.mean([np.nan_to_num(pearson(labels, each)) for each in systems], axis=0))
-    bounds = interval(draws, estimate, how, mean_first(jackknife(labels, systems, how).mean(axis=1)))
-    together = None
-    if len(tables) > 1:
-        together = score(truth, combine_members({names[s]: table for s, table in tables.items()}))
+    scores = {
+        seed: score(truth, table, resamples=0, names=("labels", str(plan.runs[seed].valid_predictions)))
+        for seed, table in tables.items()
+    }
     warnings = [
-        Problem(f"{names[seed]}, {problem.where}", problem.found)
+        Problem(f"{plan.runs[seed].valid_predictions}, {problem.where}", problem.found)
         for seed, result in scores.items()
         for problem in result.problems
     ]
+    how = Resampling()
+    estimate, bounds = _average(truth, list(tables.values()), how)
+    together = None
+    if len(tables) > 1:
+        together = score(truth, combine_members({str(seed): table for seed, table in tables.items()}))
     measured = Measured(
         mean_pearson=float(estimate[0]),
         pearson=dict(zip(EMOTIONS, map(float, estimate[1:]), strict=True)),
-        interval=(float(bounds[0][0]), float(bounds[0][1])),
+        interval=bounds,
         by_seed={seed: result.mean_pearson for seed, result in scores.items()},
         ensemble=together.mean_pearson if together else None,
         ensemble_interval=together.interval[MEAN] if together else None,
         n=len(truth),
         on=on,
-        signature=sign(len(truth), how, precisions=sorted(precisions)),
+        signature=sign(len(truth), how, precisions=sorted({p for r in records for p in r.precisions()})),
     )
     return measured, warnings
 
 
 def find_test_score(plan: RowPlan, submissions: Path) -> tuple[Tested | None, list[Problem]]:
-    """The latest test score of a submission that was made of exactly a row's finished runs, and warnings.
+    """The latest test score of a submission that was made from exactly a row's finished runs, and warnings.
 
     Raises:
         SubmissionError: the ledger cannot be read.
@@ -135,31 +121,81 @@ def find_test_score(plan: RowPlan, submissions: Path) -> tuple[Tested | None, li
             members = json.loads(path.read_bytes())["provenance"]["members"]
             made_of = {(leaf.get("run"), leaf.get("weights_sha256")) for leaf in _leaves(members)}
         except FileNotFoundError:
-            continue  # a folder that was put away: what it was made of is not known
+            continue  # the folder was moved away, so the runs of the submission are not known
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            warnings.append(Problem(str(path), "does not tell what it was made of"))
+            warnings.append(Problem(str(path), "does not say from which runs it was made"))
             continue
         if made_of == runs:
             found = Tested(mean_pearson=entry.test_score, submission=entry.name)
     return found, warnings
 
 
+def _read_truth(plan: RowPlan, data: DataFolder) -> tuple[pl.DataFrame, str]:
+    """The labels of the clips that the runs held out, and a description of these clips."""
+    fold = plan.config.data.fold
+    if not fold:
+        return data.read_labels("valid"), "valid"
+    labels = data.read_labels("train")
+    held_out = hold_out(labels[FILENAME].to_list(), fold)
+    return labels.filter(labels[FILENAME].is_in(list(held_out))), f"fold {fold} of train"
+
+
+def _read_predictions(plan: RowPlan, truth: pl.DataFrame) -> tuple[dict[int, pl.DataFrame], list[Provenance]]:
+    """The predictions of each seed's run, and their records; every problem is raised together."""
+    problems: list[Problem] = []
+    tables: dict[int, pl.DataFrame] = {}
+    records = []
+    for seed, run in plan.runs.items():
+        with gather(problems):
+            records.append(_read_record(run.valid_predictions, truth))
+            tables[seed] = read_predictions(run.valid_predictions)
+    if problems:
+        raise ScoreError(problems)
+    return tables, records
+
+
+def _read_record(path: Path, truth: pl.DataFrame) -> Provenance:
+    """The record of a run's predictions; EmiError unless it says that none of the clips was trained on."""
+    if not path.is_file():
+        raise ScoreError(Problem(str(path), "no such file", "the predictions of the clips held out"))
+    record, problems = read_provenance(path)
+    if problems:
+        raise EmiError(problems)
+    if record is None or not record.trained_on_complete:
+        found = "the clips that its run was trained on are not known"
+        raise ScoreError(Problem(str(path), found, "a record that names them"))
+    if seen := record.trained_on.intersection(truth[FILENAME]):
+        found = f"SEEN IN TRAINING: {len(seen):,} of its clips; a score on them is not a validation score"
+        raise ScoreError(Problem(str(path), found))
+    return record
+
+
+def _average(
+    truth: pl.DataFrame, tables: Sequence[pl.DataFrame], how: Resampling
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Mean over the tables of the mean Pearson and each r, (7,); and the interval of the first, over clips.
+
+    Every resample draws the same clips for all tables.
+    """
+    arrays = [align(truth, table) for table in tables]
+    labels, systems = arrays[0][0], [predicted for _, predicted in arrays]
+    estimate = mean_first(np.mean([np.nan_to_num(pearson(labels, each)) for each in systems], axis=0))
+    (low, high), *_ = interval(mean_first(bootstrap(labels, systems, how).mean(axis=1)), estimate, how)
+    return estimate, (float(low), float(high))
+
+
 def _measure_folds(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, list[Problem]]:
-    """What K-fold runs of the same recipe, and name, reached."""
+    """The score of K-fold runs of the same preset and config."""
     folder = next(iter(plan.runs.values())).folder.parent
     found, problems = find_fold_runs(folder, plan.row.preset or "")
     same = []
     for fold in found:
-        config = Run(fold.folder).read_config()
-        asked = plan.config_of(fold.seed)
-        differences = [text for text in compare_configs(config, asked) if not text.startswith("data.fold ")]
-        if differences:
-            problems.append(Problem(str(fold.folder), "; ".join(differences), next_step="it is not counted"))
+        differences = compare_configs(Run(fold.folder).read_config(), plan.config_of(fold.seed))
+        if other := [text for text in differences if not text.startswith("data.fold ")]:
+            problems.append(Problem(str(fold.folder), "; ".join(other), next_step="it is not counted"))
         else:
             same.append(fold)
-    if not same:
-        return None, problems
-    folds, more = score_folds(same, data.read_labels("train", "valid"))
+    folds, more = score_folds(same, data.read_labels("train", "valid")) if same else (None, [])
     if folds is None:
         return None, [*problems, *more]
     measured = Measured(
@@ -173,39 +209,10 @@ def _measure_folds(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, li
     return measured, [*problems, *more]
 
 
-def _read_truth(plan: RowPlan, data: DataFolder) -> tuple[pl.DataFrame, str]:
-    """The labels of what the runs held out, and what that is."""
-    fold = plan.config.data.fold
-    if not fold:
-        return data.read_labels("valid"), "valid"
-    labels = data.read_labels("train")
-    held_out = hold_out(labels[FILENAME].to_list(), fold)
-    return labels.filter(labels[FILENAME].is_in(list(held_out))), f"fold {fold} of train"
-
-
-def _read_record(run: Run, truth: pl.DataFrame) -> Provenance:
-    """The record of a run's predictions; EmiError where it does not say that they are of unseen clips."""
-    path = run.valid_predictions
-    if not path.is_file():
-        raise ScoreError(Problem(str(path), "no such file", "the predictions of what the run held out"))
-    record, problems = read_provenance(path)
-    if problems:
-        raise EmiError(problems)
-    if record is None or not record.trained_on_complete:
-        raise ScoreError(
-            Problem(str(path), "what its run was trained on is not known", "a record that tells")
-        )
-    if seen := record.trained_on.intersection(truth[FILENAME]):
-        found = f"SEEN IN TRAINING: {len(seen):,} of its clips; no score on them is one of validation"
-        raise ScoreError(Problem(str(path), found))
-    return record
-
-
 def _leaves(members: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """What predictions were made of in the end: runs, and files of which no run is known."""
+    """The runs, and the files without a known run, that nested members come from."""
     for member in members:
-        own = (member.get("provenance") or {}).get("members") or []
-        if own:
-            yield from _leaves(own)
+        if inner := (member.get("provenance") or {}).get("members"):
+            yield from _leaves(inner)
         else:
             yield member

@@ -1,8 +1,8 @@
-"""What the rows of a table read, and how to get what of it is missing. Imports no torch."""
+"""What the rows of a table read, and how to get what is missing. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,22 @@ from abaw_emi.features.files import find_features
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, inspect_runs
 
 _MADE = {
-    "vit": "the data brings it, abaw-emi extract makes one",
-    "wav2vec2": "the data brings it, abaw-emi extract makes one",
-    "gte": "abaw-emi transcribe writes the text, and abaw-emi extract makes it of that",
+    "vit": "it is part of the official data, or abaw-emi extract makes one",
+    "wav2vec2": "it is part of the official data, or abaw-emi extract makes one",
+    "gte": "abaw-emi transcribe writes the transcripts, abaw-emi extract makes the features from them",
 }
-"""Where feature folders of the presets come from."""
+"""Where the feature folders of the presets come from."""
 
 _SPLITS: tuple[Split, ...] = ("train", "valid")
 
 
-def find_lacks(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> dict[str, Problem]:
-    """What is missing of what a row reads of the clips of train and valid, by its name, and how to get it.
+def find_missing(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> dict[str, Problem]:
+    """What a row reads of the clips of train and valid and is missing, by its name, and how to get it.
 
     Args:
         plan: of the row.
         data: the data folder.
-        skip_bad: whether clips that have nothing at all are left out.
+        skip_bad: whether clips without any of the inputs are left out.
 
     Raises:
         EmiError: the label files or a folder cannot be read.
@@ -41,27 +41,32 @@ def find_lacks(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> di
         for name in plan.modalities
     }
     ids = {split: data.ids(split) for split in _SPLITS}
-    lacks: dict[str, Problem] = {}
+    missing: dict[str, Problem] = {}
     for name, clips in found.items():
-        empty = [split for split in _SPLITS if not any(filename in clips for filename in ids[split])]
-        if empty:
+        if empty := [split for split in _SPLITS if not set(clips).intersection(ids[split])]:
+            where = name if name == SOUND else f"feature folder {name}"
             text = f"no clip of {' or '.join(empty)} has any"
-            lacks[name] = Problem(_call(name), text, next_step=_advise(name, data))
-    nothing = [
-        filename
-        for split in _SPLITS
-        for filename in ids[split]
-        if not any(filename in clips for clips in found.values())
-    ]
-    if nothing and found and not lacks and not skip_bad:
-        what = list_ids(nothing, f"have no {' and no '.join(found)}")
-        advice = "; ".join(_advise(name, data) for name in found)
-        lacks["clips"] = Problem(str(data.root), what, next_step=f"{advice}; or --on-bad-clip skip")
-    return lacks
+            missing[name] = Problem(where, text, next_step=_advise(name, data))
+    if found and not missing and not skip_bad:
+        missing |= _find_empty(found, [clip for split in _SPLITS for clip in ids[split]], data)
+    return missing
 
 
-def find_backbone_lack(plan: RowPlan) -> Problem | None:
-    """Whether the backbone that a row starts from is not on this machine, and how to get it."""
+def _find_empty(
+    found: Mapping[str, Collection[str]], clips: Sequence[str], data: DataFolder
+) -> dict[str, Problem]:
+    """A problem, under "clips", where clips have none of the inputs."""
+    some = set().union(*found.values())
+    empty = [clip for clip in clips if clip not in some]
+    if not empty:
+        return {}
+    advice = "; ".join(_advise(name, data) for name in found)
+    what = list_ids(empty, f"have no {' and no '.join(found)}")
+    return {"clips": Problem(str(data.root), what, next_step=f"{advice}; or --on-bad-clip skip")}
+
+
+def find_missing_backbone(plan: RowPlan) -> Problem | None:
+    """A problem where the pretrained backbone of a row is not on this machine, with how to get it."""
     name = plan.backbone
     if name is None or Path(name).is_dir() or _is_cached(name, plan.config.model.revision):
         return None
@@ -72,18 +77,18 @@ def advise_backbone(plan: RowPlan) -> str:
     """How to get the backbone of a row with a preset."""
     published = find_preset(plan.row.preset or "").model.backbone
     short = next((name for name, hub in BACKBONES.items() if hub == published), "NAME")
-    return f"fetch it where there is a network (hf download), or give a folder: --backbone {short}=DIR"
+    return f"download it on a machine with a network (hf download), or use a folder: --backbone {short}=DIR"
 
 
 def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
     """A row, what it reads and what of it is missing, as JSON values."""
     row = plan.row
     state, problems = inspect_runs(plan)
-    lacks: dict[str, Problem] = {}
+    missing: dict[str, Problem] = {}
     with gather(problems):
-        lacks |= find_lacks(plan, data)
-    if plan.backbone and (lack := find_backbone_lack(plan)):
-        lacks[plan.backbone] = lack
+        missing |= find_missing(plan, data)
+    if plan.backbone and (problem := find_missing_backbone(plan)):
+        missing[plan.backbone] = problem
     return {
         "table": row.table,
         "name": row.name,
@@ -92,24 +97,20 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
         "train_plus_val": row.train_plus_val,
         "published": {"valid": row.valid, "test": row.test, "words": row.words or None},
         "reads": [*plan.modalities, *filter(None, [plan.backbone])],
-        "missing": list(lacks),
+        "missing": list(missing),
         "runs": [str(run.folder) for run in plan.runs.values()],
         "state": state,
         "remarks": list(row.remarks),
-        "problems": [str(problem) for problem in (*problems, *lacks.values())],
+        "problems": [str(problem) for problem in (*problems, *missing.values())],
     }
 
 
-def _call(name: str) -> str:
-    return name if name == SOUND else f"feature folder {name}"
-
-
 def _advise(name: str, data: DataFolder) -> str:
-    """How to get a modality of the clips."""
+    """How to get an input of the clips."""
     if name == SOUND:
-        return f"put the sound files under {data.root}/audio/, or the videos under {data.root}/raw/"
+        return f"put the audio files into {data.root}/audio/, or the videos into {data.root}/raw/"
     made = _MADE.get(name, "abaw-emi extract makes it")
-    return f"put it under {data.root}/{name}/ or {data.features}/{name}/; {made}"
+    return f"put it into {data.root}/{name}/ or {data.features}/{name}/; {made}"
 
 
 def _is_cached(name: str, revision: str) -> bool:

@@ -1,7 +1,7 @@
-"""The rows of a table as runs: their recipes and their folders. Imports no torch.
+"""The rows of a table as runs: their configs and their folders. Imports no torch.
 
-Runs are named as `abaw-emi train` names them, so that a table takes what `train` made, and `train --resume`
-goes on with what a table began. A run folder of another recipe is refused, by name.
+Run folders have the names that `abaw-emi train` gives them. So a table uses finished runs of `train`, and
+`train --resume` continues the runs of a table. A run folder with another config is an error.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ BACKBONES: Mapping[str, str] = {
     "w2v2-large": PRESETS["w2v2-gv"].model.backbone,
     "xlsr": PRESETS["xlsr-gv"].model.backbone,
 }
-"""Short names of the published backbones, and their hub ids."""
+"""Hub ids of the published backbones, by short names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowPlan:
-    """A row and the runs that stand for it here.
+    """A row and the runs that reproduce it.
 
     Attributes:
         row: what was published.
-        config: its recipe; its seed is replaced by each of the runs'.
+        config: of its runs, up to the seed.
         runs: by seed; none where the row has no preset.
     """
 
@@ -42,13 +42,13 @@ class RowPlan:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What its model reads of a clip: sound, and names of feature folders."""
-        heard = (SOUND,) if self.config.model.encoder != "none" else ()
-        return (*heard, *(feature.name for feature in self.config.model.features)) if self.runs else ()
+        """The inputs of its model: audio, and names of feature folders."""
+        audio = (SOUND,) if self.config.model.encoder != "none" else ()
+        return (*audio, *(feature.name for feature in self.config.model.features)) if self.runs else ()
 
     @property
     def backbone(self) -> str | None:
-        """Hub id or folder of the wav2vec 2.0 that it starts from; None where it starts from none."""
+        """Hub id or folder of its pretrained wav2vec 2.0; None where it uses none."""
         config = self.config
         starts = self.runs and config.model.encoder == "wav2vec2" and not config.training.init_from
         return config.model.backbone if starts else None
@@ -59,7 +59,7 @@ class RowPlan:
         return tuple(run.name for run in self.runs.values())
 
     def config_of(self, seed: int) -> RunConfig:
-        """The recipe of a seed's run."""
+        """The config of a seed's run."""
         return replace(self.config, training=replace(self.config.training, seed=seed))
 
 
@@ -76,23 +76,20 @@ def plan_rows(
     Args:
         rows: of one table.
         out: the folder of run folders.
-        seeds: one run each; the recipe's own where there are none.
-        changes: KEY=VALUE, for every row that has the key.
-        backbones: folders or hub ids in the place of published ones, by their hub ids.
+        seeds: one run for each; the seed of the preset where there are none.
+        changes: KEY=VALUE, applied to every row that has the key.
+        backbones: folders or hub ids that replace published backbones, by the hub ids of these.
 
     Raises:
-        UsageError: a change that no row has the key of, or that a row cannot have; all at once.
+        UsageError: the key of a change is in no row, or its value is impossible; all problems together.
     """
     problems: list[Problem] = []
     plans = []
     unused = list(changes)
     for row in rows:
         config = RunConfig() if row.preset is None else find_preset(row.preset)
-        applied = (
-            []
-            if row.preset is None
-            else [change for change in changes if has_key(config, change.partition("=")[0])]
-        )
+        preset = row.preset is not None
+        applied = [change for change in changes if preset and has_key(config, change.partition("=")[0])]
         unused = [change for change in unused if change not in applied]
         with gather(problems):
             config = change_config(config, applied)
@@ -113,10 +110,10 @@ def plan_rows(
 
 
 def parse_backbones(texts: Iterable[str]) -> dict[str, str]:
-    """What `NAME=ID_OR_DIR` puts in the place of which hub id.
+    """The replacements of published backbones that `NAME=ID_OR_DIR` texts define, by hub id.
 
     Raises:
-        UsageError: no NAME=ID_OR_DIR, or no such name; all at once.
+        UsageError: a text is not NAME=ID_OR_DIR, or there is no such name; all problems together.
 
     >>> parse_backbones(["xlsr=models/small"])
     {'facebook/wav2vec2-large-xlsr-53': 'models/small'}
@@ -129,14 +126,14 @@ def parse_backbones(texts: Iterable[str]) -> dict[str, str]:
             found[BACKBONES[name]] = value
         else:
             expected = f"NAME=ID_OR_DIR, NAME one of {', '.join(BACKBONES)}"
-            problems.append(Problem(f"--backbone {text}", "not a known backbone and its place", expected))
+            problems.append(Problem(f"--backbone {text}", "not a backbone and its replacement", expected))
     if problems:
         raise UsageError(problems)
     return found
 
 
 def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
-    """How far a row's runs are, and what stands against using them."""
+    """The state of a row's runs, and why they cannot be used."""
     if not plan.runs:
         return "no preset", []
     problems: list[Problem] = []
@@ -147,10 +144,9 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
         begun.append(run)
         with gather(problems):
             if changed := compare_configs(run.read_config(), plan.config_of(seed)):
-                step = "give the --set and --backbone that it was made with, or another --out"
-                problems.append(
-                    Problem(str(run.folder), "; ".join(changed), f"what row {plan.row.name} asks for", step)
-                )
+                expected = f"the config of row {plan.row.name}"
+                step = "use the --set and --backbone that it was trained with, or another --out"
+                problems.append(Problem(str(run.folder), "; ".join(changed), expected, step))
             finished += [run] if run.finished else []
     if problems:
         return "refused", problems
@@ -160,5 +156,5 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
 
 
 def name_problems(plan: RowPlan, problems: Iterable[Problem]) -> list[Problem]:
-    """Problems of a row, with its name."""
+    """The problems, each with the name of the row."""
     return [replace(problem, where=f"row {plan.row.name}, {problem.where}") for problem in problems]

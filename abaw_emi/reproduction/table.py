@@ -1,10 +1,10 @@
-"""A table of published numbers beside measured ones: in the forms of `rendering`, and as JSON."""
+"""A table of published results beside measured ones: as text, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import stdev
 from typing import Any, Literal
 
@@ -14,25 +14,23 @@ from abaw_emi.evaluation.text_tables import FORMATS, TextTable, format_interval,
 from abaw_emi.reproduction.published import TITLES, PublishedRow, TableName
 
 State = Literal["finished", "unfinished", "not run", "lacks inputs", "failed", "refused", "no preset"]
-"""What became of a row's runs. "refused": they are there, and are of another recipe or cannot be scored."""
-
-_RULES = ("toprule", "midrule", "bottomrule")
+"""The state of a row's runs. "refused": they exist, but have another config or cannot be scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a row's runs reached on clips that they have not seen.
+    """The scores of a row's runs on clips that they were not trained on.
 
     Attributes:
         mean_pearson: the mean over seeds.
-        pearson: the same, per emotion; an undefined r counts 0.
-        interval: of `mean_pearson`, over clips; the runs stay the same.
-        by_seed: each run's mean Pearson; empty where it is of K-fold runs.
+        pearson: the same, per emotion; an undefined r counts as 0.
+        interval: of `mean_pearson`, over clips, with the runs fixed.
+        by_seed: each run's mean Pearson; empty for K-fold runs.
         ensemble: mean Pearson of the mean of the seeds' predictions; None for one seed.
-        ensemble_interval: of it.
-        n: clips.
-        on: what they are: "valid", or in words.
-        signature: the settings that made these numbers.
+        ensemble_interval: its interval.
+        n: number of clips.
+        on: which clips: "valid", or a description.
+        signature: the settings that reproduce these numbers.
     """
 
     mean_pearson: float
@@ -50,10 +48,15 @@ class Measured:
         """Standard deviation over seeds; None for one."""
         return stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
 
+    def to_json(self) -> dict[str, Any]:
+        """Everything, unrounded, as JSON values."""
+        by_seed = {str(seed): value for seed, value in self.by_seed.items()}
+        return {**asdict(self), "by_seed": by_seed, "spread": self.spread}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
-    """The organisers' score of a submission that was made of exactly a row's runs."""
+    """The organisers' score of a submission that was made from exactly a row's runs."""
 
     mean_pearson: float
     submission: str
@@ -61,15 +64,15 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A row and what became of it.
+    """A row and its results.
 
     Attributes:
         row: what was published.
         runs: names of its run folders.
-        state: in a word.
-        measured: on clips that the runs have not seen; None where there is nothing.
-        tested: on test; None where no submission has a score.
-        problems: why there is nothing, or what to know of it.
+        state: of the runs.
+        measured: the scores on clips that the runs were not trained on; None where there are none.
+        tested: the score on test; None where no submission has one.
+        problems: why there are no scores, or what a reader must know about them.
     """
 
     row: PublishedRow
@@ -77,21 +80,21 @@ class Outcome:
     state: State
     measured: Measured | None = None
     tested: Tested | None = None
-    problems: Sequence[Problem] = field(default=())
+    problems: Sequence[Problem] = ()
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published, on valid; None where one of them is not there."""
+        """Measured minus published, on valid; None where one of them is missing."""
         return _subtract(self.measured, self.row.beside_valid)
 
     @property
     def test_difference(self) -> float | None:
-        """The same on test; None where it is not certain that the published number is of test."""
+        """The same on test; None also where the published number may be for valid."""
         return None if "disputed" in self.row.marks else _subtract(self.tested, self.row.test)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader must know of the row's numbers."""
+        """What a reader must know about the row's numbers."""
         measured = self.measured
         if measured is None or measured.on == "valid":
             return self.row.remarks
@@ -99,7 +102,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, unrounded, as JSON values."""
-        row, measured, tested = self.row, self.measured, self.tested
+        row = self.row
         return {
             "name": row.name,
             "system": row.system,
@@ -109,24 +112,9 @@ class Outcome:
             | {"marks": list(row.marks), "source": row.source},
             "state": self.state,
             "runs": list(self.runs),
-            "measured": None
-            if measured is None
-            else {
-                "mean_pearson": measured.mean_pearson,
-                "pearson": dict(measured.pearson),
-                "interval": measured.interval,
-                "by_seed": {str(seed): value for seed, value in measured.by_seed.items()},
-                "spread": measured.spread,
-                "ensemble": measured.ensemble,
-                "ensemble_interval": measured.ensemble_interval,
-                "n": measured.n,
-                "on": measured.on,
-                "signature": measured.signature,
-            },
+            "measured": self.measured and self.measured.to_json(),
             "difference": self.difference,
-            "tested": None
-            if tested is None
-            else {"mean_pearson": tested.mean_pearson, "submission": tested.submission},
+            "tested": self.tested and asdict(self.tested),
             "test_difference": self.test_difference,
             "remarks": list(self.remarks),
             "problems": [str(problem) for problem in self.problems],
@@ -136,31 +124,31 @@ class Outcome:
 def table_to_json(table: TableName, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """A table, unrounded, as JSON values."""
     rows = [outcome.to_json() for outcome in outcomes]
-    return {"table": table, "title": TITLES[table], "remarks": list(_remarks(outcomes)), "rows": rows}
+    return {"table": table, "title": TITLES[table], "remarks": _describe_table(outcomes), "rows": rows}
 
 
 def render_table(table: TableName, outcomes: Sequence[Outcome], form: str = "table") -> str:
-    """A table as text; under it what a reader must know, in LaTeX as comments, in CSV as a column.
+    """A table as text, with remarks below it (in LaTeX as comments, in CSV as a column).
 
     Args:
-        table: which.
+        table: which table.
         outcomes: its rows.
-        form: one of `rendering.FORMATS`. LaTeX is for the package booktabs; CSV and JSON are unrounded.
+        form: one of `text_tables.FORMATS`. LaTeX is for the package booktabs; CSV and JSON are unrounded.
 
     Raises:
-        UsageError: no such form.
+        UsageError: there is no such form.
     """
     if form not in FORMATS:
         raise UsageError(Problem("form", repr(form), f"one of {', '.join(FORMATS)}"))
     if form == "json":
         return json.dumps(table_to_json(table, outcomes), indent=2, allow_nan=False)
     if form == "csv":
-        return render(_values(outcomes), form)
-    text = render(_sheet(table, outcomes), form)
+        return render(_unrounded(outcomes), form)
+    text = render(_rounded(table, outcomes), form)
     notes = [f"{o.row.system}: {'; '.join(o.remarks)}" for o in outcomes if o.remarks]
-    lines = [*_remarks(outcomes), *notes]
+    lines = [*_describe_table(outcomes), *notes]
     if form == "latex":
-        for rule in _RULES:
+        for rule in ("toprule", "midrule", "bottomrule"):
             text = text.replace(r"\hline", f"\\{rule}", 1)
         return "\n".join([text.replace("±", r"$\pm$"), *(f"% {line}" for line in lines)])
     bullet = "- " if form == "markdown" else ""
@@ -168,7 +156,7 @@ def render_table(table: TableName, outcomes: Sequence[Outcome], form: str = "tab
 
 
 def format_published(value: float | None, *, words: str = "", marked: bool = False) -> str:
-    """A published number with its own digits, and a star where there is something to know of it.
+    """A published number with its own digits, and a star where there is a remark on it.
 
     >>> format_published(0.09, marked=True), format_published(-0.1), format_published(None, words="illegible")
     ('.09*', '-.1', 'illegible')
@@ -181,50 +169,52 @@ def _subtract(measured: Measured | Tested | None, published: float | None) -> fl
     return None if measured is None or published is None else measured.mean_pearson - published
 
 
-def _remarks(outcomes: Sequence[Outcome]) -> list[str]:
-    """What holds for all rows."""
-    remarks = ["published: of the official valid and test splits, as their authors scored them"]
+def _describe_table(outcomes: Sequence[Outcome]) -> list[str]:
+    """What a reader must know about all rows."""
+    remarks = ["published: on the official valid and test splits, as scored by the authors"]
     sizes = sorted({o.measured.n for o in outcomes if o.measured and o.measured.on == "valid"})
     if sizes:
         official = OFFICIAL_COUNTS["valid"]
         clips = " or ".join(f"{n:,}" for n in sizes)
         remarks.append(
-            f"measured: on {clips} clips of valid, on which each run's best epoch was chosen, as the paper "
-            "does; the interval is over clips, with the same runs"
+            f"measured: on {clips} clips of valid, on which the best epoch of each run was selected, as in "
+            "the paper; the interval is over clips, with the runs fixed"
         )
         if sizes != [official]:
-            remarks.append(f"the official valid has {official:,} clips: a difference compares unlike things")
+            remarks.append(f"the official valid split has {official:,} clips: the scores are not comparable")
     signatures = {o.measured.signature for o in outcomes if o.measured and o.measured.signature}
     return [*remarks, *sorted(signatures)]
 
 
-def _sheet(table: TableName, outcomes: Sequence[Outcome]) -> TextTable:
-    """The table as text, without columns in which nothing would stand."""
-    several = any(o.measured and o.measured.ensemble is not None for o in outcomes)
-    on_test = any(o.row.test is not None or o.tested for o in outcomes)
-    header = ["System", "Published", "Measured", "95 % interval", "Difference"]
-    header += ["Ensemble", "its interval"] if several else []
-    header += ["Published test", "Measured test", "Test difference"] if on_test else []
-    rows = []
-    for o in outcomes:
-        measured, row = o.measured, o.row
-        cells = [
-            row.system,
-            format_published(row.valid, words=row.words, marked=bool(row.marks)),
-            _format_measured(measured),
-            format_interval(measured.interval) if measured else "",
-            _format_difference(o.difference),
-        ]
-        if several:
-            ensemble = None if measured is None else measured.ensemble
-            cells.append("" if ensemble is None else format_r(ensemble))
-            cells.append(format_interval(measured.ensemble_interval) if measured else "")
-        if on_test:
-            cells.append(format_published(row.test, marked=bool(row.marks)))
-            cells.append(format_r(o.tested.mean_pearson) if o.tested else "")
-            cells.append(_format_difference(o.test_difference))
-        rows.append([*cells, _describe(o)])
-    return TextTable([*header, "Runs"], rows, TITLES[table])
+def _rounded(table: TableName, outcomes: Sequence[Outcome]) -> TextTable:
+    """The table as text, without columns that would be empty."""
+    columns: dict[str, Callable[[Outcome], str]] = {
+        "System": lambda o: o.row.system,
+        "Published": lambda o: format_published(o.row.valid, words=o.row.words, marked=bool(o.row.marks)),
+        "Measured": lambda o: _format_measured(o.measured),
+        "95 % interval": lambda o: format_interval(o.measured.interval if o.measured else None),
+        "Difference": lambda o: _format_difference(o.difference),
+    }
+    if any(o.measured and o.measured.ensemble is not None for o in outcomes):
+        columns["Ensemble"] = lambda o: _format_r(o.measured.ensemble if o.measured else None)
+        columns["its interval"] = lambda o: format_interval(
+            o.measured.ensemble_interval if o.measured else None
+        )
+    if any(o.row.test is not None or o.tested for o in outcomes):
+        columns["Published test"] = lambda o: format_published(o.row.test, marked=bool(o.row.marks))
+        columns["Measured test"] = lambda o: _format_r(o.tested.mean_pearson if o.tested else None)
+        columns["Test difference"] = lambda o: _format_difference(o.test_difference)
+    columns["Runs"] = _describe_runs
+    rows = [[cell(outcome) for cell in columns.values()] for outcome in outcomes]
+    return TextTable(list(columns), rows, TITLES[table])
+
+
+def _format_r(value: float | None) -> str:
+    return "" if value is None else format_r(value)
+
+
+def _format_difference(value: float | None) -> str:
+    return "" if value is None else format_r(value, signed=True)
 
 
 def _format_measured(measured: Measured | None) -> str:
@@ -235,12 +225,8 @@ def _format_measured(measured: Measured | None) -> str:
     return text if measured.on == "valid" else f"{text}*"
 
 
-def _format_difference(value: float | None) -> str:
-    return "" if value is None else format_r(value, signed=True)
-
-
-def _describe(outcome: Outcome) -> str:
-    """The column of the runs: the seeds that were measured and the submission, or why there are none."""
+def _describe_runs(outcome: Outcome) -> str:
+    """The measured seeds and the submission, or the state of the runs."""
     if outcome.state != "finished":
         return outcome.state
     seeds = list(map(str, outcome.measured.by_seed)) if outcome.measured else []
@@ -249,24 +235,39 @@ def _describe(outcome: Outcome) -> str:
     return "; ".join(filter(None, [named, submitted])) or outcome.state
 
 
-def _values(outcomes: Sequence[Outcome]) -> TextTable:
-    """The table with unrounded numbers, a row a system."""
-    header = ["row", "system", "preset", "train_plus_val", "published_valid", "published_test", "words"]
-    header += ["marks", "valid", "low", "high", "spread", "ensemble", "ensemble_low", "ensemble_high"]
-    header += ["difference", "test", "test_difference", "n", "seeds", "state", "source", "remarks"]
-    rows = []
-    for o in outcomes:
-        row, measured = o.row, o.measured
-        cells: list[Any] = [row.name, row.system, row.preset, row.train_plus_val, row.valid, row.test]
-        cells += [row.words, " ".join(row.marks)]
-        if measured:
-            low, high = measured.interval or (None, None)
-            cells += [measured.mean_pearson, low, high, measured.spread, measured.ensemble]
-            cells += measured.ensemble_interval or (None, None)
-        else:
-            cells += [None] * 7
-        cells += [o.difference, o.tested.mean_pearson if o.tested else None, o.test_difference]
-        cells += [measured.n if measured else None, " ".join(map(str, measured.by_seed)) if measured else ""]
-        cells += [o.state, row.source, "; ".join(o.remarks)]
-        rows.append(["" if cell is None else str(cell) for cell in cells])
-    return TextTable(header, rows)
+def _unrounded(outcomes: Sequence[Outcome]) -> TextTable:
+    """The table with unrounded numbers, one row per system."""
+    rows = [_to_cells(outcome) for outcome in outcomes]
+    cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    return TextTable(list(rows[0]) if rows else [], cells)
+
+
+def _to_cells(outcome: Outcome) -> dict[str, Any]:
+    row, measured = outcome.row, outcome.measured
+    low, high = (measured and measured.interval) or (None, None)
+    ensemble_low, ensemble_high = (measured and measured.ensemble_interval) or (None, None)
+    return {
+        "row": row.name,
+        "system": row.system,
+        "preset": row.preset,
+        "train_plus_val": row.train_plus_val,
+        "published_valid": row.valid,
+        "published_test": row.test,
+        "words": row.words,
+        "marks": " ".join(row.marks),
+        "valid": measured and measured.mean_pearson,
+        "low": low,
+        "high": high,
+        "spread": measured and measured.spread,
+        "ensemble": measured and measured.ensemble,
+        "ensemble_low": ensemble_low,
+        "ensemble_high": ensemble_high,
+        "difference": outcome.difference,
+        "test": outcome.tested and outcome.tested.mean_pearson,
+        "test_difference": outcome.test_difference,
+        "n": measured and measured.n,
+        "seeds": " ".join(map(str, measured.by_seed)) if measured else "",
+        "state": outcome.state,
+        "source": row.source,
+        "remarks": "; ".join(outcome.remarks),
+    }

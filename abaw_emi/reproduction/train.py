@@ -1,4 +1,4 @@
-"""The runs that the rows of a table need: checked, all of them, before the first is trained."""
+"""Trains the runs of a table's rows; all rows are checked before the first is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, gath
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.models.device import choose_device
-from abaw_emi.reproduction.requirements import advise_backbone, find_lacks
+from abaw_emi.reproduction.requirements import advise_backbone, find_missing
 from abaw_emi.reproduction.rows import RowPlan, inspect_runs, name_problems
 from abaw_emi.reproduction.table import State
 from abaw_emi.training.initial_weights import find_initial_weights
@@ -18,7 +18,7 @@ from abaw_emi.training.plan import Plan, check_folders
 from abaw_emi.training.train import train
 
 Failure = tuple[State, list[Problem]]
-"""Why the runs of a row are not there."""
+"""Why a row has no finished runs."""
 
 
 def train_rows(
@@ -30,16 +30,17 @@ def train_rows(
     device: str = "auto",
     precision: Precision = "auto",
 ) -> dict[str, Failure]:
-    """Trains the runs of the rows that are not finished, or goes on with them.
+    """Trains the runs of the rows, or continues them, where they are not finished.
 
-    What a row lacks is told at once, and a row that fails does not keep the others from being run.
+    Missing inputs of all rows are reported before anything is trained. A row that fails does not stop the
+    others.
 
     Returns:
-        By the row's name, why it has no finished runs; nothing for rows that have.
+        The failures, by the row's name.
 
     Raises:
         EmiError: the label files cannot be read, or there is no such device.
-        Interrupted: a signal asked for a stop; what was trained is saved.
+        Interrupted: a signal stopped the training; its state is saved.
     """
     choose_device(device)
     data.read_labels("train", "valid")
@@ -72,7 +73,7 @@ def train_rows(
     for number, plan in enumerate(ready, start=1):
         name = plan.row.name
         state, _ = inspect_runs(plan)
-        doing = {"finished": "there already,", "unfinished": "going on with"}.get(state, "training")
+        doing = {"finished": "finished before:", "unfinished": "continuing"}.get(state, "training")
         reporter.say(f"row {number} of {len(ready)}, {name}: {doing} {', '.join(plan.run_names)}")
         try:
             if plan.run_names not in failed:
@@ -86,7 +87,7 @@ def train_rows(
 
 
 def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
-    """What stands in the way of a row's runs, as far as can be told before they start."""
+    """Why a row's runs cannot be trained, as far as this can be checked before they start."""
     state, problems = inspect_runs(plan)
     if state == "finished":
         return None
@@ -98,7 +99,7 @@ def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
     if problems:
         return "refused", problems
     with gather(problems):
-        problems += find_lacks(plan, data, skip_bad=wanted.on_bad_clip == "skip").values()
+        problems += find_missing(plan, data, skip_bad=wanted.on_bad_clip == "skip").values()
     try:
         find_initial_weights(plan.config)
     except WeightsError as error:
@@ -109,16 +110,16 @@ def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
 
 
 class _RowReporter(Reporter):
-    """Shows the bars of a row's training and each warning once; its messages are in the metrics."""
+    """Shows progress bars and each warning once, and no messages: those are in the metrics of the runs."""
 
     def __init__(self, outer: Reporter) -> None:
         super().__init__(quiet=outer.quiet)
         self._outer = outer
 
     def say(self, message: str) -> None:
-        """Nothing: a table says one line a row."""
+        """Prints nothing: a table prints one line per row."""
 
     def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
-        """Passes on what was not told of an earlier row."""
-        told = set(self._outer.warnings)
-        self._outer.warn([problem for problem in problems if problem not in told], shown)
+        """Prints the warnings that no earlier row had."""
+        known = set(self._outer.warnings)
+        self._outer.warn([problem for problem in problems if problem not in known], shown)

@@ -28,7 +28,7 @@ def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
     """
     if out.exists():
         raise RunError(Problem(str(out), "already there", next_step="give --out another folder"))
-    backbone = find_backbone(backbone_name, revision)
+    backbone = find_backbone(backbone_name, revision, needs_weights=False)
     model = import_released(file, backbone)
     staging = Run(out.with_name(f".{out.name}.partial"))
     shutil.rmtree(staging.folder, ignore_errors=True)

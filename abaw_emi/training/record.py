@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from abaw_emi.batching.data import TrainingData, compare_data
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.installation import find_git_commit
 from abaw_emi.models.device import Runtime, describe_hardware
 from abaw_emi.runs.run import Run
 from abaw_emi.training.initial_weights import InitialWeights
@@ -81,17 +80,3 @@ def compare_origin(
         changes = compare_data(described, data.describe())
         problems += [Problem(f"{run.folder}, data", change, next_step=step) for change in changes]
     return problems
-
-
-def find_git_commit() -> str | None:
-    """The commit of the checkout that this package runs from; None for an installed package."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        output = subprocess.run(
-            ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return output.stdout.strip()

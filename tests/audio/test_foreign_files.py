@@ -205,13 +205,13 @@ def test_more_sound_than_can_be_held_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 AROUND_MP3: dict[str, Callable[[bytes], bytes]] = {
-    "zeros after it": lambda mp3: mp3 + bytes(len(mp3) // 5),
+    "zeros after it": lambda mp3: mp3 + bytes(len(mp3) // 20),
     "a few zeros after it": lambda mp3: mp3 + bytes(100),
     "an APEv2 tag after it": lambda mp3: mp3 + ape_tag(9_000),
     "an APEv2 tag without a header after it": lambda mp3: mp3 + ape_tag(5_000, header=False),
     "lyrics and an ID3v1 tag after it": lambda mp3: mp3 + foreign.LYRICS + foreign.ID3V1_TAG,
     "an ID3v2.4 tag after it": lambda mp3: mp3 + id3v2_tag(4_000, footer=True),
-    "zeros and tags after it": lambda mp3: mp3 + bytes(2_000) + ape_tag(900) + foreign.ID3V1_TAG,
+    "zeros and tags after it": lambda mp3: mp3 + bytes(500) + ape_tag(900) + foreign.ID3V1_TAG,
     "zeros before it": lambda mp3: bytes(5_000) + mp3,
     "an ID3v1 tag before it": lambda mp3: foreign.ID3V1_TAG + mp3,
     "an APEv2 tag before it": lambda mp3: ape_tag(3_000) + mp3,
@@ -235,6 +235,41 @@ def test_what_stands_around_an_mp3_is_neither_damage_nor_sound(
     assert 0 <= extra <= 4 * 576
     best = max(range(extra + 1), key=lambda lag: float(found.waveform[lag : lag + plain.size] @ plain))
     assert found.waveform[best : best + plain.size] == pytest.approx(plain, abs=1e-3)
+
+
+def test_delay_and_padding_are_no_missing_sound_where_the_size_does_not_fit(tmp_path: Path) -> None:
+    path = write_mp3(tmp_path / "00001.mp3", tones(3))
+    content = path.read_bytes()
+    at = content.index(b"Info")
+    encoder = content.index(b"LAME", at)
+    delays = (2_500 << 12 | 1_000).to_bytes(3, "big")
+    path.write_bytes(content[: encoder + 21] + delays + content[encoder + 24 :] + bytes(len(content) // 4))
+    found = decode(path, 60)
+    assert found.waveform.size == pytest.approx(48_000, abs=3_000)
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(("writer", "warned"), [(write_mp3, False), (write_untold_mp3, True)])
+def test_many_zeros_after_an_mp3_are_a_warning_only_if_nothing_counts_its_sound(
+    tmp_path: Path, writer: Callable[..., Path], warned: bool
+) -> None:
+    path = writer(tmp_path / "00001.mp3", tones(3))
+    plain = decode(path, 60).waveform
+    path.write_bytes(path.read_bytes() + bytes(9_000))
+    found = decode(path, 60)
+    assert plain.size <= found.waveform.size <= plain.size + 576
+    assert ["9,000 bytes at its end are not sound" in warning.found for warning in found.warnings] == (
+        [True] if warned else []
+    )
+
+
+@pytest.mark.parametrize("writer", [write_mp3, write_untold_mp3])
+def test_a_part_taken_out_of_an_mp3_is_damage(tmp_path: Path, writer: Callable[..., Path]) -> None:
+    path = writer(tmp_path / "00001.mp3", tones(3))
+    content = path.read_bytes()
+    path.write_bytes(content[:4_000] + content[7_777:])
+    with pytest.raises(ClipError, match=r"00001\.mp3: is (damaged after|truncated or damaged)"):
+        decode(path, 60)
 
 
 @pytest.mark.parametrize("writer", [write_mp3, write_untold_mp3])
@@ -413,11 +448,12 @@ def test_a_cut_webm_is_truncated(tmp_path: Path, share: float, recorded: bool) -
         decode(path, 60)
 
 
-def test_a_webm_of_which_the_last_part_is_wiped_is_truncated(tmp_path: Path) -> None:
-    path = write_sound(tmp_path / "00001.webm", tones(3, 48_000), 48_000, "libopus")
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libopus"), (".avi", "libmp3lame"), (".flv", "aac")])
+def test_a_file_of_which_the_last_part_is_wiped_is_truncated(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = write_sound(tmp_path / f"00001{suffix}", tones(3, 48_000), 48_000, codec)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
-    with pytest.raises(ClipError, match="is truncated or damaged"):
+    with pytest.raises(ClipError, match=r"is (truncated or )?damaged"):
         decode(path, 60)
 
 

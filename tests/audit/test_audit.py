@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +17,12 @@ import soundfile
 
 from abaw_emi.audit import fact_store
 from abaw_emi.audit.fact_store import FactStore
+from abaw_emi.audit.probe import Heard, listen
 from abaw_emi.audit.record import find_audit, read_audit, warnings_for, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.core.errors import CorpusError, Diagnostic
 from abaw_emi.data.folder import DataFolder
+from tests.audio.foreign import write_sound
 from tests.foreign_data import EMOTIONS
 from tests.media import write_container
 
@@ -53,7 +58,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(data: Path) -> list[Diagnostic]:
-    return audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1).findings
+    return audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1).findings
 
 
 def of_kind(findings: list[Diagnostic], code: str) -> list[Diagnostic]:
@@ -87,6 +92,22 @@ def write_no_numbers(data: Path) -> None:
     soundfile.write(sound(data, 3), wave, RATE, subtype="FLOAT")
 
 
+def oppose(data: Path, suffix: str = ".wav") -> None:
+    sound(data, 3).unlink()
+    wave = np.stack([speak(3), -speak(3)], axis=1)
+    soundfile.write(data / "audio" / f"00003{suffix}", wave, RATE)
+
+
+def take_the_sound_out(data: Path) -> None:
+    sound(data, 3).unlink()
+    write_container(data / "audio" / "00003.mp4", None)
+
+
+def add_a_track(data: Path) -> None:
+    sound(data, 3).unlink()
+    write_sound(data / "audio" / "00003.mka", speak(3), RATE, "flac", tracks=2)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "unreadable": (lambda data: sound(data, 3).write_bytes(b""), "error"),
     "truncated": (truncate, "error"),
@@ -100,6 +121,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "channels": (lambda data: overwrite(data, 3, np.stack([speak(3)] * 2, axis=1)), "note"),
     "offset": (lambda data: overwrite(data, 3, speak(3) + np.float32(0.3)), "note"),
     "short": (lambda data: overwrite(data, 3, speak(3)[:9_000]), "note"),
+    "cancelled": (oppose, "warning"),
+    "no sound": (take_the_sound_out, "error"),
+    "remarks": (add_a_track, "note"),
     "long": (lambda data: overwrite(data, 3, speak(3, 13.0)), "note"),
 }
 
@@ -120,6 +144,22 @@ def test_damage_of_a_file_is_found_with_its_severity_and_its_clip(data: Path, ki
     assert any("00003" in example for example in finding.examples)
     worst = [each.severity for each in found]
     assert worst == sorted(worst, key=("error", "warning", "note").index), "the worst first"
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".flac"])
+def test_channels_that_cancel_are_found_through_any_encoder(data: Path, suffix: str) -> None:
+    oppose(data, suffix)
+    (finding,) = of_kind(run(data), "cancelled")
+    assert finding.ids == ("00003",)
+
+
+def test_whatever_a_decoder_raises_is_a_finding(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise AttributeError("no codec")
+
+    monkeypatch.setattr("abaw_emi.audit.probe.take_print", fail)
+    (finding,) = of_kind(run(data), "damaged")
+    assert "AttributeError: no codec" in finding.examples[0]
 
 
 def test_files_and_labels_are_held_against_each_other_both_ways(data: Path) -> None:
@@ -196,25 +236,47 @@ def test_an_id_in_two_splits_is_an_error(data: Path) -> None:
 
 
 def test_a_second_audit_listens_to_what_changed_only(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    first = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     listened: list[Path] = []
 
     listen = fact_store.listen
     monkeypatch.setattr(
         fact_store, "listen", lambda path, *rest: (listened.append(path), listen(path, *rest))[1]
     )
-    again = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    again = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     assert listened == []
     assert again.findings == first.findings
     overwrite(data, 5, speak(77))
-    audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     assert [path.stem for path in listened] == ["00005"]
+
+
+def listen_or_crash(path: Path) -> Heard:
+    """As `listen`, but some files crash the decoder; it runs in the audit's processes."""
+    if path.stem in ("00003", "00010"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return listen(path)
+
+
+@pytest.mark.exact
+def test_a_file_that_crashes_its_process_is_named_and_the_others_are_read(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    monkeypatch.setattr(fact_store, "listen", listen_or_crash)
+    found = audit_folder(DataFolder(data), store=FactStore(data.parent / "other"), jobs=2)
+    (finding,) = of_kind(found.findings, "damaged")
+    assert finding.severity == "error"
+    assert finding.ids == ("00003", "00010")
+    assert "crashes the decoder" in finding.examples[0]
+    assert found.seconds == expected.seconds | {"00003": None, "00010": None}
+    assert not multiprocessing.active_children()
 
 
 def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path: Path) -> None:
     clip_hard(data)
     record = tmp_path / "audit.json"
-    write_audit(audit_folder(DataFolder(data), store=FactStore(tmp_path / "cache"), jobs=1), record)
+    write_audit(audit_folder(DataFolder(data), store=FactStore(folder=tmp_path / "cache"), jobs=1), record)
     assert read_audit(record).clips == {"train": 8, "valid": 6} | {
         split: 0 for split in ("test",) if "test" in read_audit(record).clips
     }
@@ -295,7 +357,7 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
         for name in names:
             (data / "face_images" / clip / name).write_bytes(b"x")
     folder = DataFolder(data, features)
-    found = audit_folder(folder, store=FactStore(data.parent / "cache"), jobs=1).findings
+    found = audit_folder(folder, store=FactStore(folder=data.parent / "cache"), jobs=1).findings
     told = {finding.code: finding for finding in found}
     assert "gte" in told["no features"].found
     assert told["no faces"].ids == ("00001",)

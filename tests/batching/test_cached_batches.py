@@ -42,8 +42,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Clip, ...]
     files, folder = find_clips(root), tmp_path_factory.mktemp("cache")
     return {
         "uncached": read_clips(list(files), files).clips,
-        "cold": ClipCache(folder).read_clips(list(files), files).clips,
-        "warm": ClipCache(folder).read_clips(list(files), files).clips,
+        "cold": ClipCache(folder=folder).read_clips(list(files), files).clips,
+        "warm": ClipCache(folder=folder).read_clips(list(files), files).clips,
     }
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from abaw_emi.core.errors import EmiError, FeatureError
+from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import MAX_UNPACKED, find_features, read_array
 from abaw_emi.features.reader import FeatureCache
 
@@ -40,7 +41,7 @@ def write(path: Path, array: Any) -> Path:
 
 def read(data: Path, names: list[str], folders: tuple[str, ...] = ("vit",), **options: Any) -> Any:
     files = {name: find_features(data, data / "own", name) for name in folders}
-    return FeatureCache(data.parent / "cache").read(names, files, **options)
+    return FeatureCache(folder=data.parent / "cache").read(names, files, **options)
 
 
 @pytest.mark.parametrize("suffix", FORMS)
@@ -117,6 +118,18 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) -> 
         read_array(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_could_unpack_to_any_size_is_refused(tmp_path: Path, method: int) -> None:
+    np.savez(tmp_path / "honest.npz", draw(1))
+    with (
+        zipfile.ZipFile(tmp_path / "honest.npz") as honest,
+        zipfile.ZipFile(tmp_path / "00001.npz", "w", method) as archive,
+    ):
+        archive.writestr("a.npy", honest.read("arr_0.npy"))
+    with pytest.raises(FeatureError, match=r"00001\.npz: is not compressed by NumPy"):
+        read_array(tmp_path / "00001.npz")
+
+
 def test_files_are_found_by_id_wherever_they_lie(tmp_path: Path) -> None:
     data = tmp_path / "data"
     placed = {
@@ -162,7 +175,7 @@ def test_a_file_is_read_once_and_again_when_its_bytes_change(tmp_path: Path) -> 
     files = {"vit": find_features(data, data / "own", "vit")}
 
     def parsed() -> tuple[int, Any]:
-        cache = FeatureCache(tmp_path / "cache")
+        cache = FeatureCache(folder=tmp_path / "cache")
         (clip,) = cache.read(["00000"], files).clips
         return cache.parsed, clip.arrays["vit"].read()
 
@@ -205,9 +218,11 @@ def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> 
     write(tmp_path / "vit" / "00000.npy", draw(1))
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
     files = {"vit": find_features(tmp_path, tmp_path / "own", "vit")}
-    found = FeatureCache(tmp_path / "cache").read(["00000"], files, max_frames=3)
+    reporter = Reporter(quiet=True)
+    found = FeatureCache(reporter, tmp_path / "cache").read(["00000"], files, max_frames=3)
     np.testing.assert_array_equal(found.clips[0].arrays["vit"].read(), draw(1)[:3])
-    assert any("cannot be written" in str(warning) for warning in found.warnings)
+    (warning,) = reporter.warnings
+    assert "cannot be written" in str(warning)
 
 
 def test_what_a_clip_lacks_is_told_and_what_lacks_all_is_bad(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from abaw_emi.batching.frames import EncodedClip
 from abaw_emi.batching.loader import Loader
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import ModelConfig, TrainingConfig
+from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.core.store import ArrayStore
 from abaw_emi.features.reader import FeatureClip
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
@@ -38,17 +38,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ArrayStore:
-    return ArrayStore(tmp_path_factory.mktemp("store"), "features")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache("features", folder=tmp_path_factory.mktemp("cache"))
 
 
-def keep(store: ArrayStore, number: int, arrays: Mapping[str, Float32]) -> FeatureClip:
-    with store.writing():
-        stored = {}
-        for name, values in arrays.items():
-            key = f"{name}:{values.tobytes().hex()}:{values.shape}"
-            stored[name] = store.get(key) or store.add(key, values, {})
-    return FeatureClip(filename=f"{number:05}", arrays=stored, source_hash=f"{number:064x}")
+def keep(cache: Cache, number: int, arrays: Mapping[str, Float32]) -> FeatureClip:
+    cached = {
+        name: cache.cached(
+            f"{name}:{values.tobytes().hex()}:{values.shape}", lambda values=values: (values, {})
+        )
+        for name, values in arrays.items()
+    }
+    return FeatureClip(filename=f"{number:05}", arrays=cached, source_hash=f"{number:064x}")
 
 
 def draw(number: int, name: str) -> Float32:
@@ -74,11 +75,11 @@ def build(kind: str, *, encoder: str = "none", seed: int = 0, **parts: Any) -> E
     return model.eval()
 
 
-def make_clips(store: ArrayStore, has: list[tuple[bool, bool]]) -> list[EncodedClip]:
+def make_clips(cache: Cache, has: list[tuple[bool, bool]]) -> list[EncodedClip]:
     clips = []
     for number, each in enumerate(has):
         names = [name for name, there in zip(WIDTHS, each, strict=True) if there]
-        features = keep(store, number, {name: draw(number, name) for name in names})
+        features = keep(cache, number, {name: draw(number, name) for name in names})
         clips.append(EncodedClip.without_encoder(features))
     return clips
 
@@ -96,22 +97,22 @@ def intensities(model: EmiModel, clips: list[EncodedClip] | list[Clip]) -> Float
     data=st.data(),
 )
 def test_a_clip_is_predicted_alike_alone_and_among_others_in_any_order(
-    store: ArrayStore, kind: str, has: list[tuple[bool, bool]], data: st.DataObject
+    cache: Cache, kind: str, has: list[tuple[bool, bool]], data: st.DataObject
 ) -> None:
     model = build(kind)
-    clips = make_clips(store, has)
+    clips = make_clips(cache, has)
     order = data.draw(st.permutations(range(len(clips))))
     together = intensities(model, [clips[number] for number in order])
     alone = np.concatenate([intensities(model, [clip]) for clip in clips])
     np.testing.assert_allclose(together, alone, rtol=0, atol=2e-6)
 
 
-def test_the_late_mean_is_over_the_heads_of_what_a_clip_has(store: ArrayStore) -> None:
+def test_the_late_mean_is_over_the_heads_of_what_a_clip_has(cache: Cache) -> None:
     model = build("mean")
-    clips = make_clips(store, [(True, True), (True, False), (False, True)])
+    clips = make_clips(cache, [(True, True), (True, False), (False, True)])
     both, vit, gte = intensities(model, clips)
     alone = [
-        intensities(model, [EncodedClip.without_encoder(keep(store, 0, {name: draw(0, name)}))])[0]
+        intensities(model, [EncodedClip.without_encoder(keep(cache, 0, {name: draw(0, name)}))])[0]
         for name in WIDTHS
     ]
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=0, atol=1e-6)
@@ -123,9 +124,9 @@ def test_the_late_mean_is_over_the_heads_of_what_a_clip_has(store: ArrayStore) -
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_a_learned_vector_stands_where_a_modality_is_missing_and_only_there(store: ArrayStore) -> None:
+def test_a_learned_vector_stands_where_a_modality_is_missing_and_only_there(cache: Cache) -> None:
     model = build("concatenate")
-    clips = make_clips(store, [(True, True), (True, False), (False, True)])
+    clips = make_clips(cache, [(True, True), (True, False), (False, True)])
     before = intensities(model, clips)
     with torch.no_grad():
         model.join.missing[1] += 1  # of gte, which the second clip lacks
@@ -134,9 +135,9 @@ def test_a_learned_vector_stands_where_a_modality_is_missing_and_only_there(stor
     assert np.abs(after[1] - before[1]).max() > 1e-2
 
 
-def test_nothing_of_a_waveform_reaches_a_clip_without_sound(store: ArrayStore) -> None:
+def test_nothing_of_a_waveform_reaches_a_clip_without_sound(cache: Cache) -> None:
     model = build("concatenate", encoder="logmel")
-    features = keep(store, 1, {"vit": draw(1, "vit")})
+    features = keep(cache, 1, {"vit": draw(1, "vit")})
     silent = Clip.without_sound(features)
     heard = replace(make_clip(1, 9_000), features=features)
     noise = replace(heard, has_sound=False)
@@ -145,11 +146,11 @@ def test_nothing_of_a_waveform_reaches_a_clip_without_sound(store: ArrayStore) -
     assert np.abs(intensities(model, [heard]) - intensities(model, [silent])).max() > 1e-3
 
 
-def test_features_change_what_is_predicted_from_a_sound(store: ArrayStore) -> None:
+def test_features_change_what_is_predicted_from_a_sound(cache: Cache) -> None:
     model = build("concatenate", encoder="logmel")
     clip = make_clip(1, 9_000)
-    with_faces = replace(clip, features=keep(store, 1, {"vit": draw(1, "vit")}))
-    other_faces = replace(clip, features=keep(store, 1, {"vit": draw(2, "vit")}))
+    with_faces = replace(clip, features=keep(cache, 1, {"vit": draw(1, "vit")}))
+    other_faces = replace(clip, features=keep(cache, 1, {"vit": draw(2, "vit")}))
     assert np.abs(intensities(model, [with_faces]) - intensities(model, [other_faces])).max() > 1e-3
 
 
@@ -197,11 +198,11 @@ def train_steps(model: EmiModel, clips: list[EncodedClip], steps: int = 6) -> di
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def test_predictors_that_are_averaged_are_trained_as_if_the_other_were_not_there(store: ArrayStore) -> None:
-    clips = make_clips(store, [(True, True)] * 8)
+def test_predictors_that_are_averaged_are_trained_as_if_the_other_were_not_there(cache: Cache) -> None:
+    clips = make_clips(cache, [(True, True)] * 8)
     scrambled = [
         EncodedClip.without_encoder(
-            keep(store, number, {"vit": draw(number, "vit"), "gte": 1 - draw(number, "gte")})
+            keep(cache, number, {"vit": draw(number, "vit"), "gte": 1 - draw(number, "gte")})
         )
         for number in range(8)
     ]
@@ -213,9 +214,9 @@ def test_predictors_that_are_averaged_are_trained_as_if_the_other_were_not_there
     assert not torch.equal(ends[0][other], ends[1][other])
 
 
-def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(store: ArrayStore) -> None:
+def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(cache: Cache) -> None:
     model = build("concatenate", modality_dropout=0.5)
-    clips = make_clips(store, [(True, True)] * 8)
+    clips = make_clips(cache, [(True, True)] * 8)
     labels = {clip.filename: np.zeros(6, np.float32) for clip in clips}
     kept = []
     for size in (8, 3, 1):

@@ -14,12 +14,16 @@ import pytest
 
 from abaw_emi.config.run import RunConfig, format_config
 from abaw_emi.data.provenance import Provenance, write_with_provenance
+from abaw_emi.report.charts.chart import Chart
 from abaw_emi.report.page import Written, write_report
 from abaw_emi.report.sources import Sources
 from tests.csv_tables import EMOTIONS
 from tests.simulated import draw_labels, name
 
 TRAIN, VALID, TEST = 60, 80, 10
+
+DATE = "1780000000"
+"""Of the page, in seconds: 2026-05-28."""
 
 HOSTILE = "<b>$x_{$<script>alert(1) & \"q\" 'a'"
 """A name that breaks what is not escaped: in HTML, in an attribute, in a formula."""
@@ -65,8 +69,8 @@ def make_run(run: Path, *, seed: int = 1, epochs: int = 3, loss: float = 0.1, **
         lines.append({"epoch": epoch, "step": 10, "loss": 9.9})
         lines.append({"epoch": epoch, "train_loss": loss / epoch, "learning_rate": 1e-4, "valid": valid})
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told = {"preset": "tiny", "seed": seed, "finished": "2026-01-01", "precision": "fp32", **record}
-    (run / "provenance.json").write_text(json.dumps(told))
+    values = {"preset": "tiny", "seed": seed, "finished": "2026-01-01", "precision": "fp32", **record}
+    (run / "provenance.json").write_text(json.dumps(values))
 
 
 def make_ledger(out: Path) -> None:
@@ -115,8 +119,16 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("report")
     make_folder(folder)
-    written = write_report(sources_of(folder), folder / "report.html", folder / "figures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", DATE)
+        written = write_report(sources_of(folder), folder / "report.html", folder / "figures")
     return Made(folder, written, written.page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the drawing, the slow part of a page, for tests of what else is on it."""
+    monkeypatch.setattr(Chart, "pictures", lambda chart: [])
 
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}

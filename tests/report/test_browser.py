@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_negative_numbers_and_empty_cells_sort_where_they_belong(open_page: Any)
     page = open_page()
     gain = page.locator("#pairs thead th").filter(has_text="Gain of mean")
     gain.get_by_role("button").click()
-    values = [float(text) for text in column(page, "pairs", 10)]
+    values = [float(text.replace("\N{MINUS SIGN}", "-")) for text in column(page, "pairs", 10)]
     assert values == sorted(values, reverse=True)
     assert min(values) < 0 < max(values)
     validation = page.locator("#ledger thead th").filter(has_text="Validation").first.get_by_role("button")
@@ -194,6 +195,16 @@ def test_rows_can_be_filtered(open_page: Any) -> None:
     assert table.locator("tbody tr:visible").count() == 0
     table.get_by_role("searchbox").fill("")
     assert table.locator("tbody tr:visible").count() == 20
+
+
+def test_a_figure_is_downloaded_as_an_svg_of_its_panels_in_the_colours_shown(open_page: Any) -> None:
+    page = open_page()
+    with page.expect_download() as started:
+        page.locator("#scores").get_by_role("button", name="SVG").click()
+    assert started.value.suggested_filename == "scores.svg"
+    root = ElementTree.parse(started.value.path()).getroot()
+    assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == 2
+    assert "var(" not in ElementTree.tostring(root, encoding="unicode")
 
 
 def test_the_player_plays_the_clip(open_page: Any) -> None:

@@ -46,22 +46,24 @@ def test_the_command_finds_what_lies_in_its_usual_place(tmp_path: Path) -> None:
 def test_json_is_one_object_with_every_score(made: Made) -> None:
     done = run(made.folder, "--json", "--out", "json.html", "--preds", "predictions/theirs.csv", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    assert told["report"] == "json.html"
-    assert told["bytes"] == (made.folder / "json.html").stat().st_size
-    assert {system["name"] for system in told["systems"]} == {
+    printed = json.loads(done.stdout)
+    assert printed["report"] == "json.html"
+    assert printed["bytes"] == (made.folder / "json.html").stat().st_size
+    assert {system["name"] for system in printed["systems"]} == {
         "tiny-seed1",
         "tiny-seed2",
         "tiny-seed3",
         "theirs",
         "mean of 3 runs",
     }
-    best = made.written.findings.best
+    best = made.written.results.best
     assert best is not None
-    assert told["systems"][0]["mean_pearson"] == best.score.mean_pearson
-    assert len(told["comparison"]["pairs"]) == 10
-    assert len(told["worst"]) == 20
-    assert told["missing"] == {}
+    assert printed["systems"][0]["mean_pearson"] == best.score.mean_pearson
+    assert len(printed["comparison"]["pairs"]) == 10
+    assert len(printed["worst"]) == 20
+    assert printed["missing"] == {}
+    assert printed["ensemble_gain"]["difference"]["first"] == "mean of 3"
+    assert 0 < printed["clipped"]["share_changed"] < 1
 
 
 def test_what_is_not_on_the_page_is_said(tmp_path: Path) -> None:

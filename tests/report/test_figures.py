@@ -10,7 +10,11 @@ import pytest
 
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.pearson import mean_pearson
-from tests.report.conftest import VALID, Made
+from abaw_emi.report.page import write_report
+from abaw_emi.report.sources import Sources
+from tests.report.conftest import TRAIN, VALID, Made, make_ledger, make_predictions
+from tests.simulated import draw_labels
+from tests.simulated import name as name_clips
 
 NAMES = {
     "labels",
@@ -66,40 +70,59 @@ def test_durations_of_a_split_sum_to_one(made: Made) -> None:
         assert sum(own) == pytest.approx(1)
 
 
-def test_the_density_counts_every_clip_once(made: Made) -> None:
-    for emotion in EMOTIONS:
+def test_few_clips_are_points_with_the_labels_and_predictions_of_each(made: Made) -> None:
+    results = made.written.results
+    assert results.truth is not None
+    assert results.prediction is not None
+    for place, emotion in enumerate(EMOTIONS):
         own = [row for row in rows(made, "predicted-against-true") if row["emotion"] == emotion]
-        assert sum(int(row["clips"]) for row in own) == VALID
+        assert [row["Filename"] for row in own] == [f"{TRAIN + i:05}" for i in range(VALID)]
+        assert [float(row["true"]) for row in own] == results.truth[:, place].tolist()
+        assert [float(row["predicted"]) for row in own] == results.prediction[:, place].tolist()
+
+
+def test_many_clips_are_a_density_that_counts_each_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = draw_labels(rng, TRAIN + 400)
+    (tmp_path / "data").mkdir()
+    name_clips(labels[:TRAIN], 0).write_csv(tmp_path / "data" / "train_split.csv")
+    name_clips(labels[TRAIN:], TRAIN).write_csv(tmp_path / "data" / "valid_split.csv")
+    make_predictions(tmp_path / "a.csv", labels[TRAIN:] + 0.1 * rng.standard_normal((400, 6)))
+    sources = Sources(data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
+    report = write_report(sources, tmp_path / "report.html").report
+    (chart,) = [chart for chart in report.charts if chart.name == "predicted-against-true"]
+    assert chart.data.header[-1] == "clips"
+    assert sum(int(row[-1]) for row in chart.data.rows) == 400 * len(EMOTIONS)
 
 
 def test_the_gain_ends_at_the_score_of_the_mean_of_all(made: Made) -> None:
     gain = rows(made, "ensemble-gain")
-    findings = made.written.findings
-    runs = [s for s in findings.standings if s.name.startswith("tiny-seed")]
+    results = made.written.results
+    runs = [s for s in results.standings if s.name.startswith("tiny-seed")]
     assert [row["members"] for row in gain] == ["1", "2", "3"]
     assert [row["subsets"] for row in gain] == ["3", "3", "1"]
     singles = [run.score.mean_pearson for run in runs]
     assert float(gain[0]["mean"]) == pytest.approx(np.mean(singles))
     assert float(gain[0]["highest"]) == max(singles)
-    assert findings.truth is not None
+    assert results.truth is not None
     mean = np.mean([run.table.sort("Filename").select(EMOTIONS).to_numpy() for run in runs], axis=0)
-    assert float(gain[2]["mean"]) == pytest.approx(mean_pearson(findings.truth, mean))
+    assert float(gain[2]["mean"]) == pytest.approx(mean_pearson(results.truth, mean))
 
 
 def test_every_pair_is_there_once_the_better_one_first(made: Made) -> None:
     pairs = rows(made, "who-beats-whom")
-    count = len(made.written.findings.standings)
+    count = len(made.written.results.standings)
     assert len(pairs) == count * (count - 1) // 2
     assert all(float(pair["difference"]) >= 0 for pair in pairs)
 
 
 def test_the_worst_clips_are_the_worst_ones_first(made: Made) -> None:
-    findings = made.written.findings
-    assert findings.truth is not None
-    assert findings.prediction is not None
-    every = np.sqrt(((findings.truth - findings.prediction) ** 2).mean(axis=1))
-    assert [clip.error for clip in findings.worst] == sorted(every, reverse=True)[:20]
-    for clip in findings.worst:
+    results = made.written.results
+    assert results.truth is not None
+    assert results.prediction is not None
+    every = np.sqrt(((results.truth - results.prediction) ** 2).mean(axis=1))
+    assert [clip.error for clip in results.worst] == sorted(every, reverse=True)[:20]
+    for clip in results.worst:
         assert clip.audio == made.folder / "data" / "audio" / f"{clip.filename}.wav"
 
 
@@ -112,10 +135,6 @@ def test_curves_hold_every_epoch_of_every_run(made: Made) -> None:
 
 
 def test_figures_leave_other_files_of_the_folder_alone(made: Made, tmp_path: Path) -> None:
-    from abaw_emi.report.page import write_report
-    from abaw_emi.report.sources import Sources
-    from tests.report.conftest import make_ledger
-
     make_ledger(tmp_path / "submissions")
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mine.txt").write_text("mine")

@@ -12,12 +12,13 @@ import pytest
 
 from abaw_emi.audit.finding import make_finding
 from abaw_emi.audit.record import Audit, Histogram, fingerprint_listing, write_audit
-from abaw_emi.core.constants import OFFICIAL_COUNTS
+from abaw_emi.core.constants import OFFICIAL_COUNTS, VERSION
 from abaw_emi.core.errors import EmiError
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
 from tests.report.conftest import (
+    DATE,
     HOSTILE,
     TRAIN,
     VALID,
@@ -59,7 +60,7 @@ def test_the_page_loads_nothing_but_the_clips(made: Made) -> None:
         for tag, attrs in page.elements
         for key, value in attrs.items()
         if key in ("src", "srcset", "poster", "data", "action", "xlink:href")
-        or (key == "href" and not (tag in ("a", "use") and value.startswith("#")))
+        or (key == "href" and not (tag in ("a", "use") and value.startswith(("#", "data:text/csv"))))
     ]
     assert loaded
     for address in loaded:
@@ -87,7 +88,7 @@ def test_headings_step_down_one_level_at_a_time(made: Made) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_whoever_cannot_see_is_told_what_is_shown(made: Made) -> None:
+def test_figures_and_tables_are_described_for_readers_who_cannot_see_them(made: Made) -> None:
     page = Page(made.html)
     pictures = page.all("svg")
     assert len(pictures) > 20
@@ -105,13 +106,49 @@ def test_whoever_cannot_see_is_told_what_is_shown(made: Made) -> None:
 
 def test_the_page_shows_what_score_says_to_its_last_digit(made: Made) -> None:
     page = Page(made.html)
-    best = made.written.findings.best
+    best = made.written.results.best
     assert best is not None
     for value in (best.score.mean_pearson, *best.score.pearson.values()):
         assert value is not None
         assert f"{value:.4f}" in page.text_of("td")
     assert best.score.signature in page.text_of("code")
     assert "0.4321" in page.text_of("td")
+
+
+def test_figures_are_numbered_and_bring_their_numbers_as_csv(made: Made) -> None:
+    page = Page(made.html)
+    numbers = [text for text in page.text_of("strong") if text.startswith("Figure ")]
+    assert numbers == [f"Figure {i}." for i in range(1, len(made.written.report.charts) + 1)]
+    links = {attrs["download"]: attrs["href"] for attrs in page.all("a") if "download" in attrs}
+    assert len(links) == len(numbers)
+    for file, address in links.items():
+        content = unquote(address.removeprefix("data:text/csv;charset=utf-8,"))
+        assert content + "\n" == (made.folder / "figures" / file).read_text(encoding="utf-8")
+
+
+def test_the_page_says_when_and_with_what_it_was_made(made: Made) -> None:
+    text = Page(made.html).text
+    assert "abaw-emi report, 2026-05-28" in text
+    assert f"made on 2026-05-28 (UTC) by abaw-emi {VERSION}" in text
+    assert f"numpy {np.__version__}" in text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_title_is_that_of_the_user(tmp_path: Path) -> None:
+    make_ledger(tmp_path / "submissions")
+    sources = Sources(submissions=tmp_path / "submissions")
+    written = write_report(sources, tmp_path / "report.html", title="Our <best> runs")
+    page = Page(written.page.read_text(encoding="utf-8"))
+    assert page.text_of("title") == page.text_of("h1") == ["Our <best> runs"]
+
+
+def test_the_page_says_what_the_scores_are_selected_on_and_what_clipping_changes(made: Made) -> None:
+    text = Page(made.html).text
+    assert "The epoch of each run was selected on these clips (valid)" in text
+    best, clipped = made.written.results.best, made.written.results.clipped
+    assert best is not None
+    assert clipped is not None
+    assert f"scores {clipped[0]:.4f} instead of {best.score.mean_pearson:.4f}" in text
 
 
 def test_every_number_has_a_signature_that_names_the_version(made: Made) -> None:
@@ -124,13 +161,16 @@ def test_every_number_has_a_signature_that_names_the_version(made: Made) -> None
 
 
 def test_every_file_read_is_listed_with_its_hash(made: Made) -> None:
-    text = Page(made.html).text
+    codes = Page(made.html).all("code")
     for path in (*made.folder.rglob("*.csv"), *made.folder.rglob("*.jsonl")):
         if "figures" not in path.parts:
-            assert hashlib.sha256(path.read_bytes()).hexdigest() in text, path
+            assert {"title": hashlib.sha256(path.read_bytes()).hexdigest()} in codes, path
 
 
-def test_the_same_input_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", DATE)
     again = write_report(sources_of(made.folder), made.folder / "again.html", tmp_path / "figures")
     assert again.page.read_bytes() == made.written.page.read_bytes()
     for path in again.figures:
@@ -155,6 +195,7 @@ def test_names_that_are_markup_stay_names(tmp_path: Path) -> None:
     assert "<img src=x onerror=alert(1)>" in page.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_data_folder_that_is_markup_still_plays(tmp_path: Path) -> None:
     folder = tmp_path / "a <b>#1%\" 'x"
     make_folder(folder)
@@ -166,6 +207,7 @@ def test_a_data_folder_that_is_markup_still_plays(tmp_path: Path) -> None:
         assert (tmp_path / "pages" / unquote(attrs["src"])).is_file()
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("parts", "missing"),
     [
@@ -217,6 +259,7 @@ def test_everything_that_was_chosen_and_is_wrong_is_named_at_once(tmp_path: Path
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_what_was_only_found_and_is_wrong_is_left_out_with_a_warning(tmp_path: Path) -> None:
     make_labels(tmp_path / "data")
     (tmp_path / "bad.csv").write_text("Filename\n1\n")
@@ -226,6 +269,7 @@ def test_what_was_only_found_and_is_wrong_is_left_out_with_a_warning(tmp_path: P
     assert "bad.csv" in Page(written.page.read_text(encoding="utf-8")).text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_system_that_has_seen_the_clips_is_named_and_not_scored(tmp_path: Path) -> None:
     truth = make_labels(tmp_path / "data")
     make_predictions(tmp_path / "honest.csv", truth + 0.5 * np.arange(6))
@@ -255,6 +299,7 @@ def test_constant_predictions_and_a_diverged_run_are_drawn_all_the_same(tmp_path
     assert "Determination: the predictions are constant" in page.text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_that_is_still_training_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     make_run(tmp_path / "run", finished=None)
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -264,6 +309,7 @@ def test_a_run_that_is_still_training_is_shown_as_far_as_it_is(tmp_path: Path) -
     assert "3" in page.text_of("td")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_k_fold_runs_are_scored_together(tmp_path: Path) -> None:
     labels = np.concatenate([draw_labels(np.random.default_rng(3), 40)])
     (tmp_path / "data").mkdir()
@@ -289,14 +335,16 @@ def test_the_page_of_the_official_number_of_clips_stays_small(tmp_path: Path) ->
     make_predictions(tmp_path / "a.csv", values, start=train)
     page = write(tmp_path, data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
     assert len(page.all("svg")) > 10
+    assert "published scores on the same clips, baseline 0.250, PAPER 0.386." in page.text
     assert (tmp_path / "report.html").stat().st_size < 2**20
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_ledger_alone_makes_a_page(tmp_path: Path) -> None:
     make_ledger(tmp_path / "submissions")
     page = write(tmp_path, submissions=tmp_path / "submissions")
     assert {"first", "second"} <= set(page.text_of("span"))
-    assert "2 of 2 count as tries. Times are UTC." in page.text_of("p")
+    assert "2 of 2 count as attempts. Times are UTC." in page.text_of("p")
 
 
 def audit_of(folder: Path, seconds: float) -> Audit:
@@ -320,6 +368,7 @@ def audit_of(folder: Path, seconds: float) -> Audit:
     )
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_audit_gives_durations_and_its_findings_until_the_data_changes(tmp_path: Path) -> None:
     make_labels(tmp_path / "data")
     write_audit(audit_of(tmp_path, 3.25), tmp_path / "audit.json")

@@ -87,8 +87,8 @@ def test_rows_of_features_and_of_sound_are_run_and_scored(world: Path, tmp_path:
     for outcome, row_plan in zip(outcomes, plans, strict=True):
         measured = outcome.measured
         assert measured is not None
-        told = [run.read_provenance()["valid"]["mean_pearson"] for run in row_plan.runs.values()]
-        assert list(measured.by_seed.values()) == pytest.approx(told)
+        recorded = [run.read_provenance()["valid"]["mean_pearson"] for run in row_plan.runs.values()]
+        assert list(measured.by_seed.values()) == pytest.approx(recorded)
         assert (measured.n, measured.on, len(measured.by_seed)) == (8, "valid", 2)
         assert measured.ensemble is not None
 
@@ -127,7 +127,7 @@ def test_a_row_within_train_is_scored_on_what_it_holds_out(world: Path, tmp_path
     assert "measured on fold 3/3 of train" in outcome.remarks
 
 
-def test_what_is_missing_is_told_of_every_row_before_any_is_trained_and_the_others_run(
+def test_missing_inputs_of_every_row_are_reported_before_any_is_trained_and_the_others_run(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -138,7 +138,7 @@ def test_what_is_missing_is_told_of_every_row_before_any_is_trained_and_the_othe
     )
     assert [outcome.state for outcome in outcomes] == ["finished", "lacks inputs", "lacks inputs"]
     (zhang,), (frozen,) = (failures[name][1] for name in ("zhang", "frozen"))
-    assert str(zhang).startswith("feature folder gte: no clip of train or valid has any; put it under ")
+    assert str(zhang).startswith("feature folder gte: no clip of train or valid has any; put it into ")
     assert "abaw-emi transcribe" in str(zhang)
     assert frozen.where == BACKBONES["audeering"]
     assert "--backbone audeering=DIR" in frozen.next_step
@@ -156,7 +156,7 @@ def test_clips_that_have_nothing_of_what_a_row_reads_are_named(world: Path, tmp_
     plans = plan(world, tmp_path / "runs", ["vision", "baseline-audio"])
     failures, _ = run(tmp_path, plans)
     (vision,), (audio,) = (failures[name][1] for name in ("vision", "baseline-audio"))
-    assert "1 id have no vit: 00000; put it under " in str(vision)
+    assert "1 id have no vit: 00000; put it into " in str(vision)
     assert str(vision).endswith("or --on-bad-clip skip")
     assert "no clip of train or valid has any" in str(audio)
     assert not (tmp_path / "runs").exists()
@@ -180,7 +180,7 @@ def test_a_row_that_fails_does_not_stop_the_others(world: Path, tmp_path: Path) 
     assert any("00003" in str(problem) for problem in failures["vision"][1])
 
 
-def test_a_folder_of_another_recipe_is_refused_and_left_as_it_is(world: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_config_is_refused_and_left_as_it_is(world: Path, tmp_path: Path) -> None:
     run(world, plan(world, tmp_path, ["baseline-audio"]))
     before = hashes(plan(world, tmp_path, ["baseline-audio"]))
     other = plan(world, tmp_path, ["baseline-audio"], changes=[*SMOKE, "training.learning_rate=0.5"])
@@ -206,7 +206,7 @@ def test_clips_left_out_are_left_out_of_the_score(world: Path, tmp_path: Path) -
     assert outcome.measured.n == 7
 
 
-def test_each_row_is_one_line_and_each_warning_is_told_once(
+def test_each_row_is_one_line_and_each_warning_is_printed_once(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plans = plan(world, tmp_path, ["baseline-audio", "baseline-audio-again", "vision"], seeds=[1, 2])
@@ -215,12 +215,12 @@ def test_each_row_is_one_line_and_each_warning_is_told_once(
     assert [line for line in lines if not line.startswith("warning: ")] == [
         "row 1 of 3, baseline-audio: training baseline-audio-seed1, baseline-audio-seed2",
         "row 2 of 3, vision: training vision-seed1, vision-seed2",
-        "row 3 of 3, baseline-audio-again: there already, baseline-audio-seed1, baseline-audio-seed2",
+        "row 3 of 3, baseline-audio-again: finished before: baseline-audio-seed1, baseline-audio-seed2",
     ]
     assert len(set(lines)) == len(lines) > 3
 
 
-def test_data_that_cannot_be_read_is_told_once(world: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_read_is_reported_once(world: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="does not exist"):
         run(world, plan(world, tmp_path, ["baseline-audio", "frozen"]), data="nowhere")
 

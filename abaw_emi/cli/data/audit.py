@@ -44,7 +44,7 @@ def audit(
     out: Annotated[Path, typer.Option("--out", help="The record to write.")] = Path("audit.json"),
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", help="Processes that listen.", min=1, show_default="one for each core"),
+        typer.Option("--jobs", help="Processes that decode.", min=1, show_default="one for each core"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -63,10 +63,9 @@ def audit(
     from abaw_emi.data.folder import DataFolder
 
     reporter = Reporter(quiet=quiet)
-    store = FactStore(say=reporter.say)
+    store = FactStore(reporter)
     found = audit_folder(DataFolder(data, features), store=store, jobs=jobs, track=reporter.track)
     write_audit(found, out)
-    reporter.warn(store.warnings)
     print_result(
         {**_to_json(found), "audit": str(out)},
         partial(_print_audit, found, data, out),
@@ -97,7 +96,7 @@ def _print_audit(found: Audit, data: Path, out: Path) -> None:
 
     terminal = Console(highlight=False, markup=False)
     console = terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)
-    hours = sum(told.seconds for told in found.durations.values()) / 3_600
+    hours = sum(each.seconds for each in found.durations.values()) / 3_600
     console.print(f"{data}: {len(found.seconds):,} clips with files, {hours:.2f} h of sound")
     if found.clips:
         console.print()
@@ -107,9 +106,9 @@ def _print_audit(found: Audit, data: Path, out: Path) -> None:
         console.print(_tabulate_labels(found))
     _print_findings(console, found)
     counts = [(found.count(severity), severity) for severity in SEVERITIES]
-    told = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
+    numbers = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
     console.print()
-    console.print(f"{told}; all of it is in {out}")
+    console.print(f"{numbers}; all of it is in {out}")
 
 
 def _tabulate_clips(found: Audit) -> Table:
@@ -148,9 +147,9 @@ def _tabulate_labels(found: Audit) -> Table:
     for emotion in EMOTIONS:
         cells: list[str] = []
         for split in splits:
-            told = found.labels[split].emotions[emotion]
+            stats = found.labels[split].emotions[emotion]
             published = f"{PUBLISHED_MEANS[split][emotion]:.3f}"
-            cells += [f"{told.mean:.3f}", published, f"{told.zero_share:.0%}"]
+            cells += [f"{stats.mean:.3f}", published, f"{stats.zero_share:.0%}"]
         table.add_row(emotion, *cells)
     return table
 

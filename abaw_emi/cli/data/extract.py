@@ -26,7 +26,7 @@ Examples:
 
   abaw-emi extract models/my-encoder --split test      of test, from a folder
 
-Run again, it goes on: clips that are there, made of the same bytes by the same encoder, are kept."""
+Run again, it continues: clips that are there, made of the same bytes by the same encoder, are kept."""
 
 TRANSCRIBE_EXAMPLES = """Whole clips, not their first 12 s. A clip in which nothing is said is an empty file.
 
@@ -38,7 +38,7 @@ Examples:
 
   abaw-emi transcribe openai/whisper-small --no-speech 0.6   without silence
 
-Run again, it goes on."""
+Run again, it continues."""
 
 Clips = Annotated[AnySplit, typer.Option("--split", help="Which clips.")]
 Revision = Annotated[str, typer.Option("--revision", help="Of the model on the hub.")]
@@ -77,7 +77,7 @@ def extract(
     precision: PrecisionOption = "auto",
     on_bad_clip: Bad = "error",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make the folder anew, whatever made it before.")
+        bool, typer.Option("--overwrite", help="Replace the folder, whatever made it.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -150,7 +150,7 @@ def transcribe(
     precision: PrecisionOption = "auto",
     on_bad_clip: Bad = "error",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Transcribe all anew, whatever model did before.")
+        bool, typer.Option("--overwrite", help="Transcribe all again, whatever model did before.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,6 +48,9 @@ def report(
     figures: Annotated[
         Path | None, typer.Option("--figures", help="A folder for each figure as PNG, SVG and CSV.")
     ] = None,
+    title: Annotated[
+        str, typer.Option("--title", help="The title of the page.")
+    ] = "Emotional mimicry intensity",
     quiet: Quiet = False,
 ) -> None:
     """Write one HTML page of data, runs, predictions and submissions; it needs no network."""
@@ -60,20 +64,21 @@ def report(
         _choose(data, runs, preds, submissions),
         out,
         figures,
+        title=title,
         track=lambda items, description, total: reporter.track(items, description, total, unit="files"),
     )
-    reporter.warn([*written.material.warnings, *written.findings.warnings], shown=10)
+    reporter.warn([*written.material.warnings, *written.results.warnings], shown=10)
     print_result(
         _to_json(written),
         partial(_say, written),
-        [*written.material.warnings, *written.findings.warnings],
+        [*written.material.warnings, *written.results.warnings],
     )
 
 
 def _choose(
     data: Path, runs: list[Path] | None, preds: list[Path] | None, submissions: Path | None
 ) -> Sources:
-    """What was named, and in place of what was not, what lies in its usual place."""
+    """The sources that the user named; for the others, what is in their default places."""
     from abaw_emi.report.sources import Sources
 
     named = {"data": data != DEFAULT_DATA, "runs": runs, "predictions": preds, "submissions": submissions}
@@ -100,24 +105,30 @@ def _say(written: Written) -> None:
 
 
 def _to_json(written: Written) -> dict[str, object]:
-    findings = written.findings
+    results = written.results
     return {
         "report": str(written.page),
         "bytes": written.size,
         "figures": [str(path) for path in written.figures],
         "charts": [chart.name for chart in written.report.charts],
         "missing": written.report.missing,
-        "split": findings.split,
+        "split": results.split,
         "systems": [
-            {"name": standing.name, **score_to_json(standing.score)} for standing in findings.standings
+            {"name": standing.name, **score_to_json(standing.score)} for standing in results.standings
         ],
-        "comparison": None if findings.comparison is None else findings.comparison.to_json(),
+        "comparison": None if results.comparison is None else results.comparison.to_json(),
         "ensemble_gain": None
-        if findings.gain is None
+        if results.gain is None
         else {
-            "members": list(findings.gain.members),
-            "mean_pearson": {str(k): float(values.mean()) for k, values in findings.gain.scores.items()},
-            "signature": findings.gain.signature,
+            "members": list(results.gain.members),
+            "mean_pearson": {str(k): float(values.mean()) for k, values in results.gain.scores.items()},
+            "intervals": {str(k): bounds for k, bounds in results.gain.intervals.items()},
+            "difference": results.gain.difference.to_json(),
+            "signature": results.gain.signature,
         },
-        "worst": [{"filename": clip.filename, "error": clip.error} for clip in findings.worst],
+        "clipped": None
+        if results.clipped is None
+        else dict(zip(("mean_pearson", "share_changed"), results.clipped, strict=True)),
+        "groups": [asdict(group) for group in results.groups],
+        "worst": [{"filename": clip.filename, "error": clip.error} for clip in results.worst],
     }

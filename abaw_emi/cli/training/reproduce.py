@@ -55,7 +55,7 @@ EXAMPLES = """Examples:
 def tables(
     table: Annotated[
         TableName | None,
-        typer.Option("--table", help="Of the paper, or what its text tells besides.", show_default=False),
+        typer.Option("--table", help="Of the paper, or the numbers of its text.", show_default=False),
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="These rows; --list names them.")] = None,
     seeds: Annotated[
@@ -90,8 +90,8 @@ def tables(
 ) -> None:
     """Run the systems of the paper's tables, and print their scores beside the published ones.
 
-    A run that is there is used, and one that is not finished is gone on with. A row that cannot be run says
-    what it lacks, does not stop the others, and makes the exit code 1.
+    A run that is there is used, and one that is not finished is resumed. A row that cannot be run says what
+    is missing, does not stop the others, and makes the exit code 1.
     """
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
@@ -166,7 +166,7 @@ def _train(
 def _tell(
     plans: Sequence[RowPlan], outcomes: Sequence[Outcome], failures: Mapping[str, Failure], reporter: Reporter
 ) -> list[str]:
-    """Tells what was not told yet; returns the problems of rows without numbers, for JSON."""
+    """Reports what was not reported yet; returns the problems of rows without numbers, for JSON."""
     from abaw_emi.reproduction.rows import name_problems
 
     problems: list[Problem] = []
@@ -181,7 +181,7 @@ def _tell(
     bad = [outcome.row.name for outcome in outcomes if outcome.state in _BAD]
     if bad:
         found = f"{len(bad)} of {len(outcomes)} rows have no number: {', '.join(bad)}"
-        reporter.fail([Problem("tables", found, next_step="why is told above, a line a problem")])
+        reporter.fail([Problem("tables", found, next_step="the reasons are above, a line each")])
     return texts(problems)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from abaw_emi.training.plan import Plan
     from abaw_emi.training.verify_resume import Verification
 
-EXAMPLES = """Presets, of which the README and abaw-emi tables --list tell more:
+EXAMPLES = """Presets, described in docs/paper.md and by abaw-emi tables --list:
 
   paper, paper-dropout, paper-longer, released, frozen, w2v2-gv, xlsr-gv, gv, gv-head, head-lstm,
   gv-head-lstm, head-lstm-vad, paper-ccc, paper-pearson, zero-padding, vision, vision-audio,
@@ -98,7 +98,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of each run.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs that are there.")] = False,
     save_minutes: Annotated[
         float, typer.Option("--save-minutes", help="Between two saves inside an epoch.", min=0)
     ] = 5.0,
@@ -108,7 +108,7 @@ def train(
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify-resume", help="Only try out whether a killed run, resumed, ends the same."),
+        typer.Option("--verify-resume", help="Check that a killed and resumed run gives identical weights."),
     ] = False,
     data: Data = DEFAULT_DATA,
     features: Features = DEFAULT_FEATURES,
@@ -183,7 +183,7 @@ def _read_config(preset: str | None, config_file: Path | None, changes: list[str
 
 
 def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool) -> None:
-    """Trains, or tries out, what is planned, and prints what came of it."""
+    """Trains what is planned, or makes the trial that was asked for, and prints the result."""
     from abaw_emi.audit.record import recall_audit
     from abaw_emi.models.distributed import join_world
     from abaw_emi.training.train import train as train_runs
@@ -229,10 +229,10 @@ def _print_verification(verification: Verification, reporter: Reporter) -> None:
     advice = "resume on the same machine, versions and device; this one does not repeat itself exactly"
     problem = Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
     same = verification.identical
-    told = f"identical: killed {verification.kills} times and resumed, the weights are the same bits"
+    done = f"identical: killed {verification.kills} times and resumed, the weights are the same bits"
     print_result(
         {**asdict(verification), "identical": same},
-        f"{told}\nSHA-256 {verification.straight}" if same else "not identical",
+        f"{done}\nSHA-256 {verification.straight}" if same else "not identical",
         [] if same else [problem],
     )
     if not same:

@@ -30,7 +30,7 @@
   const compare = (a, b) =>
     typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
 
-  for (const table of document.querySelectorAll("table[data-sortable]")) {
+  for (const table of document.querySelectorAll("table")) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
       if ("plain" in head.dataset) return;
@@ -68,5 +68,41 @@
       }
       output.textContent = words.length ? `${shown} of ${rows.length}` : "";
     });
+  }
+
+  // A figure as an SVG file, as it is shown: its panels in their places, in the colours of the theme.
+  const name = "http://www.w3.org/2000/svg";
+  const drawFigure = (figure) => {
+    const frame = figure.querySelector(".panels").getBoundingClientRect();
+    const whole = document.createElementNS(name, "svg");
+    const place = (element, box) => {
+      for (const key of ["x", "y", "width", "height"]) element.setAttribute(key, box[key].toFixed(2));
+      whole.append(element);
+    };
+    whole.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
+    whole.setAttribute("font-family", "sans-serif");
+    const ground = document.createElementNS(name, "rect");
+    ground.setAttribute("style", "fill: var(--paper)");
+    place(ground, { x: 0, y: 0, width: frame.width, height: frame.height });
+    for (const panel of figure.querySelectorAll(".panel")) {
+      const box = panel.getBoundingClientRect();
+      place(panel.cloneNode(true), { x: box.x - frame.x, y: box.y - frame.y, width: box.width, height: box.height });
+    }
+    const theme = getComputedStyle(root);
+    return new XMLSerializer().serializeToString(whole)
+      .replace(/var\((--[\w-]+)\)/g, (_, variable) => theme.getPropertyValue(variable).trim());
+  };
+  for (const figure of document.querySelectorAll("figure")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "SVG";
+    button.addEventListener("click", () => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([drawFigure(figure)], { type: "image/svg+xml" }));
+      link.download = `${figure.id}.svg`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+    figure.querySelector(".after").prepend(button);
   }
 })();

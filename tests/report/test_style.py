@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from abaw_emi.report.comparison_charts import SHOWN
-from abaw_emi.report.data_charts import STRONGEST
-from abaw_emi.report.palette import DARK, LIGHT, Palette, contrast
+from abaw_emi.report.charts.comparisons import SHOWN
+from abaw_emi.report.charts.data import STRONGEST
+from abaw_emi.report.charts.style import DARK, LIGHT, Palette
 from tests.report.conftest import Made, Page
 
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
@@ -34,6 +34,12 @@ OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 def linear(colour: str) -> np.ndarray:
     values = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2, definition of contrast ratio)."""
+    dark, light = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (first, second))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:

@@ -1,33 +1,45 @@
-"""Charts of systems against one another: who beats whom, ensembles, submissions."""
+"""Charts that compare: pairs of systems, ensembles of more and more members, submissions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from abaw_emi.core.constants import VERSION
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p
-from abaw_emi.report.palette import LIGHT
-from abaw_emi.report.results import Gain
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.style import (
+    LIGHT,
+    draw_matrix,
+    draw_rows,
+    format_bounds,
+    format_number,
+    points,
+    shorten,
+)
+from abaw_emi.report.ensembles import Gain
 from abaw_emi.report.sources import read_validation
-from abaw_emi.report.style import MEDIUM, Chart, Panel, draw_rows, points, sheet
-from abaw_emi.report.wording import shorten
 from abaw_emi.submission.ledger import Entry, Ledger
 
 SHOWN = 0.32
-"""Opacity of a cell whose difference is shown."""
+"""Opacity of the cell of a significant difference."""
+_NOT_SHOWN = 0.14
 
 
 def chart_comparison(comparison: Comparison) -> Chart:
-    """Differences of the mean Pearson of every two systems, and which of them are shown."""
+    """Differences of the mean Pearson of every two systems, and which of them are significant."""
     names = list(comparison.scores)
-    told = [f"{name} beats {', '.join(comparison.beats(name))}" for name in names if comparison.beats(name)]
+    better = [
+        f"{name} is better than {', '.join(comparison.beats(name))}"
+        for name in names
+        if comparison.beats(name)
+    ]
     rows = [
         [
             pair.difference.first,
@@ -42,13 +54,13 @@ def chart_comparison(comparison: Comparison) -> Chart:
     ]
     return Chart(
         name="who-beats-whom",
-        title="Who beats whom",
-        caption="Mean Pearson of the row minus that of the column, and Holm's p of the paired permutation "
-        "test below it. A filled cell is a difference that is shown (p < .05, all pairs corrected together).",
+        title="Differences between systems",
+        caption="Mean Pearson of the row minus that of the column, and below it p of the paired permutation "
+        "test, corrected after Holm over all pairs. A coloured cell is a significant difference (p < 0.05).",
         panels=[
             Panel(
                 title="Row minus column",
-                alt="; ".join(told) + "." if told else "No system is shown to beat another.",
+                alt="; ".join(better) + "." if better else "No difference is significant.",
                 draw=partial(_draw_pairs, names=names, pairs=comparison.pairs),
                 size=(
                     max(MEDIUM[0], 150 + 62.0 * (len(names) - 1)),
@@ -62,35 +74,42 @@ def chart_comparison(comparison: Comparison) -> Chart:
 
 
 def chart_gain(gain: Gain) -> Chart:
-    """The score of the plain mean against how many members it has."""
+    """The score of the unweighted mean by its number of members."""
     sizes = list(gain.scores)
     means = [float(gain.scores[size].mean()) for size in sizes]
     rows = [
-        [size, len(values), float(values.mean()), float(values.min()), float(values.max())]
-        for size, values in gain.scores.items()
+        [size, len(values), mean, float(values.min()), float(values.max()), *gain.intervals[size]]
+        for (size, values), mean in zip(gain.scores.items(), means, strict=True)
     ]
+    d = gain.difference
     how = "all subsets" if gain.exhaustive else "random subsets where there are many"
     return Chart(
         name="ensemble-gain",
-        title="What more members bring",
-        caption=f"Mean Pearson of the plain mean of k of {len(gain.members)} members: mean (line) and range "
-        f"(band) over {how}. One member scores {means[0]:.4f}, all of them {means[-1]:.4f} "
-        f"({means[-1] - means[0]:+.4f}).",
+        title="Ensembles of more members",
+        caption=f"Mean Pearson of the unweighted mean of k of {len(gain.members)} members: mean (line) and "
+        f"range (band) over {how}, with the 95 % bootstrap interval over clips (bars). Dashed: the best "
+        f"member, {d.second}, {format_number(gain.best)}. The mean of all minus the best member is "
+        f"{format_number(d.difference[MEAN], signed=True)} {format_bounds(d.interval[MEAN], signed=True)}, "
+        f"{'not significant' if d.verdict == 'not shown' else 'significant'} (p {format_p(d.p[MEAN])}); the "
+        "best member was selected on these clips, which favours it.",
         panels=[
             Panel(
                 title="Mean Pearson by number of members",
-                alt=", ".join(f"{size}: {mean:.4f}" for size, mean in zip(sizes, means, strict=True)) + ".",
+                alt=", ".join(
+                    f"{size}: {format_number(mean)}" for size, mean in zip(sizes, means, strict=True)
+                )
+                + ".",
                 draw=partial(_draw_gain, gain=gain),
                 size=MEDIUM,
             )
         ],
-        data=sheet(["members", "subsets", "mean", "lowest", "highest"], rows),
+        data=sheet(["members", "subsets", "mean", "lowest", "highest", "low", "high"], rows),
         signature=gain.signature,
     )
 
 
 def chart_submissions(ledger: Ledger) -> Chart | None:
-    """Validation interval and test score of every submission; None where neither is known of any."""
+    """Validation interval and test score of every submission; None where no submission has either."""
     known = [entry for entry in ledger.entries if entry.test_score is not None or entry.val]
     if not known:
         return None
@@ -98,7 +117,7 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
         [entry.name, *read_validation(entry), entry.test_score, "yes" if entry.sent else "no"]
         for entry in known
     ]
-    told = "; ".join(
+    described = "; ".join(
         f"{entry.name}: validation {_or_unknown(read_validation(entry)[0])}, "
         f"test {_or_unknown(entry.test_score)}"
         for entry in known
@@ -106,23 +125,23 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
     return Chart(
         name="validation-and-test",
         title="Validation and test",
-        caption="Ring: validation with its 95 % interval, as the ledger has it; diamond: test, as the "
-        "organisers gave it. In every public report of this challenge test lies above validation.",
+        caption="Ring: validation score with its 95 % interval, from the ledger; diamond: test score of the "
+        "organisers. In every public report of this challenge the test score is the higher one.",
         panels=[
             Panel(
                 title="Mean Pearson",
-                alt=told + ".",
+                alt=described + ".",
                 draw=partial(_draw_submissions, entries=known),
                 size=(MEDIUM[0], 86 + 30.0 * len(known)),
             )
         ],
         data=sheet(["submission", "validation", "low", "high", "test", "sent"], rows),
-        signature=f"ledger|submissions:{len(ledger.entries)}|abaw_emi:{VERSION}",
+        signature=sign("ledger", f"submissions:{len(ledger.entries)}"),
     )
 
 
 def _or_unknown(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.4f}"
+    return "not known" if value is None else format_number(value)
 
 
 def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> None:
@@ -137,48 +156,43 @@ def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> N
                 0.94,
                 0.92,
                 facecolor=LIGHT.positive if shown else LIGHT.muted,
-                alpha=SHOWN if shown else 0.08,
+                alpha=SHOWN if shown else _NOT_SHOWN,
                 linewidth=0,
             )
         )
-        text = f"{d.difference[MEAN]:+.3f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+        text = format_number(d.difference[MEAN], signed=True)
         weight = "bold" if shown else "normal"
         axes.text(column, row - 0.16, text, ha="center", va="center", fontweight=weight)
-        p = format_p(d.p_holm[MEAN]).replace("0.", ".", 1)
-        axes.text(column, row + 0.22, f"p {p}", ha="center", va="center", size="small")
+        p = f"p {format_p(d.p_holm[MEAN])}"
+        axes.text(column, row + 0.22, p, ha="center", va="center", size="small")
     last = len(names) - 1
     axes.set_xlim(0.5, last + 0.5)
     axes.set_ylim(last - 0.5, -0.5)
     axes.set_xticks(range(1, last + 1), [shorten(name, 12) for name in names[1:]])
     axes.set_yticks(range(last), [shorten(name, 18) for name in names[:-1]])
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelcolor=LIGHT.ink)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.tick_params(labelcolor=LIGHT.ink)
+    draw_matrix(axes)
 
 
 def _draw_gain(axes: Axes, *, gain: Gain) -> None:
     sizes = list(gain.scores)
-    low = [gain.scores[size].min() for size in sizes]
-    high = [gain.scores[size].max() for size in sizes]
-    mean = [gain.scores[size].mean() for size in sizes]
-    axes.fill_between(sizes, low, high, color=LIGHT.accent, alpha=0.16, linewidth=0)
-    axes.plot(sizes, mean, "o-", color=LIGHT.accent)
-    for size, value, offset, side in (
-        (sizes[0], mean[0], (8, -5), "left"),
-        (sizes[-1], mean[-1], (0, 8), "right"),
-    ):
-        text = f"{value:.3f}".replace("0.", ".", 1)
+    values = list(gain.scores.values())
+    means = np.array([scores.mean() for scores in values])
+    reach = np.abs(np.array([gain.intervals[size] for size in sizes]).T - means)  # (2, sizes): below, above
+    lowest, highest = [scores.min() for scores in values], [scores.max() for scores in values]
+    axes.fill_between(sizes, lowest, highest, color=LIGHT.accent, alpha=0.25, linewidth=0)
+    axes.errorbar(sizes, means, reach, fmt="o-", color=LIGHT.accent, elinewidth=points(1), capsize=points(3))
+    axes.axhline(gain.best, color=LIGHT.ink, linestyle=(0, (4, 3)), linewidth=points(0.9))
+    for place in (0, -1):
         axes.annotate(
-            text,
-            (size, value),
-            xytext=(points(offset[0]), points(offset[1])),
+            format_number(float(means[place])),
+            (sizes[place], means[place]),
+            xytext=(points(-6 if place else 6), points(6 if place else -14)),
             textcoords="offset points",
-            ha=side,
+            ha="right" if place else "left",
         )
-    axes.set_xlim(sizes[0] - 0.1, sizes[-1] + 0.1)
-    axes.margins(y=0.18)
+    axes.set_xlim(sizes[0] - 0.15, sizes[-1] + 0.15)
     axes.xaxis.set_major_locator(MaxNLocator(min(8, len(sizes)), integer=True))
     axes.set_xlabel("members")
 
