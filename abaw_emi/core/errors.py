@@ -106,6 +106,12 @@ def gather(problems: list[Problem]) -> Iterator[None]:
         problems += error.problems
 
 
+def shorten_error(error: Exception) -> str:
+    """The first line of what an error of another library says, or else its kind."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
 class UsageError(EmiError, ValueError):
     """A command or a function was asked for something that cannot be meant (exit code 2)."""
 
