@@ -122,7 +122,7 @@ def test_what_is_there_is_shown_and_nothing_is_run(shell_without_torch: Shell, r
     assert gv[2] == ".342"
     assert gv[-2:] == ["seed", "1"]
     assert [line.split()[-1] for line in lines if "LSTM, VAD" in line] == ["run", "unfinished"]
-    assert "the official valid has 4,588 clips: a difference compares unlike things" in lines
+    assert "the official valid split has 4,588 clips: the scores are not comparable" in lines
     assert sorted(runs.rglob("*")) == before
 
 
