@@ -121,6 +121,12 @@ def attempt(problems: list[Problem], function: Callable[P, T], *args: P.args, **
     return None
 
 
+def shorten_error(error: Exception) -> str:
+    """The first line of what an error of another library says, or else its kind."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
 class UsageError(EmiError, ValueError):
     """A command or a function was asked for something that cannot be meant (exit code 2)."""
 

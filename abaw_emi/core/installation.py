@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from abaw_emi.core.errors import InstallationError, Problem
+from abaw_emi.core.errors import InstallationError, Problem, shorten_error
 
 _REPORT = ("matplotlib", "jinja2")
 _SOUND = ("av", "soxr", "platformdirs")
@@ -25,12 +25,11 @@ def check_installation() -> None:
         import torch  # noqa: F401
         import torchaudio  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InstallationError(
             Problem(
                 "installation",
                 f"torch {version('torch')} and torchaudio {version('torchaudio')} do not load together "
-                f"({reason})",
+                f"({shorten_error(error)})",
                 "torch 2.11 to 2.14 with torchaudio 2.11, built for the same CUDA version",
                 "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'",
             )

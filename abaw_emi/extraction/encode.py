@@ -14,11 +14,11 @@ from torch import Tensor
 
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import OnBadClip, Precision
-from abaw_emi.core.errors import EmiError, FeatureError, Problem, WeightsError
+from abaw_emi.core.errors import EmiError, FeatureError, Problem, WeightsError, shorten_error
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import autocast
-from abaw_emi.models.hub import Pretrained, shorten_error
+from abaw_emi.models.hub import Pretrained
 
 Content = TypeVar("Content")
 Prepared = TypeVar("Prepared")

@@ -18,12 +18,12 @@ from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from abaw_emi.audio.clips import Clip, read_clip
 from abaw_emi.core.constants import SAMPLE_RATE, Precision
-from abaw_emi.core.errors import EmiError, Problem, UsageError, WeightsError
+from abaw_emi.core.errors import EmiError, Problem, UsageError, WeightsError, shorten_error
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.extraction.encode import Source
 from abaw_emi.models.device import autocast
-from abaw_emi.models.hub import Pretrained, load_model, load_part, shorten_error
+from abaw_emi.models.hub import Pretrained, load_model, load_part
 
 DETECT = "auto"
 """The language that stands for: ask the model, for each clip."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 
 from abaw_emi.core.constants import Precision
-from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.errors import Problem, UsageError, shorten_error
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.distributed import World
 
@@ -67,9 +67,8 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         raise UsageError(
-            Problem("--device", f"{name!r} cannot be used: {reason}", "auto, cpu or cuda")
+            Problem("--device", f"{name!r} cannot be used: {shorten_error(error)}", "auto, cpu or cuda")
         ) from None
     return device
 

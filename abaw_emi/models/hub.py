@@ -14,7 +14,7 @@ from transformers.models.auto import feature_extraction_auto, image_processing_a
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.core.constants import EncoderKind
-from abaw_emi.core.errors import Problem, UsageError, WeightsError, gather
+from abaw_emi.core.errors import Problem, UsageError, WeightsError, gather, shorten_error
 from abaw_emi.core.hashing import hash_file
 
 # What transformers knows of each type of model; none of these names is documented, all are long-standing.
@@ -264,12 +264,6 @@ def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) ->
         raise WeightsError(problems)
     ready: PreTrainedModel = model.eval()
     return ready
-
-
-def shorten_error(error: Exception) -> str:
-    """The first line of what an error says, or else its kind."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def count_weights(what: str, names: Sequence[str], shown: int = 5) -> str:

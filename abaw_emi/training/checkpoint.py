@@ -14,7 +14,7 @@ import torch
 from boltons.fileutils import atomic_save
 from transformers.utils import logging as transformers_logging
 
-from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.errors import Problem, RunError, shorten_error
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 
@@ -83,7 +83,7 @@ def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any], list[Problem]
             saved = torch.load(path, map_location="cpu", weights_only=True)
             return Checkpoint(**saved["at"]), saved["state"], problems
         except Exception as error:  # torch and zipfile raise many kinds on damaged files
-            found = f"a damaged checkpoint: {(str(error) or repr(error)).splitlines()[0]}"
+            found = f"a damaged checkpoint: {shorten_error(error)}"
             problems.append(Problem(str(path), found, next_step="going on from the one before it"))
     if not problems:
         return None

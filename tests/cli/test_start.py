@@ -8,7 +8,9 @@ import sys
 from typing import Any
 
 import pytest
+import typer
 
+from abaw_emi.cli.app import app
 from abaw_emi.cli.evaluation import score as score_commands
 from abaw_emi.cli.prediction import ensemble
 from abaw_emi.cli.submission import submit
@@ -137,3 +139,18 @@ def test_wrong_usage_exits_2_and_names_what_is_wrong(
     done = shell(*arguments, COLUMNS="200")
     assert expected in "\n".join(problems(done, 2))
     assert done.stdout == ""
+
+
+def test_every_command_takes_json_and_debug_after_its_name() -> None:
+    commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    commands |= commands["ledger"].commands
+    assert {*COMMANDS, "set"} <= set(commands)
+    for name, command in commands.items():
+        given = {option for parameter in command.params for option in parameter.opts}
+        assert {"--json", "--debug"} <= given, name
+
+
+def test_wrong_usage_is_one_json_object_too(shell: Shell) -> None:
+    done = shell("score", "--no-such-option", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout) == {"problems": ["wrong usage, see stderr"]}

@@ -89,13 +89,13 @@ def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell_without_torc
     assert lines["other-faces"] == ["other-faces", "-", "-", "-", "no", "preset"]
     told = done.stdout.splitlines()
     assert (
-        f"{large}: not on this machine; fetch it where there is a network (hf download), or give a folder: "
-        "--backbone w2v2-large=DIR (w2v2-gv)"
+        f"{large}: not on this machine; download it on a machine with a network (hf download), or use a "
+        "folder: --backbone w2v2-large=DIR (w2v2-gv)"
     ) in told
     (vit,) = [
         line for line in told if line.startswith("feature folder vit: no clip of train or valid has any")
     ]
-    assert "put it under data/vit/ or features/vit/" in vit
+    assert "put it into data/vit/ or features/vit/" in vit
     assert told[-1].startswith("presets of no row: released, ")
 
 
@@ -107,7 +107,7 @@ def test_list_as_json_tells_the_runs_there_are(shell_without_torch: Shell, runs:
     assert row_of(done, "paper")["state"] == "unfinished"
     assert row_of(done, "gv-head")["state"] == "not run"
     assert "sound" in row["reads"]
-    assert any("put the sound files under data/audio/" in text for text in row["problems"])
+    assert any("put the audio files into data/audio/" in text for text in row["problems"])
     told = json.loads(done.stdout)
     assert {row["table"] for row in told["rows"]} == {"2"}
     assert told["presets_of_no_row"]
@@ -122,7 +122,7 @@ def test_what_is_there_is_shown_and_nothing_is_run(shell_without_torch: Shell, r
     assert gv[2] == ".342"
     assert gv[-2:] == ["seed", "1"]
     assert [line.split()[-1] for line in lines if "LSTM, VAD" in line] == ["run", "unfinished"]
-    assert "the official valid has 4,588 clips: a difference compares unlike things" in lines
+    assert "the official valid split has 4,588 clips: the scores are not comparable" in lines
     assert sorted(runs.rglob("*")) == before
 
 
