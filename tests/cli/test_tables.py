@@ -171,8 +171,8 @@ def test_runs_of_another_recipe_are_refused_by_name(shell_without_torch: Shell, 
     )
     first, last = problems(done, 1)
     assert first == (
-        "row gv, runs/gv-seed1: training.epochs is 30, not 7; expected what row gv asks for; give the --set "
-        "and --backbone that it was made with, or another --out"
+        "row gv, runs/gv-seed1: training.epochs is 30, not 7; expected the config of row gv; use the --set "
+        "and --backbone that it was trained with, or another --out"
     )
     assert last == "tables: 1 of 2 rows have no number: gv; the reasons are above, a line each"
     assert "refused" in done.stdout

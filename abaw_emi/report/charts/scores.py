@@ -83,11 +83,12 @@ def _draw_systems(axes: Axes, *, standings: Sequence[Standing], references: Mapp
     for row, standing in enumerate(standings):
         _draw_interval(axes, row, standing, MEAN, LIGHT.accent if row == 0 else LIGHT.muted)
     draw_rows(axes, [shorten(standing.name, 22) for standing in standings], "mean Pearson")
+    bottom = len(standings) - 0.35
     for name, score in references.items():
-        axes.axvline(score, color=LIGHT.ink, linestyle=(0, (4, 3)), linewidth=points(0.9))
-        axes.text(score, len(standings) - 0.2, name, ha="center", va="top", color=LIGHT.muted)
+        axes.vlines(score, -0.75, bottom, color=LIGHT.ink, linestyle=(0, (4, 3)), linewidth=points(0.9))
+        axes.text(score, bottom + 0.05, name, ha="center", va="top", color=LIGHT.muted)
     if references:
-        axes.set_ylim(len(standings) + 0.2, -0.75)
+        axes.set_ylim(bottom + 0.9, -0.75)
 
 
 def _draw_interval(axes: Axes, row: float, standing: Standing, statistic: str, colour: str) -> None:
