@@ -12,16 +12,15 @@ from abaw_emi.core.constants import SPLITS, Split
 from abaw_emi.core.errors import Diagnostic
 from abaw_emi.data.layout import (
     AUDIO_FOLDER,
-    AUDIO_SUFFIXES,
+    FOLDERS,
     PACKAGES,
     VIDEO_FOLDER,
-    VIDEO_SUFFIXES,
     ClipFiles,
-    is_id,
+    find_unread,
+    parse_stem,
 )
 
 _HARMLESS = {"thumbs.db", "desktop.ini"}
-_FOLDERS = {AUDIO_FOLDER: AUDIO_SUFFIXES, VIDEO_FOLDER: VIDEO_SUFFIXES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,18 @@ def check_files(
         named: splits that a file of the data folder names the clips of.
     """
     return [
-        *_check_missing(files, splits),
+        *_check_missing(data, files, splits),
         *_check_unlisted(files, splits.unlisted),
         *([] if "test" in named else _check_test(data, files, splits)),
         *_check_listing(data),
     ]
 
 
-def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> Iterator[Diagnostic]:
+def _check_missing(data: Path, files: Mapping[str, ClipFiles], splits: Splits) -> Iterator[Diagnostic]:
     for split, ids in splits.ids.items():
         if lost := [clip for clip in ids if clip not in files]:
             refused = "training refuses them" if split != "test" else "no prediction can be made of them"
+            unread = [own.audio for own in find_unread(data, set(lost)).values() if own.audio]
             yield make_finding(
                 "no file",
                 "error",
@@ -87,6 +87,7 @@ def _check_missing(files: Mapping[str, ClipFiles], splits: Splits) -> Iterator[D
                 f"get {AUDIO_FOLDER}/ or {VIDEO_FOLDER}/ of these clips",
                 splits=[split],
                 ids=lost,
+                examples=[f"{path}: the suffix {path.suffix!r} is not read" for path in unread],
             )
         if silent := [clip for clip in ids if clip in files and files[clip].audio is None]:
             yield make_finding(
@@ -137,11 +138,11 @@ def _check_listing(data: Path) -> Iterator[Diagnostic]:
     strangers: list[Path] = []
     media = 0
     clips: dict[tuple[str, str], list[Path]] = {}
-    for package, (name, suffixes) in product(PACKAGES, _FOLDERS.items()):
+    for package, (name, suffixes) in product(PACKAGES, FOLDERS.items()):
         for path in _list(data / package / name):
             known = path.suffix.lower() in suffixes
-            if known and is_id(path.stem):
-                clips.setdefault((name, path.stem), []).append(path)
+            if known and (clip := parse_stem(path.stem)):
+                clips.setdefault((name, clip), []).append(path)
             else:
                 strangers.append(path)
                 media += known
@@ -150,7 +151,7 @@ def _check_listing(data: Path) -> Iterator[Diagnostic]:
             "not looked at",
             "warning" if media else "note",
             f"{{n}} files among the clips are no clips by their names, {media:,} of them sound or video",
-            "they are not read: a clip's file is named by five digits and a known suffix, as 00042.mp3",
+            "they are not read: a clip's file is named by its id and a suffix that is read, as 00042.mp3",
             "rename those that are clips",
             count=len(strangers),
             examples=map(str, sorted(strangers)),
@@ -161,7 +162,7 @@ def _check_listing(data: Path) -> Iterator[Diagnostic]:
             "note",
             "{n} clips have several sound files, or several videos",
             f"one is read: the first of the folders {', '.join(PACKAGES)}, and in it the first of "
-            f"{', '.join((*AUDIO_SUFFIXES, *VIDEO_SUFFIXES))}",
+            f"{', '.join(FOLDERS[AUDIO_FOLDER])}",
             "remove what is not meant",
             ids=several,
             examples=[str(paths[-1]) for paths in several.values()],

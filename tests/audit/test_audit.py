@@ -162,6 +162,17 @@ def test_whatever_a_decoder_raises_is_a_finding(data: Path, monkeypatch: pytest.
     assert "AttributeError: no codec" in finding.examples[0]
 
 
+def test_a_file_of_a_suffix_that_is_not_read_is_named_and_an_id_in_any_form_is_read(data: Path) -> None:
+    sound(data, 3).rename(data / "audio" / "00003.xyz")
+    sound(data, 4).rename(data / "audio" / "4.wav")
+    found = run(data)
+    (missing,) = of_kind(found, "no file")
+    assert missing.ids == ("00003",)
+    assert missing.examples[0].endswith("00003.xyz: the suffix '.xyz' is not read")
+    (stranger,) = of_kind(found, "not looked at")
+    assert [Path(example).name for example in stranger.examples] == ["00003.xyz"]
+
+
 def test_files_and_labels_are_held_against_each_other_both_ways(data: Path) -> None:
     sound(data, 3).unlink()
     soundfile.write(sound(data, 99), speak(99), RATE)
