@@ -26,6 +26,7 @@ from transformers import Wav2Vec2Config
 from abaw_emi.audio.cache import ClipCache
 from abaw_emi.audio.clips import Clip, read_clips
 from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.cache import Cache
 from abaw_emi.data.layout import ClipFiles
@@ -75,17 +76,22 @@ def write_corpus(folder: Path, count: int) -> dict[str, ClipFiles]:
     return files
 
 
-def groups(clips: Sequence[Clip]) -> list[list[Clip]]:
+def join(clips: Sequence[Clip]) -> list[Example]:
+    return [Example.join(clip.filename, clip) for clip in clips]
+
+
+def groups(clips: Sequence[Clip]) -> list[list[Example]]:
     """An epoch as training makes it: random batches, each cut into groups of similar length."""
     order = np.random.default_rng(2).permutation(len(clips))
-    found: list[list[Clip]] = []
+    found: list[list[Example]] = []
+    examples = join(clips)
     for start in range(0, len(order), BATCH):
-        batch = sorted((clips[i] for i in order[start : start + BATCH]), key=lambda clip: -clip.samples)
+        batch = sorted((examples[i] for i in order[start : start + BATCH]), key=lambda each: -each.samples)
         found += [batch[first : first + GROUP] for first in range(0, len(batch), GROUP)]
     return found
 
 
-def run_epoch(epoch: Sequence[Sequence[Clip]]) -> None:
+def run_epoch(epoch: Sequence[Sequence[Example]]) -> None:
     for group in epoch:
         make_batch(group)
 
@@ -120,7 +126,7 @@ def measure_cache(work: Path, files: dict[str, ClipFiles]) -> None:
 
 
 def measure_int16(
-    work: Path, clips: Sequence[Clip], epoch: Sequence[Sequence[Clip]], float_seconds: float
+    work: Path, clips: Sequence[Clip], epoch: Sequence[Sequence[Example]], float_seconds: float
 ) -> None:
     """The same epoch from 16-bit integers, scaled by each clip's own peak."""
     path = work / "int16.bin"
@@ -135,7 +141,7 @@ def measure_int16(
         def run() -> None:
             for group in epoch:
                 rows = torch.empty(len(group), group[0].samples).numpy()
-                for clip, row in zip(group, rows, strict=True):
+                for clip, row in zip([example.audio for example in group], rows, strict=True):
                     offset, scale = places[clip.filename]
                     mean, variance = clip.moments
                     numbers = np.empty(clip.samples, np.int16)
@@ -176,7 +182,7 @@ def predict_randomly(clips: Sequence[Clip]) -> Float32:
         conv_bias=True,
     )
     model = EmiModel(EmiConfig.from_parts(ModelConfig(), config.to_dict())).eval()
-    batches = [make_batch([clip]) for clip in clips]
+    batches = [make_batch([example]) for example in join(clips)]
     with torch.inference_mode():
         for weight in model.parameters():
             weight += 0.1 * torch.randn_like(weight)

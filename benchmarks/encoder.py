@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw_emi.batching.batches import normalise
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
 from abaw_emi.models.config import EmiConfig
@@ -67,7 +66,8 @@ def make_sounds(lengths: list[float]) -> list[Tensor]:
         voice = sum(rng.uniform() * np.sin(harmonic * phase) for harmonic in range(1, 9))
         voice *= (1 + np.sin(2 * np.pi * rng.uniform(2, 7) * at)) * rng.uniform(0.2, 2)
         sound = voice + rng.uniform(0.01, 1) * rng.standard_normal(len(at))
-        sounds.append(torch.from_numpy(normalise(sound.astype(np.float32))))
+        sound = (sound - sound.mean()) / sound.std()
+        sounds.append(torch.from_numpy(sound.astype(np.float32)))
     return sounds
 
 

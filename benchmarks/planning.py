@@ -14,6 +14,7 @@ from data import ALL_CLIPS, lengths
 from transformers import Wav2Vec2Config
 
 from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.examples import Example
 from abaw_emi.batching.loader import Loader
 from abaw_emi.batching.sampler import plan_epoch, plan_epoch_by_budget
 from abaw_emi.config.run import ModelConfig, TrainingConfig
@@ -28,6 +29,7 @@ def main() -> None:
     buffer = np.random.default_rng(0).standard_normal(192_000).astype(np.float32)
     samples = [round(min(duration, 12.0) * 16_000) for duration in lengths(ALL_CLIPS)]
     clips = [Clip.from_waveform(f"{number:05}", buffer[:count]) for number, count in enumerate(samples)]
+    examples = [Example.join(clip.filename, clip) for clip in clips]
     labels = {clip.filename: np.zeros(6, np.float32) for clip in clips}
     backbone = Wav2Vec2Config(
         hidden_size=32, num_hidden_layers=12, num_attention_heads=2, intermediate_size=32
@@ -48,7 +50,7 @@ def main() -> None:
         else:
             plan = plan_epoch(samples, batch_size=training.batch_size, seed=1, epoch=0)
         planned = time.perf_counter() - start
-        loader = Loader(clips=clips, labels=labels, model=model, config=training)
+        loader = Loader(examples=examples, labels=labels, model=model, config=training)
         efficiency = loader.padding_efficiency(0)
         start = time.perf_counter()
         count = sum(step.size for step in loader.load(plan, 0, 0))

@@ -29,6 +29,7 @@ import torch
 from transformers.utils import logging
 
 from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import ModelConfig, RunConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.hashing import hash_file
@@ -37,10 +38,11 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference import members, workers
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 
-CPU = torch.device("cpu")
+CPU = Runtime.choose("cpu", "fp32", Reporter(quiet=True))
 
 
 def backbone(layers: int) -> dict[str, object]:
@@ -134,10 +136,7 @@ def work(root: Path, runs: int, precision: str, *, divided: bool) -> None:
         [Run(root / f"run{number}") for number in range(runs)],
         DataFolder(root / "data"),
         "valid",
-        on_bad="error",
-        device="cpu",
-        precision=precision,  # type: ignore[arg-type]
-        reporter=Reporter(quiet=True),
+        Runtime.choose("cpu", precision, CPU.reporter),  # type: ignore[arg-type]
     )
     print(json.dumps({"total": time.perf_counter() - start, **times}))
 
@@ -216,10 +215,10 @@ def compare_groups(layers: int) -> None:
     """Clips alone against a group of them, with one thread: the encoder, the LSTM, and the small encoder."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    clips = [
-        Clip.from_waveform(f"{n:05}", rng.standard_normal(160_000 + 320 * n).astype(np.float32))
-        for n in range(8)
-    ]
+    clips = []
+    for number in range(8):
+        sound = rng.standard_normal(160_000 + 320 * number).astype(np.float32)
+        clips.append(Example.join(f"{number:05}", Clip.from_waveform(f"{number:05}", sound)))
     seconds = sum(clip.samples for clip in clips) / 16_000
     for name, model in (("wav2vec2", make_model(layers, 0)), ("logmel", make_small_model(0))):
         for what, groups in (("alone", [[clip] for clip in clips]), ("together", [clips])):
@@ -227,7 +226,7 @@ def compare_groups(layers: int) -> None:
             for _ in range(3):
                 start = time.process_time()
                 for group in groups:
-                    predict(model, group, device=CPU)
+                    predict(model, group, CPU)
                 best = min(best, time.process_time() - start)
             print(f"{name}, 8 clips of 10 s {what}: {seconds / best:,.1f} s of sound a second")
 

@@ -62,21 +62,16 @@ class ClipCache:
         files: Mapping[str, ClipFiles],
         *,
         max_seconds: float = constants.MAX_SECONDS,
-        on_bad: OnBadClip = "error",
     ) -> Clips:
         """What `clips.read_clips` returns, to the bit, but with the waveforms on disk.
 
-        A cache that cannot be written is no error: the clips are then held in memory.
-
-        Raises:
-            ClipError: with `on_bad="error"`, every problem of every clip that could not be read.
+        A cache that cannot be written is no error: the clips are then in memory.
         """
         try:
             return clips.read_clips(
                 filenames,
                 files,
                 max_seconds=max_seconds,
-                on_bad=on_bad,
                 progress=lambda names: self._reporter.track(names, "reading clips", len(filenames)),
                 read=self._read,
             )
@@ -120,9 +115,15 @@ def pack_fallbacks(clips: Clips) -> dict[str, list[str]]:
 def read_split_clips(
     data: DataFolder, ids: Sequence[str], max_seconds: float, on_bad: OnBadClip, reporter: Reporter
 ) -> Clips:
-    """The clips of `ids`, from the cache, with bars; says which were skipped, read from video, or silent."""
+    """The clips of `ids`, from the cache; reports how many were skipped, read from video, or silent.
+
+    Raises:
+        ClipError: with `on_bad="error"`, every problem of every clip that cannot be read.
+    """
     cache = ClipCache(reporter)
-    clips = cache.read_clips(ids, data.find_files(ids), max_seconds=max_seconds, on_bad=on_bad)
+    clips = cache.read_clips(ids, data.find_files(ids), max_seconds=max_seconds)
+    if clips.skipped and on_bad == "error":
+        raise ClipError(clips.problems)
     reporter.warn(clips.warnings, shown=_SHOWN_WARNINGS)
     reporter.warn(clips.problems)
     seconds = sum(clip.samples for clip in clips.clips) / constants.SAMPLE_RATE

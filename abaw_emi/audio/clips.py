@@ -1,7 +1,7 @@
 """Clips: mono waveforms at the encoder's sampling rate, cut to the length that the model reads.
 
-The sound file comes first; where it is missing or broken, the sound track of the video stands in, with a
-warning. Nothing else stands in for sound: a clip without any is an error, or is left out by name.
+The sound file comes first; where it is missing or broken, the sound track of the video is used, with a
+warning. Nothing else replaces sound: a clip without any is an error, or is left out and listed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import soxr
@@ -17,14 +17,10 @@ import soxr
 from abaw_emi.audio.decode import Waveform, blame, decode
 from abaw_emi.core import constants
 from abaw_emi.core.cache import CachedArray
-from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import ClipError, Problem, gather
-from abaw_emi.core.hashing import hash_file, sha256
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.data.layout import ClipFiles
-
-if TYPE_CHECKING:
-    from abaw_emi.features.reader import FeatureClip
 
 SILENT_RANGE = 2e-4
 """A clip whose samples span less than this (of 2.0) is silent: +-1e-4 is -80 dB of full scale."""
@@ -54,7 +50,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The sound of one clip, and what was read of its feature folders."""
+    """The sound of one clip."""
 
     filename: str
     """Id as the label files hold it: "00042"."""
@@ -62,15 +58,6 @@ class Clip:
     fallback: Fallback | None = None
     warnings: tuple[Problem, ...] = ()
     """What is wrong with the files of the clip, those of its sound included."""
-    features: FeatureClip | None = None
-    has_sound: bool = True
-    """False where only its features are known; its waveform is then of no meaning."""
-
-    @classmethod
-    def without_sound(cls, features: FeatureClip) -> Clip:
-        """A clip of which only features are known: nothing may be made of its waveform."""
-        sound = Sound(Path(), "", np.zeros(constants.MIN_SAMPLES, np.float32))
-        return cls(features.filename, sound, features=features, has_sound=False)
 
     @classmethod
     def from_waveform(cls, filename: str, waveform: Waveform, source: Path = Path()) -> Clip:
@@ -84,10 +71,8 @@ class Clip:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the file or files that it was read from, in hexadecimal digits."""
-        if self.features is None:
-            return self.sound.source_hash
-        return sha256(f"{self.sound.source_hash}:{self.features.source_hash}".encode())
+        """SHA-256 of the file that it was read from, in hexadecimal digits."""
+        return self.sound.source_hash
 
     @property
     def silent(self) -> bool:
@@ -167,7 +152,7 @@ def read_sound(source: Path, max_seconds: float) -> Sound:
 
     Other rates are resampled by soxr's HQ quality: measured on 7 s, it is as fast as any (1 ms), keeps
     7 kHz to 0.01 dB and lets 8.3 kHz leak at -138 dB; torchaudio's default is at -1.8 dB and -9 dB, and
-    VHQ costs twice the time for nothing that can be heard at 16 kHz.
+    VHQ costs twice the time for nothing audible at 16 kHz.
 
     Raises:
         ClipError: the file cannot be read (`decoding.decode`), or is too short.
@@ -244,7 +229,6 @@ def read_clips(
     files: Mapping[str, ClipFiles],
     *,
     max_seconds: float = constants.MAX_SECONDS,
-    on_bad: OnBadClip = "error",
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
     read: Callable[[Path, float], Sound] = read_sound,
 ) -> Clips:
@@ -256,12 +240,11 @@ def read_clips(
         filenames: Ids, such as a label table's `Filename` column.
         files: Where each clip lies (`layout.find_clips`).
         max_seconds: Length to which clips are cut.
-        on_bad: "error" raises when all clips were tried; "skip" leaves bad clips out and lists them.
         progress: Wraps the ids and yields one whenever the next clip is wanted, as `rich` and tqdm do.
         read: Reads one file, as `read_sound` does.
 
-    Raises:
-        ClipError: with `on_bad="error"`, every problem of every clip that could not be read.
+    Returns:
+        The clips that could be read; of the others, every problem.
     """
     clips: list[Clip] = []
     skipped: dict[str, tuple[Problem, ...]] = {}
@@ -270,6 +253,4 @@ def read_clips(
             clips.append(read_clip(files.get(filename, ClipFiles(filename=filename)), max_seconds, read))
         except ClipError as error:
             skipped[filename] = error.problems
-    if skipped and on_bad == "error":
-        raise ClipError(summarise(skipped))
     return Clips(tuple(clips), skipped)

@@ -1,4 +1,4 @@
-"""Clips to padded batches, and the order in which they come.
+"""Examples to padded batches.
 
 Filenames travel inside the batch, and labels are looked up by Filename: nothing is matched by position.
 """
@@ -6,22 +6,19 @@ Filenames travel inside the batch, and labels are looked up by Filename: nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from abaw_emi.audio.clips import Clip, measure
+from abaw_emi.batching.examples import Example
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.constants import MIN_SAMPLES
+from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
 from abaw_emi.models.spec_augment import Masks
-
-if TYPE_CHECKING:
-    from abaw_emi.models.emi import EmiModel
-
-Float32 = npt.NDArray[np.float32]
 
 Labels = Mapping[str, Float32]
 """Intensities (6,), by Filename."""
@@ -29,20 +26,22 @@ Labels = Mapping[str, Float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Clips side by side.
+    """Examples side by side. Without sound, both `waveforms` and `frames` are None, and no encoder runs.
 
     Attributes:
         filenames: B ids.
-        waveforms: (B, T) float32, normalised per clip, zero-padded at the end.
-        lengths: (B,) samples of each clip.
-        intensities: (B, 6) labels, None where there are none.
-        masks: which layers and frames of each clip are left out in training, None for none.
-        modalities: what the feature folders hold of them, None for a system that reads none.
+        lengths: (B,) of each example, in samples or frames; 0 without either.
+        waveforms: (B, T) float32, each of zero mean and unit variance, zero-padded at the end.
+        frames: (B, F, D) float32 that a frozen encoder made, zero-padded at the end.
+        intensities: (B, 6) labels, None if there are none.
+        masks: which layers, frames and features training leaves out, None for none.
+        modalities: the examples' features, None for a system that reads none.
     """
 
     filenames: tuple[str, ...]
-    waveforms: Tensor
     lengths: Tensor
+    waveforms: Tensor | None = None
+    frames: Tensor | None = None
     intensities: Tensor | None = None
     masks: Masks | None = None
     modalities: Modalities | None = None
@@ -52,8 +51,13 @@ class Batch:
 
     def run(self, model: EmiModel) -> Tensor:
         """The model's intensities (B, 6)."""
-        output: Tensor = model(self.waveforms, self.lengths, self.masks, self.modalities)
-        return output
+        return model.regress(*self.encode(model), self.modalities)
+
+    def encode(self, model: EmiModel) -> tuple[Tensor | None, Tensor]:
+        """The frames (B, F, D) of the sound, and how many each example has (B,); None without any sound."""
+        if self.waveforms is None:
+            return self.frames, self.lengths
+        return model.encode(self.waveforms, self.lengths, self.masks)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; from pinned memory without waiting for it."""
@@ -64,47 +68,111 @@ class Batch:
         return self._map(lambda values: values.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            waveforms=change(self.waveforms),
-            lengths=change(self.lengths),
-            intensities=None if self.intensities is None else change(self.intensities),
-            masks=None if self.masks is None else self.masks.map(change),
-            modalities=None if self.modalities is None else self.modalities.map(change),
-        )
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = change(value)
+            elif isinstance(value, (Masks, Modalities)):
+                changed[field.name] = value.map(change)
+        return replace(self, **changed)
 
 
-def normalise(waveform: Float32) -> Float32:
-    """The waveform (T,) at zero mean and unit variance, as the wav2vec 2.0 pre-processor does it."""
-    normalised = waveform.copy()
-    _normalise(normalised, *measure(waveform))
-    return normalised
+def make_batch(
+    examples: Sequence[Example],
+    labels: Labels | None = None,
+    *,
+    masks: Masks | None = None,
+    modalities: Modalities | None = None,
+    multiple: int = 1,
+) -> Batch:
+    """The batch of `examples`, in their order; an example without sound has a row of zeros beside others.
+
+    Args:
+        examples: all of them encoded, where they have sound, or none.
+        labels: (6,) of each example.
+        masks: what training leaves out of these examples.
+        modalities: see `collect_modalities`.
+        multiple: of which T is one.
+    """
+    waveforms = frames = None
+    lengths = [0] * len(examples)
+    if any(example.frames is not None for example in examples):
+        frames, lengths = _stack_frames(examples)
+    elif any(example.audio is not None for example in examples):
+        waveforms, lengths = _stack_waveforms(examples, multiple)
+    intensities = None
+    if labels is not None:
+        intensities = torch.from_numpy(np.stack([labels[example.filename] for example in examples]))
+    return Batch(
+        filenames=tuple(example.filename for example in examples),
+        lengths=torch.tensor(lengths),
+        waveforms=waveforms,
+        frames=frames,
+        intensities=intensities,
+        masks=masks,
+        modalities=modalities,
+    )
+
+
+def collect_modalities(
+    examples: Sequence[Example], widths: Mapping[str, int], *, uses_audio: bool
+) -> Modalities | None:
+    """The features of `examples`, in their order, and what each has; None for a model of sound alone.
+
+    Args:
+        examples: each with at least one modality.
+        widths: the model's feature folders, and their D.
+        uses_audio: whether the model has an encoder of sound.
+    """
+    if not widths:
+        return None
+    frames, lengths = {}, {}
+    present = [[example.audio is not None for example in examples]] if uses_audio else []
+    for name, width in widths.items():
+        arrays = [example.features.get(name) for example in examples]
+        counts = [0 if array is None else array.shape[0] for array in arrays]
+        values = torch.zeros(len(examples), max(1, *counts), width)
+        for row, array, count in zip(values.numpy(), arrays, counts, strict=True):
+            if array is not None:
+                array.read_into(row[:count])
+        frames[name], lengths[name] = values, torch.tensor(counts)
+        present.append([count > 0 for count in counts])
+    return Modalities(frames=frames, lengths=lengths, present=torch.tensor(present).T.contiguous())
+
+
+def _stack_waveforms(examples: Sequence[Example], multiple: int) -> tuple[Tensor, list[int]]:
+    lengths = [MIN_SAMPLES if example.audio is None else example.audio.samples for example in examples]
+    longest = max(lengths)
+    waveforms = torch.empty(len(examples), longest + -longest % multiple)
+    # Each clip is read straight into its row: at memory's own speed (benchmarks/data.py).
+    for example, row, length in zip(examples, waveforms.numpy(), lengths, strict=True):
+        if example.audio is None:
+            row[:length] = 0  # the encoder needs a first frame; `Modalities.present` says not to count it
+        else:
+            example.audio.read_into(row[:length])
+            _normalise(row[:length], *example.audio.moments)
+        row[length:] = 0
+    return waveforms, lengths
+
+
+def _stack_frames(examples: Sequence[Example]) -> tuple[Tensor, list[int]]:
+    lengths = [1 if example.frames is None else example.frames.shape[0] for example in examples]
+    width = next(example.frames.shape[1] for example in examples if example.frames is not None)
+    frames = torch.empty(len(examples), max(lengths), width)
+    for example, rows, length in zip(examples, frames.numpy(), lengths, strict=True):
+        if example.frames is None:
+            rows[:length] = 0
+        else:
+            example.frames.read_into(rows[:length])
+        rows[length:] = 0
+    return frames, lengths
 
 
 def _normalise(waveform: Float32, mean: np.float32, variance: np.float32) -> None:
-    """Normalises in place.
+    """Brings a waveform to zero mean and unit variance in place, as the wav2vec 2.0 pre-processor does it.
 
     The 1e-7 under the root is transformers' Wav2Vec2FeatureExtractor's own: it matters for quiet clips.
     """
     waveform -= mean
     waveform /= np.sqrt(variance + 1e-7)
-
-
-def make_batch(clips: Sequence[Clip], labels: Labels | None = None) -> Batch:
-    """The batch of `clips`, in their order, with labels (6,) looked up by Filename; no modalities."""
-    lengths = [clip.samples for clip in clips]
-    waveforms = torch.empty(len(clips), max(lengths))
-    # Each clip is read straight into its row: at memory's own speed (benchmarks/data.py).
-    for clip, row, length in zip(clips, waveforms.numpy(), lengths, strict=True):
-        clip.read_into(row[:length])
-        _normalise(row[:length], *clip.moments)
-        row[length:] = 0
-    intensities = None
-    if labels is not None:
-        intensities = torch.from_numpy(np.stack([labels[clip.filename] for clip in clips]))
-    return Batch(
-        filenames=tuple(clip.filename for clip in clips),
-        waveforms=waveforms,
-        lengths=torch.tensor(lengths),
-        intensities=intensities,
-    )

@@ -1,166 +1,240 @@
-"""What a system reads of a split's clips: their sound, their feature folders, or both, as its config says.
+"""Examples: what a system reads of each clip, its sound, its feature folders or both, as its config says.
 
-A system of several modalities takes clips that lack some of them, as they are: that is told, counted and
-recorded, and nothing is put in their place. A clip that lacks all of them is a bad clip.
+A system of several modalities takes examples that are missing some of them: that is reported, counted and
+recorded, and nothing is put in their place. A clip that is missing all of them is a bad clip.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
 
 from abaw_emi.audio.cache import pack_fallbacks, read_split_clips
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.audio.clips import Clip, Clips
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.constants import SAMPLE_RATE, OnBadClip
-from abaw_emi.core.errors import ClipError, CorpusError, Problem, gather
-from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.cache import CachedArray
+from abaw_emi.core.constants import HOP_SAMPLES, MIN_SAMPLES, SAMPLE_RATE, OnBadClip
+from abaw_emi.core.errors import ClipError, CorpusError, FeatureError, Problem, gather
+from abaw_emi.core.hashing import sha256
+from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import find_features
-from abaw_emi.features.reader import FeatureCache, FeatureClip
+from abaw_emi.features.reader import FeatureCache, FeatureClip, Features
 
 _SHOWN_RANGES = 20
 """Ranges of ids that a line about a missing modality names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Senses:
-    """What a system takes in; systems that share it share the clips.
+class InputSpec:
+    """What a system reads of each clip; systems that share it share the examples.
 
     Attributes:
-        hears: whether it has an encoder of sound.
-        max_seconds: to which sound is cut.
+        uses_audio: whether it has an encoder of sound.
+        max_seconds: length to which sound is cut.
         folders: the feature folders that it reads.
-        max_frames: to which features are cut.
+        max_frames: number of frames to which features are cut.
+        on_bad: "error" for an error that names all clips that cannot be read, "skip" to leave them out.
     """
 
-    hears: bool
+    uses_audio: bool
     max_seconds: float
     folders: tuple[str, ...]
     max_frames: int
+    on_bad: OnBadClip = "error"
 
     @classmethod
-    def of(cls, config: RunConfig) -> Self:
-        """What a run of `config` takes in."""
+    def of(cls, config: RunConfig, on_bad: OnBadClip = "error") -> Self:
+        """What a run of `config` reads."""
         return cls(
-            hears=config.model.encoder != "none",
+            uses_audio=config.model.encoder != "none",
             max_seconds=config.data.max_seconds,
             folders=tuple(feature.name for feature in config.model.features),
             max_frames=config.data.max_frames,
+            on_bad=on_bad,
         )
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names, in the order in which a model has them."""
-        return (*((SOUND,) if self.hears else ()), *self.folders)
+        """Their names, in the model's order."""
+        return (*((SOUND,) if self.uses_audio else ()), *self.folders)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Example:
+    """What a system reads of one clip; arrays lie in the cache until they are needed.
+
+    Attributes:
+        filename: its id.
+        samples: its length in samples, by which examples are grouped.
+        audio: its sound; None if it has none, or the system does not use any.
+        features: float32 (T, D) of each feature folder that has the clip, by the folder's name.
+        features_hash: SHA-256 of the features' files, in hexadecimal digits; "" without features.
+        frames: (F, D) float32 that a frozen encoder made of the sound, once it has.
+    """
+
+    filename: str
+    samples: int
+    audio: Clip | None = None
+    features: Mapping[str, CachedArray] = field(default_factory=dict)
+    features_hash: str = ""
+    frames: CachedArray | None = None
+
+    @classmethod
+    def join(
+        cls,
+        filename: str,
+        clip: Clip | None = None,
+        features: FeatureClip | None = None,
+        *,
+        uses_audio: bool = True,
+    ) -> Self:
+        """The example of a clip's sound and features, of which it has at least one.
+
+        Args:
+            filename: its id.
+            clip: its sound.
+            features: its features.
+            uses_audio: whether the system has an encoder of sound.
+        """
+        if clip is not None:
+            samples = clip.samples
+        elif uses_audio or features is None:
+            samples = MIN_SAMPLES  # among the shortest, where the row that it leaves empty costs least
+        else:
+            samples = HOP_SAMPLES * features.samples
+        return cls(
+            filename=filename,
+            samples=samples,
+            audio=clip,
+            features={} if features is None else features.arrays,
+            features_hash="" if features is None else features.source_hash,
+        )
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the file or files that it was read from, in hexadecimal digits."""
+        if self.audio is None:
+            return self.features_hash
+        audio_hash = self.audio.content_hash
+        return sha256(f"{audio_hash}:{self.features_hash}".encode()) if self.features_hash else audio_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What was read.
+    """What was read of a split.
 
     Attributes:
-        clips: in the order asked for.
-        skipped: ids left out because they cannot be read.
+        examples: in the order asked for.
+        skipped: ids left out because they cannot be read, sorted.
         read_from_video: see `audio.cache.pack_fallbacks`.
         widths: D of each feature folder.
-        missing: ids of the clips that lack a modality, by its name; modalities that all have are left out.
+        missing: ids of the examples without a modality, by its name; modalities that all have are left out.
     """
 
-    clips: Sequence[Clip] | Sequence[EncodedClip]
-    skipped: tuple[str, ...] = ()
-    read_from_video: dict[str, list[str]] = field(default_factory=dict)
-    widths: dict[str, int] = field(default_factory=dict)
-    missing: dict[str, list[str]] = field(default_factory=dict)
+    examples: Sequence[Example]
+    skipped: tuple[str, ...]
+    read_from_video: dict[str, list[str]]
+    widths: Mapping[str, int]
+    missing: dict[str, list[str]]
 
 
-def read_inputs(
-    data: DataFolder, ids: Sequence[str], senses: Senses, on_bad: OnBadClip, reporter: Reporter
-) -> Inputs:
-    """What a system of these senses reads of the clips `ids`, from the cache, with bars.
+def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter: Reporter) -> Inputs:
+    """What a system of this spec reads of the clips `ids`, from the cache, with progress bars.
 
     Raises:
-        EmiError: all that cannot be read, at once; with `on_bad="skip"`, only what concerns no single clip.
+        EmiError: all that cannot be read, together; if bad clips are skipped, what concerns no single clip.
     """
-    if not senses.folders:
-        sounds = read_split_clips(data, ids, senses.max_seconds, on_bad, reporter)
-        return Inputs(
-            clips=sounds.clips,
-            skipped=tuple(sorted(sounds.skipped)),
-            read_from_video=pack_fallbacks(sounds),
-        )
     problems: list[Problem] = []
-    heard: dict[str, Clip] = {}
-    seen: dict[str, FeatureClip] = {}
-    skipped: set[str] = set()
-    read_from_video: dict[str, list[str]] = {}
-    widths: dict[str, int] = {}
+    audio, features = Clips((), {}), Features([], {}, {})
     with gather(problems):
-        if senses.hears and (listed := [name for name in ids if name in data.files]):
-            sounds = read_split_clips(data, listed, senses.max_seconds, on_bad, reporter)
-            heard = {clip.filename: clip for clip in sounds.clips}
-            skipped |= sounds.skipped.keys()
-            read_from_video = pack_fallbacks(sounds)
+        audio = _read_audio(data, ids, spec, reporter)
     with gather(problems):
-        files = {name: find_features(data.root, data.features, name) for name in senses.folders}
-        listed = [name for name in ids if any(name in found for found in files.values())]
-        features = FeatureCache(reporter).read(
-            listed,
-            files,
-            max_frames=senses.max_frames,
-            seconds=_measure(heard, senses.max_seconds),
-            on_bad=on_bad,
-        )
-        reporter.warn(features.warnings, shown=_SHOWN_RANGES)
-        reporter.warn([problem for found in features.skipped.values() for problem in found])
-        seen = {clip.filename: clip for clip in features.clips}
-        skipped |= features.skipped.keys()
-        widths = dict(features.widths)
-    nothing = [name for name in ids if name not in heard and name not in seen and name not in skipped]
-    if nothing and not problems:
-        problem = Problem(
-            f"{len(nothing):,} of {len(ids):,} clips",
-            f"nothing to predict from: {_list(nothing)}",
-            f"{' or '.join(senses.modalities)} of each",
-            advise(data, senses.folders),
-        )
-        if on_bad == "error":
-            problems.append(problem)
-        else:
-            reporter.warn([problem])
-            skipped |= set(nothing)
+        features = _read_features(data, ids, spec, audio, reporter)
+    clips = {clip.filename: clip for clip in audio.clips}
+    arrays = {clip.filename: clip for clip in features.clips}
+    skipped = audio.skipped.keys() | features.skipped.keys()
+    empty = [name for name in ids if name not in clips.keys() | arrays.keys() | skipped]
+    if empty and not problems:
+        with gather(problems):
+            _report_empty(data, empty, len(ids), spec, reporter)
     if problems:
         raise ClipError(problems)
-    kept = [name for name in ids if name in heard.keys() | seen.keys() and name not in skipped]
-    clips = [_join(heard.get(name), seen.get(name), hears=senses.hears) for name in kept]
+    skipped |= set(empty)
+    examples = [
+        Example.join(name, clips.get(name), arrays.get(name), uses_audio=spec.uses_audio)
+        for name in ids
+        if name not in skipped
+    ]
     inputs = Inputs(
-        clips=clips,  # type: ignore[arg-type] # all of one kind, as the senses are one
+        examples=examples,
         skipped=tuple(sorted(skipped)),
-        read_from_video=read_from_video,
-        widths=widths,
-        missing=_find_missing(kept, heard, seen, senses),
+        read_from_video=pack_fallbacks(audio),
+        widths=features.widths,
+        missing=_find_missing(examples, spec),
     )
-    _report_coverage(inputs, senses, reporter)
+    if spec.folders:
+        _report_coverage(inputs, spec, reporter)
     return inputs
 
 
-def _measure(heard: Mapping[str, Clip], max_seconds: float) -> dict[str, float]:
-    """The lengths of the clips that were heard to their end, in s."""
-    seconds = {name: clip.samples / SAMPLE_RATE for name, clip in heard.items()}
-    return {name: length for name, length in seconds.items() if length < max_seconds}
+def _read_audio(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter: Reporter) -> Clips:
+    """The sound of the clips; beside feature folders, of those that have a file of it."""
+    if spec.folders:
+        ids = [name for name in ids if name in data.files]
+    if not spec.uses_audio or not ids:
+        return Clips((), {})
+    return read_split_clips(data, ids, spec.max_seconds, spec.on_bad, reporter)
 
 
-def check_widths(data: DataFolder, inputs: Inputs, senses: Senses) -> None:
-    """Whether there is something of every folder, so that a model of it can be made.
+def _read_features(
+    data: DataFolder, ids: Sequence[str], spec: InputSpec, audio: Clips, reporter: Reporter
+) -> Features:
+    """The features of the clips that have any."""
+    if not spec.folders:
+        return Features([], {}, {})
+    files = {name: find_features(data.root, data.features, name) for name in spec.folders}
+    lengths = {clip.filename: clip.samples / SAMPLE_RATE for clip in audio.clips}
+    features = FeatureCache(reporter).read(
+        [name for name in ids if any(name in found for found in files.values())],
+        files,
+        max_frames=spec.max_frames,
+        # A clip that was cut is longer than what was read of it.
+        seconds={name: length for name, length in lengths.items() if length < spec.max_seconds},
+    )
+    bad = summarise(features.skipped)
+    if bad and spec.on_bad == "error":
+        raise FeatureError(bad)
+    reporter.warn(features.warnings, shown=_SHOWN_RANGES)
+    reporter.warn(bad)
+    return features
+
+
+def _report_empty(
+    data: DataFolder, empty: Sequence[str], total: int, spec: InputSpec, reporter: Reporter
+) -> None:
+    """Warns of clips that have nothing that the system reads, or raises a ClipError."""
+    problem = Problem(
+        f"{len(empty):,} of {total:,} clips",
+        f"nothing to predict from: {_list(empty)}",
+        f"{' or '.join(spec.modalities)} of each",
+        advise(data, spec.folders),
+    )
+    if spec.on_bad == "error":
+        raise ClipError(problem)
+    reporter.warn([problem])
+
+
+def check_widths(data: DataFolder, inputs: Inputs, spec: InputSpec) -> None:
+    """Passes if some clip has features of each folder, so that a model of them can be made.
 
     Raises:
-        CorpusError: names each folder of which no clip has anything.
+        CorpusError: names each folder of which no clip has any.
     """
-    absent = [name for name in senses.folders if name not in inputs.widths]
+    absent = [name for name in spec.folders if name not in inputs.widths]
     if absent:
         raise CorpusError(
             Problem(f"feature folder {name}", "no clip has any", next_step=advise(data, [name]))
@@ -174,25 +248,16 @@ def advise(data: DataFolder, folders: Sequence[str]) -> str:
     return f"put features into {places}, or make them with abaw-emi extract" if folders else ""
 
 
-def _join(heard: Clip | None, seen: FeatureClip | None, *, hears: bool) -> Clip | EncodedClip:
-    if heard is not None:
-        return replace(heard, features=seen)
-    assert seen is not None, "clips that have nothing are left out"
-    return Clip.without_sound(seen) if hears else EncodedClip.without_encoder(seen)
-
-
-def _find_missing(
-    kept: Sequence[str], heard: dict[str, Clip], seen: dict[str, FeatureClip], senses: Senses
-) -> dict[str, list[str]]:
-    missing = {SOUND: [name for name in kept if name not in heard]} if senses.hears else {}
-    for folder in senses.folders:
-        missing[folder] = [name for name in kept if name not in seen or not seen[name].has(folder)]
+def _find_missing(examples: Sequence[Example], spec: InputSpec) -> dict[str, list[str]]:
+    missing = {SOUND: [each.filename for each in examples if each.audio is None]} if spec.uses_audio else {}
+    for folder in spec.folders:
+        missing[folder] = [each.filename for each in examples if folder not in each.features]
     return {modality: names for modality, names in missing.items() if names}
 
 
-def _report_coverage(inputs: Inputs, senses: Senses, reporter: Reporter) -> None:
-    total = len(inputs.clips)
-    counts = [f"{name} {total - len(inputs.missing.get(name, ())):,}" for name in senses.modalities]
+def _report_coverage(inputs: Inputs, spec: InputSpec, reporter: Reporter) -> None:
+    total = len(inputs.examples)
+    counts = [f"{name} {total - len(inputs.missing.get(name, ())):,}" for name in spec.modalities]
     reporter.say(f"of {total:,} clips: {', '.join(counts)}")
     reporter.warn(
         [

@@ -8,12 +8,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.augment import Augmentation
-from abaw_emi.batching.batches import Batch, Labels, make_batch
-from abaw_emi.batching.frames import EncodedClip, FrameBatch, make_frame_batch
+from abaw_emi.batching.batches import Batch, Labels, collect_modalities, make_batch
+from abaw_emi.batching.examples import Example
 from abaw_emi.batching.sampler import (
     group_by_length,
     padding_efficiency,
@@ -31,7 +30,7 @@ _AHEAD = 2
 """Steps that are ready, or being made, while one runs."""
 
 _COMPILED_SAMPLES = round(0.64 * SAMPLE_RATE)
-"""Code is compiled for each length anew: padding to multiples of this leaves 19 lengths in 12 s."""
+"""Code is compiled again for each length: padding to multiples of this leaves 19 lengths in 12 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +38,16 @@ class Step:
     """What this process does in a step.
 
     Attributes:
-        groups: the clips that run side by side.
-        counts: how many clips each process has.
+        groups: the examples that run side by side.
+        counts: how many examples each process has.
     """
 
-    groups: list[Batch | FrameBatch]
+    groups: list[Batch]
     counts: list[int]
 
     @property
     def size(self) -> int:
-        """Clips of the step, over all processes."""
+        """Examples of the step, over all processes."""
         return sum(self.counts)
 
 
@@ -57,16 +56,16 @@ class Loader:
     """Makes steps; each is a pure function of the config and of its place in the run.
 
     Attributes:
-        clips: the clips to train on; encoded ones are not varied.
+        examples: what to train on; the sound of those that a frozen encoder has encoded is not varied.
         labels: their intensities (6,), by Filename.
-        model: says which layers and frames each clip leaves out.
+        model: says which layers and frames each example leaves out.
         config: how the run trains.
         rank: of this process, among those that share each batch.
         size: how many processes those are.
         pinned: whether batches go into memory that a GPU reads by itself.
     """
 
-    clips: Sequence[Clip] | Sequence[EncodedClip]
+    examples: Sequence[Example]
     labels: Labels
     model: EmiModel
     config: TrainingConfig
@@ -76,11 +75,11 @@ class Loader:
 
     @cached_property
     def _augmentation(self) -> Augmentation:
-        return Augmentation(self.config.augmentation, max(clip.samples for clip in self.clips))
+        return Augmentation(self.config.augmentation, max(example.samples for example in self.examples))
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, over all processes."""
-        lengths, seed = [clip.samples for clip in self.clips], self.config.seed
+        lengths, seed = [example.samples for example in self.examples], self.config.seed
         if self.config.batch_seconds:
             budget = round(self.config.batch_seconds * SAMPLE_RATE)
             return plan_epoch_by_budget(lengths, budget=budget, seed=seed, epoch=epoch)
@@ -91,52 +90,57 @@ class Loader:
         return run_ahead(lambda step: self.make(plan[step], epoch, step), range(start, len(plan)), _AHEAD)
 
     def make(self, indices: Sequence[int], epoch: int, step: int, most: int | None = None) -> Step:
-        """One step, in groups of at most `most` clips: what is drawn for a clip does not depend on that."""
+        """One step, in groups of at most `most` examples; what is random does not depend on the groups."""
         place = (self.config.seed, epoch, step, self.rank)
-        varied, drawn = make_generator("augmentation", *place), make_generator("masks", *place)
-        left_out = make_generator("modalities", *place)
-        share = [self.clips[index] for index in share_batch(indices, self.rank, self.size)]
-        clips = [self._vary(clip, varied) if isinstance(clip, Clip) else clip for clip in share]
-        groups: list[Batch | FrameBatch] = []
-        for places in self._group([clip.samples for clip in clips], most):
-            group = [clips[index] for index in places]
-            sounds = [clip for clip in group if isinstance(clip, Clip)]
-            frames = [clip for clip in group if isinstance(clip, EncodedClip)]
-            batch: Batch | FrameBatch
-            batch = (
-                make_frame_batch(frames, self.labels) if frames else self._make_batch(sounds, varied, drawn)
-            )
-            modalities = self.model.collect(group)
-            if modalities is not None:
-                modalities = modalities.leave_out(self.model.parts.fusion, left_out)
-            groups.append(replace(batch, modalities=modalities))
+        varying, masking = make_generator("augmentation", *place), make_generator("masks", *place)
+        leaving_out = make_generator("modalities", *place)
+        share = [self.examples[index] for index in share_batch(indices, self.rank, self.size)]
+        examples = [self._vary(example, varying) for example in share]
+        groups = []
+        for places in self._group([example.samples for example in examples], most):
+            group = [examples[index] for index in places]
+            batch = self._make_batch(group, masking, leaving_out)
+            self._vary_normalised(batch, group, varying)
+            groups.append(batch.pin_memory() if self.pinned else batch)
         counts = [len(share_batch(indices, rank, self.size)) for rank in range(self.size)]
-        return Step([group.pin_memory() for group in groups] if self.pinned else groups, counts)
+        return Step(groups, counts)
 
     def _make_batch(
-        self, clips: Sequence[Clip], varied: np.random.Generator, drawn: np.random.Generator
+        self, group: Sequence[Example], masking: np.random.Generator, leaving_out: np.random.Generator
     ) -> Batch:
-        batch = make_batch(clips, self.labels)
-        batch = replace(batch, masks=self.model.draw_masks([clip.samples for clip in clips], drawn))
-        if self.config.augmentation.active:
-            for row, clip in zip(batch.waveforms, clips, strict=True):
-                waveform = row[: clip.samples]
-                waveform.copy_(self._augmentation.after_normalising(waveform, varied))
-        if self.config.compile:
-            surplus = -batch.waveforms.shape[1] % _COMPILED_SAMPLES
-            batch = replace(batch, waveforms=F.pad(batch.waveforms, (0, surplus)))
-        return batch
+        model = self.model
+        modalities = collect_modalities(group, model.widths, uses_audio=model.encoder is not None)
+        return make_batch(
+            group,
+            self.labels,
+            masks=model.draw_masks([example.samples for example in group], masking),
+            modalities=modalities and modalities.leave_out(model.parts.fusion, leaving_out),
+            multiple=_COMPILED_SAMPLES if self.config.compile else 1,
+        )
 
-    def _vary(self, clip: Clip, generator: np.random.Generator) -> Clip:
-        if not self.config.augmentation.active:
-            return clip
+    def _vary(self, example: Example, generator: np.random.Generator) -> Example:
+        """The example with its sound varied, as far as that is done before it is normalised."""
+        clip = example.audio
+        if clip is None or example.frames is not None or not self.config.augmentation.active:
+            return example
         waveform = self._augmentation.before_normalising(torch.from_numpy(clip.waveform), generator)
         varied = Clip.from_waveform(clip.filename, waveform.numpy(), clip.source)
-        return replace(varied, features=clip.features, has_sound=clip.has_sound)
+        return replace(example, audio=varied, samples=varied.samples)
+
+    def _vary_normalised(
+        self, batch: Batch, group: Sequence[Example], generator: np.random.Generator
+    ) -> None:
+        """Varies the sound of the batch in place, as far as that is done after it is normalised."""
+        if batch.waveforms is None or not self.config.augmentation.active:
+            return
+        for row, example in zip(batch.waveforms, group, strict=True):
+            if example.audio is not None:
+                waveform = row[: example.samples]
+                waveform.copy_(self._augmentation.after_normalising(waveform, generator))
 
     def padding_efficiency(self, epoch: int) -> float:
         """The share of the samples of this process's part of an epoch that belong to clips."""
-        lengths = [clip.samples for clip in self.clips]
+        lengths = [example.samples for example in self.examples]
         groups: list[list[int]] = []
         for batch in self.plan(epoch):
             share = share_batch(batch, self.rank, self.size)

@@ -1,6 +1,6 @@
 """Which clips a step trains on, and which of them run side by side: indices into a list of lengths.
 
-Everything here is a pure function of its arguments, so a resumed run goes on where it was, and the batches
+Everything here is a pure function of its arguments, so a resumed run continues where it was, and the batches
 do not depend on how many processes share them.
 """
 

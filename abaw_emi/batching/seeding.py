@@ -1,7 +1,7 @@
 """Where the randomness of training comes from: a pure function of the place in the run.
 
 Nothing is drawn from numpy's or random's global generators. torch's own dropout knows no other generator
-than torch's global one, which is therefore seeded anew for every group of clips that is run.
+than torch's global one, which is therefore seeded again for every group of clips that is run.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.ensembling.combine import write_ensemble
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
+from abaw_emi.models.device import Runtime
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
 from abaw_emi.runs.run import Run
@@ -163,9 +164,7 @@ def _ensemble(
     runs: Sequence[Run], data: DataFolder, split: Split, out: Path, reporter: Reporter
 ) -> dict[str, pl.DataFrame]:
     """Each seed's predictions and their mean, which is also written to `ensemble-<split>.csv`."""
-    predicted = predict_runs(
-        runs, data, split, on_bad="error", device="cpu", precision="fp32", reporter=reporter
-    )
+    predicted = predict_runs(runs, data, split, Runtime.for_prediction("cpu", "fp32", reporter))
     path = out / f"ensemble-{split}.csv"
     write_ensemble(predicted, path, split=split, command="abaw-emi demo")
     singles = {f"seed {seed}": member.table for seed, member in zip(SEEDS, predicted.members, strict=True)}

@@ -2,7 +2,7 @@
 
 As in the cache of sound, an entry belongs to a file's bytes and to the number of frames that it was cut to.
 A modality is a feature folder; a clip has those that it has. One that has none, or of which a file is bad, is
-a bad clip: an error, or left out by name.
+a bad clip: it is left out, and all its problems are listed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from abaw_emi.core import constants
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.cache import Cache, CachedArray, Record
-from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import FeatureError, Problem, gather
 from abaw_emi.core.hashing import FileHashes, sha256
 from abaw_emi.core.progress import Reporter
@@ -43,23 +42,17 @@ class FeatureClip:
         """The longest T, by which clips are grouped."""
         return max(array.shape[0] for array in self.arrays.values())
 
-    def has(self, name: str) -> bool:
-        """Whether it has the modality."""
-        return name in self.arrays
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """The clips that could be read, and what is to be said about them and the others."""
+    """The clips that could be read, why the others could not, and warnings."""
 
     clips: Sequence[FeatureClip]
     """In the order asked for."""
     skipped: Mapping[str, tuple[Problem, ...]]
-    """Why each clip that was left out was left out, by id."""
+    """Every problem of each clip that was left out, by id."""
     widths: Mapping[str, int]
     """D of each modality that any clip has."""
-    missing: Mapping[str, Sequence[str]]
-    """Ids of the clips that lack a modality, by its name; modalities that all have are left out."""
     warnings: Sequence[Problem] = ()
 
 
@@ -87,63 +80,56 @@ class FeatureCache:
         *,
         max_frames: int | None = None,
         seconds: Mapping[str, float] | None = None,
-        on_bad: OnBadClip = "error",
     ) -> Features:
         """The features of the clips `filenames`, in this order.
 
-        A cache that cannot be written is no error: the arrays are then held in memory.
+        A cache that cannot be written is no error: the arrays are then in memory.
 
         Args:
             filenames: Ids.
-            files: Where each clip's file lies, by modality and id (`feature_files.find_features`).
-            max_frames: To which arrays are cut; the frames after it are looked at all the same.
-            seconds: How long clips last, where that is known: features that do not fit are warned of.
-            on_bad: "error" raises when all clips were tried; "skip" leaves bad clips out and lists them.
-
-        Raises:
-            FeatureError: with `on_bad="error"`, every problem of every clip.
+            files: Where each clip's file lies, by modality and id (`features.files.find_features`).
+            max_frames: To which arrays are cut; the frames after it are checked all the same.
+            seconds: How long clips are, if that is known: features that do not fit are warned of.
         """
         found: dict[str, dict[str, _Read]] = {}
         bad: dict[str, list[Problem]] = {}
         try:
             for filename in self._reporter.track(filenames, "reading features", len(filenames)):
-                problems: list[Problem] = []
-                read = {}
-                for modality, paths in files.items():
-                    if filename in paths:
-                        with gather(problems):
-                            read[modality] = self._read(paths[filename], max_frames)
-                if not read and not problems:
-                    expected = " or ".join(files) or "a feature folder"
-                    problems.append(Problem(f"clip {filename}", "has no features", expected))
+                found[filename], problems = self._read_clip(filename, files, max_frames)
                 if problems:
                     bad[filename] = problems
-                else:
-                    found[filename] = read
+                    del found[filename]
         finally:
             self._hashes.save()
         widths: dict[str, int] = {}
         for modality in files:
             for filename, problem in _check_width(modality, found, widths).items():
                 bad.setdefault(filename, []).append(problem)
-        for filename in bad:
-            found.pop(filename, None)
-        if bad and on_bad == "error":
-            raise FeatureError(problem for problems in bad.values() for problem in problems)
+        kept = {filename: read for filename, read in found.items() if filename not in bad}
         warnings = _compare_with_official(widths)
         for modality in files:
-            warnings += _compare_lengths(modality, found, seconds or {})
-        missing = {
-            modality: [filename for filename, read in found.items() if modality not in read]
-            for modality in files
-        }
+            warnings += _compare_lengths(modality, kept, seconds or {})
         return Features(
-            [_join(filename, found[filename]) for filename in filenames if filename in found],
+            [_join(filename, read) for filename, read in kept.items()],
             {filename: tuple(bad[filename]) for filename in filenames if filename in bad},
             widths,
-            {modality: names for modality, names in missing.items() if names},
             warnings,
         )
+
+    def _read_clip(
+        self, filename: str, files: Mapping[str, Mapping[str, Path]], max_frames: int | None
+    ) -> tuple[dict[str, _Read], list[Problem]]:
+        """What the folders have of a clip, by modality, and all that is wrong with it."""
+        problems: list[Problem] = []
+        read = {}
+        for modality, paths in files.items():
+            if filename in paths:
+                with gather(problems):
+                    read[modality] = self._read(paths[filename], max_frames)
+        if not read and not problems:
+            expected = " or ".join(files) or "a feature folder"
+            problems.append(Problem(f"clip {filename}", "has no features", expected))
+        return read, problems
 
     def _read(self, path: Path, max_frames: int | None) -> _Read:
         """A file's array, from the cache if it is there, and kept there if it is not."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.batching.examples import Example
+from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE, Precision
 from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError
 from abaw_emi.core.hashing import hash_file
-from abaw_emi.core.progress import Reporter
-from abaw_emi.inference.engine import plan_groups
-from abaw_emi.inference.workers import run_groups
+from abaw_emi.inference.workers import run_examples
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder
 from abaw_emi.runs.run import Run
@@ -31,54 +29,39 @@ _BF16_ERROR = 0.1
 
 def predict(
     model: EmiModel,
-    clips: Sequence[Clip | EncodedClip],
+    examples: Sequence[Example],
+    runtime: Runtime,
     *,
-    device: torch.device,
-    precision: Precision = "fp32",
-    reporter: Reporter | None = None,
     description: str = "predicting",
 ) -> pl.DataFrame:
-    """The model's intensities for each clip, sorted by id; raw, so they may lie outside [0, 1].
+    """The model's intensities for each example, sorted by id; raw, so they may lie outside [0, 1].
 
-    The model stays as it is. What is held of the clips at any time is some minutes of sound.
+    The model stays as it is. At any time some minutes of sound are in memory.
 
     Args:
-        model: on `device`.
-        clips: in any order; all of them encoded (`frame_store.encode_clips`), or none.
-        device: where the model is.
-        precision: bf16 and fp16 are autocast, unless the encoder's weights are of half precision already.
-        reporter: shows a bar.
-        description: beside the bar.
+        model: on the runtime's device.
+        examples: in any order; all that have sound are encoded (`frozen_encoder.encode_examples`), or none.
+        runtime: bf16 and fp16 are autocast, unless the encoder's weights are of half precision already.
+        description: beside the progress bar.
 
     Raises:
         TrainingError: a prediction is not finite; every such clip is named.
     """
-    groups = plan_groups(clips, device)
-    intensities = np.empty((len(clips), len(EMOTIONS)), np.float32)  # in the order of `clips`
-    context = nullcontext() if reporter is None else reporter.bar(description, len(clips))
-    with context as bar:
-        results = run_groups(
-            model,
-            "intensities",
-            [[clips[place] for place in group] for group in groups],
-            device=device,
-            precision=precision,
-            advance=lambda count: None if bar is None else bar.advance(count),
-        )
-        with closing(results):
-            for number, values in results:
-                intensities[groups[number]] = values
+    intensities = np.empty((len(examples), len(EMOTIONS)), np.float32)  # in the order of `examples`
+    with closing(run_examples(model, "intensities", examples, runtime, description)) as results:
+        for place, values in results:
+            intensities[place] = values
     broken = sorted(
-        clips[place].filename for place in np.flatnonzero(~np.isfinite(intensities).all(axis=1)).tolist()
+        examples[place].filename for place in np.flatnonzero(~np.isfinite(intensities).all(axis=1)).tolist()
     )
     if broken:
         raise TrainingError(
             Problem("predictions", f"not finite for {len(broken)} clips: {', '.join(broken[:10])}")
         )
-    return make_table([clip.filename for clip in clips], intensities).sort(FILENAME)
+    return make_table([example.filename for example in examples], intensities).sort(FILENAME)
 
 
-def make_table(filenames: Sequence[str], intensities: npt.NDArray[np.float32]) -> pl.DataFrame:
+def make_table(filenames: Sequence[str], intensities: Float32) -> pl.DataFrame:
     """The prediction table of clips and their intensities (N, 6), in their order."""
     ids = pl.Series(FILENAME, filenames, pl.String)  # text where there are none, too
     columns = {
@@ -151,13 +134,13 @@ def _narrow_encoder(model: EmiModel) -> None:
         raise UsageError(Problem("--precision", what, f"at most {_BF16_ERROR:.0%}", "use fp32"))
 
 
-def describe_run(run: Run, precision: Precision, device: torch.device) -> dict[str, Any]:
+def describe_run(run: Run, runtime: Runtime) -> dict[str, Any]:
     """A run as a member of a prediction file's provenance."""
     record = run.read_provenance()
     keys = ("preset", "seed", "weights_sha256", "best_epoch", "valid", "data", "backbone")
     return {
         "run": run.name,
         **{key: record.get(key) for key in keys},
-        "precision": precision,
-        "device": device.type,
+        "precision": runtime.precision,
+        "device": runtime.device.type,
     }

@@ -15,51 +15,47 @@ from threading import Event
 
 import torch
 
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.core.constants import Precision
+from abaw_emi.batching.examples import Example
+from abaw_emi.core.arrays import Float32
 from abaw_emi.core.prefetch import count_cores
-from abaw_emi.inference.engine import Float32, Inference, Work
+from abaw_emi.inference.engine import Inference, Work, plan_groups
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 
-Group = Sequence[Clip | EncodedClip]
 
+def run_examples(
+    model: EmiModel, work: Work, examples: Sequence[Example], runtime: Runtime, description: str
+) -> Generator[tuple[int, Float32]]:
+    """What is asked for of each example, with its place among `examples`, one group after the other.
 
-def run_groups(
-    model: EmiModel,
-    work: Work,
-    groups: Sequence[Group],
-    *,
-    device: torch.device,
-    precision: Precision,
-    advance: Callable[[int], object] = lambda clips: None,
-) -> Generator[tuple[int, list[Float32]]]:
-    """What `Inference.run` yields for each group, with the group's place, in order.
-
-    The model is left as it was. Close the iteration where it may break off: that ends the threads, each
-    after the layer that it computes.
+    The model is left as it was. Close the iteration if it may break off: that ends the threads, each after
+    the layer that it computes.
 
     Args:
         model: it runs in evaluation mode.
         work: what is asked for.
-        groups: as `engine.plan_groups` makes them.
-        device: where the model is.
-        precision: of the arithmetic.
-        advance: is called with the number of clips that were finished since the last call.
+        examples: in any order.
+        runtime: what the model runs with.
+        description: beside the progress bar.
 
     Raises:
         TrainingError: the model fails on a clip, which is named.
     """
+    places = plan_groups(examples, runtime.device)
+    groups = [[examples[place] for place in group] for group in places]
     was_training = model.training
     model.train(False)
     try:
-        inference = Inference(model, device=device, precision=precision)
+        inference = Inference(model, runtime)
         threads = min(torch.get_num_threads(), count_cores()) if inference.alone else 1
-        if 1 < threads <= len(groups):  # fewer groups would leave cores idle: torch divides operations then
-            with closing(_run_in_threads(inference, work, groups, threads, advance)) as results:
-                yield from enumerate(results)
-        else:
-            yield from enumerate(inference.run(work, groups, advance))
+        with runtime.reporter.bar(description, len(examples)) as bar:
+            if 1 < threads <= len(groups):  # fewer would leave cores idle: torch then divides operations
+                results = _run_in_threads(inference, work, groups, threads, bar.advance)
+            else:
+                results = inference.run(work, groups, bar.advance)
+            with closing(results):
+                for group, values in zip(places, results, strict=True):
+                    yield from zip(group, values, strict=True)
     finally:
         model.train(was_training)
 
@@ -67,7 +63,7 @@ def run_groups(
 def _run_in_threads(
     inference: Inference,
     work: Work,
-    groups: Sequence[Group],
+    groups: Sequence[Sequence[Example]],
     threads: int,
     advance: Callable[[int], object],
 ) -> Generator[list[Float32]]:
@@ -77,7 +73,7 @@ def _run_in_threads(
         if stop.is_set():
             raise CancelledError
 
-    def run(group: Group) -> list[Float32]:
+    def run(group: Sequence[Example]) -> list[Float32]:
         torch.set_num_threads(1)  # of this thread, and of those that first use torch from now on
         (values,) = inference.run(work, [group])
         return values

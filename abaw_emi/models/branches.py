@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from abaw_emi.config.parts import FeatureConfig
 
 _LEAST_SCALE = 1e-6
-"""Features that vary less than this, all in all, are left as they are, and not blown up."""
+"""Features that vary less than this, all in all, are left as they are, not divided by almost nothing."""
 
 
 class Branch(nn.Module):
-    """One feature folder's way to a vector.
+    """Makes a vector of the frames of one feature folder.
 
     Args:
         config: its parts.
@@ -112,8 +112,8 @@ class TemporalConvolutions(nn.Module):
         """(B, F, D) to (B, F, H)."""
         frames = self.entry(frames.mT).mT
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            heard = convolution(norm(frames).masked_fill(~real[..., None], 0).mT).mT
-            frames = frames + self.dropout(torch.relu(heard))
+            inner = convolution(norm(frames).masked_fill(~real[..., None], 0).mT).mT
+            frames = frames + self.dropout(torch.relu(inner))
         return frames
 
 

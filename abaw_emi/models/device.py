@@ -50,6 +50,12 @@ class Runtime:
         arithmetic = choose_precision(precision, preset, chosen)
         return cls(device=chosen, precision=arithmetic, reporter=reporter, world=world)
 
+    @classmethod
+    def for_prediction(cls, device: str, precision: Precision, reporter: Reporter) -> Self:
+        """The runtime for models that are not trained; see `choose_for_prediction`."""
+        chosen, arithmetic = choose_for_prediction(device, precision)
+        return cls(device=chosen, precision=arithmetic, reporter=reporter)
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which a model of float32 weights runs in this precision."""
         return autocast(self.precision, self.device)
@@ -76,7 +82,7 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
 def choose_precision(asked: Precision, preset: Precision, device: torch.device) -> Precision:
     """The arithmetic to use: what the command line asks for, else the preset, else the device's best.
 
-    "auto" is fp32 on a CPU and bf16 on a GPU that has it. A preset's fp16 gives way to fp32 on a CPU.
+    "auto" is fp32 on a CPU and bf16 on a GPU that has it. On a CPU a preset's fp16 becomes fp32.
 
     Raises:
         UsageError: fp16 was asked for on a CPU.

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.encoder import Wav2Vec2Encoder
-from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, Sensed, collect_modalities
+from abaw_emi.models.fusion import Head, Join, LateMean, Modalities
 from abaw_emi.models.logmel import LogMelEncoder
 from abaw_emi.models.spec_augment import Masks
 
@@ -65,9 +65,10 @@ class EmiModel(PreTrainedModel):
         self.widths = {
             feature.name: width for feature, width in zip(parts.features, config.widths, strict=True)
         }
-        widths = [] if parts.encoder == "none" else [self._make_audio_parts(config.encoder_config)]
+        self.audio_width = 0 if parts.encoder == "none" else self._make_audio_parts(config.encoder_config)
         branches = [Branch(feature, self.widths[feature.name]) for feature in parts.features]
         self.branches = nn.ModuleList(branches)
+        widths = [self.audio_width] if self.audio_width else []
         widths += [branch.output_width for branch in branches]
         dense, size = parts.regression_head, parts.fusion.head_size
         if parts.fusion.kind == "mean" and len(widths) > 1:
@@ -89,7 +90,7 @@ class EmiModel(PreTrainedModel):
             self.encoder = LogMelEncoder(parts.logmel)
         width = self.encoder.hidden_size
         if parts.vad_head:
-            assert isinstance(self.encoder, Wav2Vec2Encoder), "config.ModelConfig sees to it"
+            assert isinstance(self.encoder, Wav2Vec2Encoder), "config.ModelConfig checks it"
             backbone: Any = self.encoder.wav2vec2.config
             self.vad_head = VadHead(width, backbone.num_labels, backbone.final_dropout)
             width += backbone.num_labels
@@ -112,10 +113,6 @@ class EmiModel(PreTrainedModel):
         if self.parts.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
             return None
         return self.encoder.draw_masks(lengths, rng)
-
-    def collect(self, clips: Sequence[Sensed]) -> Modalities | None:
-        """What a batch of these clips brings beside its sound; None for a model that only hears."""
-        return collect_modalities(clips, self.widths, hears=self.encoder is not None)
 
     def forward(
         self,
@@ -142,7 +139,7 @@ class EmiModel(PreTrainedModel):
             encoder's dtype, or as autocast has it.
         """
         assert self.encoder is not None, "a model without an encoder starts at regress"
-        if self.config.pad_samples:  # to be compared with: from here on, nothing tells padding from sound
+        if self.config.pad_samples:  # for comparison: from here on, padding counts as sound
             waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
             lengths = lengths.clamp(min=self.config.pad_samples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.parts.freeze_encoder):
@@ -151,7 +148,9 @@ class EmiModel(PreTrainedModel):
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
         return frames, frame_lengths
 
-    def regress(self, frames: Tensor, frame_lengths: Tensor, modalities: Modalities | None = None) -> Tensor:
+    def regress(
+        self, frames: Tensor | None, frame_lengths: Tensor, modalities: Modalities | None = None
+    ) -> Tensor:
         """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
 
         Computed in the dtype of the weights that are used here, whatever autocast says: rounding adds up
@@ -159,16 +158,21 @@ class EmiModel(PreTrainedModel):
         intensities rounded to bf16 would leave a correlation as a loss nothing to go by.
 
         Args:
-            frames: (B, F, D); without meaning for a model that has no encoder.
+            frames: (B, F, D); None if no clip of the batch has sound, or the model has no encoder.
             frame_lengths: (B,) frames of each clip.
-            modalities: what the model's feature folders hold of the clips.
+            modalities: the clips' features, for a model that reads feature folders.
 
         Returns:
             (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
         """
-        with torch.autocast(frames.device.type, enabled=False):
-            dtype = next((self.late_mean if self._is_late else self.head).parameters()).dtype
-            vectors = [self._summarise(frames.to(dtype), frame_lengths)] if self.encoder is not None else []
+        weight = next((self.late_mean if self._is_late else self.head).parameters())
+        dtype = weight.dtype
+        with torch.autocast(weight.device.type, enabled=False):
+            vectors = []
+            if frames is not None:
+                vectors.append(self._summarise(frames.to(dtype), frame_lengths))
+            elif self.encoder is not None:  # what stands for missing sound is put in the place of these
+                vectors.append(weight.new_zeros(len(frame_lengths), self.audio_width))
             if modalities is not None:
                 vectors += [
                     branch(modalities.frames[name].to(dtype), modalities.lengths[name])
@@ -178,7 +182,7 @@ class EmiModel(PreTrainedModel):
             return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
 
     def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
-        """What the clips sound like, (B, D or 2D): the mean of the frames, the LSTM's last state."""
+        """A vector of each clip's sound, (B, D or 2D): the mean of its frames, the LSTM's last state."""
         parts = []
         if self.parts.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)

@@ -23,7 +23,7 @@ _Lengths = TypeVar("_Lengths", int, Tensor)
 
 
 class Wav2Vec2Encoder(nn.Module):
-    """`wav2vec2.Wav2Vec2` behind the encoder's door.
+    """`wav2vec2.Wav2Vec2` as an encoder of padded batches.
 
     Checkpoints whose feature extractor normalises each frame (`feat_extract_norm = "layer"`, such as the
     audeering model) run as one padded batch with an attention mask, which equals running each clip alone.

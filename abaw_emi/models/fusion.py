@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -12,21 +11,6 @@ from torch import Tensor, nn
 
 from abaw_emi.config.parts import FusionConfig
 from abaw_emi.core.constants import EMOTIONS
-
-if TYPE_CHECKING:
-    from abaw_emi.features.reader import FeatureClip
-
-
-class Sensed(Protocol):
-    """A clip, as far as modalities go."""
-
-    @property
-    def features(self) -> FeatureClip | None:
-        """What was read of its feature folders."""
-
-    @property
-    def has_sound(self) -> bool:
-        """Whether there is anything to hear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +21,7 @@ class Modalities:
         frames: (B, F, D) float32 of each feature folder, zero-padded at the end.
         lengths: (B,) frames of each clip, 0 where it has none.
         present: (B, M) bool, which modalities each clip is to be predicted from: the sound, if the model
-            hears it, and the folders, in the model's order.
+            uses it, and the folders, in the model's order.
     """
 
     frames: Mapping[str, Tensor]
@@ -62,32 +46,6 @@ class Modalities:
             kept[:] = False
         kept[np.arange(len(present)), np.where(present, order, -1.0).argmax(axis=1)] = True
         return replace(self, present=torch.from_numpy(present & kept))
-
-
-def collect_modalities(
-    clips: Sequence[Sensed], widths: Mapping[str, int], *, hears: bool
-) -> Modalities | None:
-    """The modalities of `clips`, in their order; None for a model that hears and nothing else.
-
-    Args:
-        clips: each with at least one modality.
-        widths: the model's feature folders, and their D.
-        hears: whether the model has an encoder of sound.
-    """
-    if not widths:
-        return None
-    frames, lengths = {}, {}
-    has = [[clip.has_sound for clip in clips]] if hears else []
-    for name, width in widths.items():
-        arrays = [None if clip.features is None else clip.features.arrays.get(name) for clip in clips]
-        counts = [0 if array is None else array.shape[0] for array in arrays]
-        values = torch.zeros(len(clips), max(1, *counts), width)
-        for row, array, count in zip(values.numpy(), arrays, counts, strict=True):
-            if array is not None:
-                array.read_into(row[:count])
-        frames[name], lengths[name] = values, torch.tensor(counts)
-        has.append([count > 0 for count in counts])
-    return Modalities(frames=frames, lengths=lengths, present=torch.tensor(has).T.contiguous())
 
 
 class Head(nn.Module):
@@ -124,7 +82,7 @@ class LateMean(nn.Module):
 
 
 class Join(nn.Module):
-    """All vectors side by side, with a learned one for each modality that a clip lacks."""
+    """All vectors side by side, with a learned one in the place of each modality that a clip is missing."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()

@@ -88,7 +88,7 @@ class LogMelEncoder(nn.Module):
         frame_lengths = self.frame_lengths(lengths)
         hidden = self.entry(features.transpose(1, 2)).transpose(1, 2)
         mask = _mask(frame_lengths, hidden.shape[1])
-        # The way past the convolutions is linear: the mean over frames keeps the mean log-mels.
+        # The path past the convolutions is linear: the mean over frames keeps the mean log-mels.
         hidden = self.dropout(hidden) * mask
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             inner = F.gelu(norm(hidden)) * mask
@@ -100,7 +100,7 @@ class LogMelEncoder(nn.Module):
         """Every 160 samples (B, F', 3M), and which of them are within the clip (B, F', 1).
 
         Log-mels, how far each is from its mean over the clip, and how far from the frame before: in
-        both, a clip's mean over frames tells how lively a band is, which no mean of log-mels does.
+        both, a clip's mean over frames says how much a band varies, which no mean of log-mels does.
         In single precision or better, whatever autocast says.
         """
         hop = constants.HOP_SAMPLES // 2

@@ -100,7 +100,7 @@ class FeatureProjection(nn.Module):
 
 
 class PositionalConvolution(nn.Module):
-    """Where a frame is, told by its neighbours: a grouped convolution over some two seconds."""
+    """The position of a frame, from its neighbours: a grouped convolution over some two seconds."""
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Training runs: plan, trainer, losses, optimiser, checkpoints, several processes."""
+"""Training runs: plan, trainer, losses, optimiser, checkpoints, records."""

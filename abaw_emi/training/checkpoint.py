@@ -22,7 +22,7 @@ _MODEL_FILES = ("config.json", "model.safetensors")
 """What `save_pretrained` writes, the weights last."""
 
 KEPT = 2
-"""Whole checkpoints that are kept: should the last one be damaged, the one before it goes on."""
+"""Whole checkpoints that are kept: if the last one is damaged, the one before it is used."""
 
 _NAME = "training-{epoch:05}-{step:07}-best{best_epoch:05}.pt"
 
@@ -87,7 +87,7 @@ def read_checkpoint(run: Run) -> tuple[Checkpoint, dict[str, Any], list[Problem]
             problems.append(Problem(str(path), found, next_step="going on from the one before it"))
     if not problems:
         return None
-    step = "train anew with --overwrite"
+    step = "train again with --overwrite"
     raise RunError(Problem(problem.where, problem.found, next_step=step) for problem in problems)
 
 

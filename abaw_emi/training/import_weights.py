@@ -20,7 +20,7 @@ from abaw_emi.training.checkpoint import save_model
 def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
     """The finished run folder `out`, made from the released code's checkpoint `file`.
 
-    Which clips it was trained on is not recorded in such a file, so the run does not tell.
+    Which clips it was trained on is not recorded in such a file, nor in the run.
 
     Raises:
         WeightsError: the checkpoint or the backbone is not what it should be.

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.progress import Reporter
@@ -73,24 +72,24 @@ def find_initial_weights(config: RunConfig) -> InitialWeights:
     return InitialWeights(backbone=find_backbone(config.model.backbone, config.model.revision))
 
 
-def fit_scales(model: EmiModel, clips: Sequence[Clip] | Sequence[EncodedClip], device: torch.device) -> None:
-    """Fits what standardises spectra and features to the training clips, before the first step.
+def fit_scales(model: EmiModel, examples: Sequence[Example], device: torch.device) -> None:
+    """Fits what standardises spectra and features to the training examples, before the first step.
 
     A wav2vec 2.0 is left as it is: its published weights include their own normalisation.
 
     Args:
         model: on `device`.
-        clips: to train on.
+        examples: to train on.
         device: where the model is.
     """
     if isinstance(model.encoder, LogMelEncoder):
-        with_sound = (clip for clip in clips if isinstance(clip, Clip) and clip.has_sound)
-        alone = (make_batch([clip]).to(device) for clip in with_sound)
-        model.encoder.fit_scale((batch.waveforms, batch.lengths) for batch in alone)
-    features = [clip.features.arrays for clip in clips if clip.features is not None]
+        alone = (make_batch([example]).to(device) for example in examples)
+        model.encoder.fit_scale(
+            (batch.waveforms, batch.lengths) for batch in alone if batch.waveforms is not None
+        )
     for name, branch in zip(model.widths, model.branches, strict=True):
         assert isinstance(branch, Branch)
-        branch.fit_scale(arrays[name].read() for arrays in features if name in arrays)
+        branch.fit_scale(example.features[name].read() for example in examples if name in example.features)
 
 
 def _continue_from(run: Run, config: RunConfig, widths: Mapping[str, int]) -> EmiModel:

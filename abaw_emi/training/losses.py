@@ -85,7 +85,7 @@ class Loss:
     def gradient(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """How the loss of a batch changes with each prediction: (N, 6) float64, without a graph.
 
-        A loss that is not separable needs all of the batch's predictions at once, but not their graphs:
+        A loss that is not separable needs all of the batch's predictions together, but not their graphs:
         predict all parts without, then run each part again and go backward from its rows of this. The
         chain rule makes the sum of it the gradient of the whole batch (the idea of GradCache, Gao et al.,
         arXiv 2101.06983).

@@ -131,7 +131,7 @@ class ExponentialAverage:
             self._set(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on exactly; the tensors are the averages themselves."""
+        """All that `load_state_dict` needs to continue exactly; the tensors are the averages themselves."""
         return {"updates": self.updates, "averages": dict(zip(self._names, self._averages, strict=True))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -75,10 +75,10 @@ class Plan:
 
 
 def check_folders(plan: Plan) -> None:
-    """Whether every run folder can be made, or gone on with.
+    """Passes if every run folder can be made, or continued.
 
     Raises:
-        RunError: for all of them at once, what stands in the way.
+        RunError: names, for all of them together, what prevents it.
     """
     problems: list[Problem] = []
     for run in map(plan.run_of, plan.seeds):
@@ -91,7 +91,7 @@ def check_folders(plan: Plan) -> None:
             found = "is also the run to start from (--init-from)"
             problems.append(Problem(str(run.folder), found, next_step="use another --out"))
         elif plan.if_there == "refuse":
-            step = "go on with --resume, or start anew with --overwrite"
+            step = "continue it with --resume, or start again with --overwrite"
             problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
         elif not run.config_file.is_file() and _holds_something(run.folder):
             found = "there, but not a run folder (no run.toml); it is left alone"
@@ -112,5 +112,5 @@ def _compare_config(run: Run, plan: Plan) -> list[Problem]:
     changed = compare_configs(plan.config_of(before.training.seed), before)
     if not changed:
         return []
-    step = "use --overwrite to start anew"
+    step = "start again with --overwrite"
     return [Problem(str(run.folder), "; ".join(changed), "the config it was started with", step)]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from abaw_emi.batching.data import TrainingData, compare_data
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import find_git_commit
 from abaw_emi.models.device import Runtime, describe_hardware
 from abaw_emi.runs.run import Run
+from abaw_emi.training.data import TrainingData, compare_data
 from abaw_emi.training.initial_weights import InitialWeights
 
 # What a resumed run must share with the run that was started, else its record would not be true.
@@ -70,7 +70,7 @@ def compare_origin(
     run: Run, before: Mapping[str, Any], now: Mapping[str, Any], data: TrainingData
 ) -> list[Problem]:
     """A problem for everything that is not as it was when the run was started; of the data, by id."""
-    step = "put it back as it was, or use --overwrite to start anew"
+    step = "put it back as it was, or start again with --overwrite"
     problems = [
         Problem(f"{run.folder}, {key}", f"now {now[key]}", f"{before.get(key)}, as it was started", step)
         for key in _FIXED

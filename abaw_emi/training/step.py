@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from abaw_emi.batching.batches import Batch
-from abaw_emi.batching.frames import FrameBatch
 from abaw_emi.batching.loader import Step
 from abaw_emi.batching.seeding import seed_dropout
 from abaw_emi.config.run import TrainingConfig
@@ -208,12 +207,12 @@ class TrainStep:
             self.scaler.scale((output * grads[start : start + len(batch)]).sum()).backward()
             start += len(batch)
 
-    def _forward(self, batch: Batch | FrameBatch, place: Place, index: int) -> Tensor:
+    def _forward(self, batch: Batch, place: Place, index: int) -> Tensor:
         seed_dropout(self.config.seed, place.epoch, place.step, self.world.rank, index)
         with self.runtime.autocast():
             return batch.run(self.model)
 
-    def _on_device(self, step: Step) -> Iterator[tuple[int, Batch | FrameBatch]]:
+    def _on_device(self, step: Step) -> Iterator[tuple[int, Batch]]:
         return ((index, batch.to(self.device)) for index, batch in enumerate(step.groups))
 
     def _no_outputs(self) -> list[Tensor]:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from abaw_emi.batching.data import TrainingData, read_training_data
-from abaw_emi.batching.examples import Senses
+from abaw_emi.batching.examples import InputSpec
 from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
@@ -22,10 +21,12 @@ from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import install_best
+from abaw_emi.training.data import TrainingData, read_training_data
 from abaw_emi.training.initial_weights import InitialWeights, find_initial_weights, fit_scales
+from abaw_emi.training.log import Times
 from abaw_emi.training.plan import Plan, check_folders
 from abaw_emi.training.record import check_seen, compare_origin, describe_origin
-from abaw_emi.training.trainer import Times, Training
+from abaw_emi.training.trainer import Training
 
 
 def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
@@ -38,7 +39,7 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
         world: the processes that train together.
 
     Raises:
-        EmiError: whatever stands in the way; before a run that is there is touched.
+        EmiError: whatever prevents it; before a run that is there is touched.
     """
     world = world or World()
     world.run_first(lambda: check_folders(plan))
@@ -108,7 +109,7 @@ class _Session:
     data: TrainingData
     runtime: Runtime
     replaced: Sequence[Run] = ()
-    """Runs that make room: all that are overwritten go when the first can start, so that one that is
+    """Runs that are removed: all that are overwritten go when the first can start, so that one that is
     resumed later is never an old one."""
 
     def train(self) -> Times:
@@ -172,11 +173,11 @@ class _Session:
         if self.data.valid:
             runtime = self.runtime
             model = load_model(run, runtime.device)
-            table = predict(model, training.valid, device=runtime.device, precision=runtime.precision)
+            table = predict(model, training.valid, runtime)
             provenance = Provenance(
                 command="abaw-emi train",
                 split=self.plan.held_out,
-                members=[describe_run(run, runtime.precision, runtime.device)],
+                members=[describe_run(run, runtime)],
                 trained_on=run.trained_on or frozenset(),
                 trained_on_complete=run.trained_on_complete,
                 skipped=self.data.skipped,
@@ -207,10 +208,9 @@ def _read_together(plan: Plan, data: DataFolder, runtime: Runtime) -> TrainingDa
 def _read_data(plan: Plan, data: DataFolder, reporter: Reporter) -> TrainingData:
     return read_training_data(
         data,
+        InputSpec.of(plan.config, plan.on_bad_clip),
+        reporter,
         train_plus_val=plan.train_plus_val,
-        senses=Senses.of(plan.config),
         fold=plan.config.data.fold,
-        on_bad=plan.on_bad_clip,
-        reporter=reporter,
         limit=plan.limit,
     )

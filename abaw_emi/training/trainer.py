@@ -1,7 +1,7 @@
 """The training loop of one run: epochs, validation, early stopping, whole checkpoints.
 
 What a step does is a pure function of the weights and of (seed, epoch, step, process), so a run that was
-killed and goes on from its last checkpoint ends as if it had not been: bitwise on a CPU, and on a GPU with
+killed and continues from its last checkpoint ends as if it had not been: bitwise on a CPU, and on a GPU with
 `training.deterministic`.
 """
 
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
 
 import polars as pl
 
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.data import TrainingData
-from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.batching.examples import Example
 from abaw_emi.batching.loader import Loader
 from abaw_emi.batching.sampler import share_batch, sort_by_length
 from abaw_emi.config.run import TrainingConfig
@@ -26,7 +24,7 @@ from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.progress import Bar
 from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
 from abaw_emi.evaluation.score import Score, score
-from abaw_emi.inference.frozen_encoder import encode_clips
+from abaw_emi.inference.frozen_encoder import encode_examples
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
@@ -39,27 +37,14 @@ from abaw_emi.training.checkpoint import (
     save_model,
     write_checkpoint,
 )
-from abaw_emi.training.log import MetricsLog
+from abaw_emi.training.data import TrainingData
+from abaw_emi.training.log import MetricsLog, Times, format_epoch
 from abaw_emi.training.optim import rate_factor
 from abaw_emi.training.plan import SAVE_MINUTES
 from abaw_emi.training.step import Outcome, Place, TrainStep
 
 LOG_EVERY = 10
 """Steps between two lines in metrics.jsonl, and between two waits for a GPU."""
-
-
-@dataclass(slots=True)
-class Times:
-    """What this process spent: seconds of training and of validation, and the clips trained on."""
-
-    training: float = 0.0
-    validation: float = 0.0
-    clips: int = 0
-
-    @property
-    def clips_per_second(self) -> float:
-        """Of training."""
-        return self.clips / self.training
 
 
 class Training:
@@ -94,9 +79,9 @@ class Training:
         self.save_seconds = 60 * save_minutes
         self.world.broadcast(model.state_dict().values())
         self.train_step = TrainStep(model, config, runtime)
-        self.valid: Sequence[Clip] | Sequence[EncodedClip] = data.valid
+        self.valid: Sequence[Example] = data.valid
         self.loader = Loader(
-            clips=data.train,
+            examples=data.train,
             labels=data.intensities(),
             model=model,
             config=config,
@@ -104,7 +89,7 @@ class Training:
             size=self.world.size,
             pinned=runtime.device.type == "cuda",
         )
-        self.log = MetricsLog(run.metrics_file)
+        self.log = MetricsLog(run.metrics_file, active=self.world.is_main)
         self.at = Checkpoint()
         self.steps = len(self.loader.plan(0))
         self.saved_at = time.monotonic()
@@ -113,14 +98,12 @@ class Training:
         """Goes to the last whole checkpoint of the run; False if nothing was saved yet."""
         saved = read_checkpoint(self.run)
         if saved is None:
-            if self.world.is_main:
-                self.log.cut(0, 0)  # lines of an attempt that saved nothing
+            self.log.cut(0, 0)  # lines of an attempt that saved nothing
             return False
         self.at, state, problems = saved
         self.reporter.warn(problems)
         self.train_step.load_state_dict(state)
-        if self.world.is_main:
-            self.log.cut(self.at.epoch, self.at.step)
+        self.log.cut(self.at.epoch, self.at.step)
         return True
 
     def train(self) -> Times:
@@ -140,8 +123,7 @@ class Training:
         self.reporter.say(
             f"{self.steps:,} steps an epoch; {efficiency:.0%} of what is run is sound, not padding"
         )
-        if self.world.is_main:
-            self.log.show(self.at.epoch * self.steps + self.at.step)
+        self.log.show(self.at.epoch * self.steps + self.at.step)
         with deferred_signals() as stop:
             while self.at.epoch < self.config.epochs and not self._out_of_patience():
                 took = Times()
@@ -163,17 +145,11 @@ class Training:
         return total
 
     def _encode(self) -> None:
-        """Runs a frozen encoder once for all epochs, where the disk has room for its frames."""
-        encoded = encode_clips(
-            self.model,
-            [clip for clip in (*self.data.train, *self.data.valid) if isinstance(clip, Clip)],
-            device=self.runtime.device,
-            precision=self.runtime.precision,
-            reporter=self.reporter,
-        )
+        """Runs a frozen encoder once for all epochs, if the disk has room for its frames."""
+        encoded = encode_examples(self.model, [*self.data.train, *self.data.valid], self.runtime)
         if encoded is not None:
             count = len(self.data.train)
-            self.loader, self.valid = replace(self.loader, clips=encoded[:count]), encoded[count:]
+            self.loader, self.valid = replace(self.loader, examples=encoded[:count]), encoded[count:]
 
     def _train_epoch(self, stop: StopRequest, took: Times) -> None:
         """Trains what is left of the epoch, and notes what it took."""
@@ -213,7 +189,7 @@ class Training:
             self.at.loss_clips += outcome.size
         rate, learning_rate = took.clips_per_second, self.train_step.learning_rate
         bar.advance(len(outcomes), note=f"loss {loss:.4f}  lr {learning_rate:.1e}  {rate:,.0f} clips/s")
-        if self.world.is_main and self.at.step % LOG_EVERY == 0:
+        if self.at.step % LOG_EVERY == 0:
             self.log.append(
                 self.at.epoch * self.steps + self.at.step,
                 epoch=self.at.epoch + 1,
@@ -228,14 +204,12 @@ class Training:
         if not self.data.valid:
             return None
         start = time.monotonic()
-        lengths = [clip.samples for clip in self.valid]
+        lengths = [example.samples for example in self.valid]
         share = share_batch(sort_by_length(range(len(lengths)), lengths), self.world.rank, self.world.size)
         part = predict(
             self.model,
             [self.valid[index] for index in share],
-            device=self.runtime.device,
-            precision=self.runtime.precision,
-            reporter=self.reporter,
+            self.runtime,
             description="validating",
         )
         table = pl.concat(self.world.gather(part)).sort(FILENAME)
@@ -265,7 +239,7 @@ class Training:
         stopped = Interrupted(signum, saved)
         if self.world.is_main:
             raise stopped
-        raise SystemExit(stopped.exit_code)  # the first process says how to go on
+        raise SystemExit(stopped.exit_code)  # the first process says how to continue
 
     def _save(self) -> None:
         if self.world.is_main:
@@ -273,22 +247,16 @@ class Training:
         self.saved_at = time.monotonic()
 
     def _report_epoch(self, loss: float, valid: Score | None, took: Times) -> None:
-        if not self.world.is_main:
-            return
         line: dict[str, Any] = {
             "train_loss": loss,
             "learning_rate": self.train_step.learning_rate,
             "clips_per_second": took.clips_per_second,
             "padding_efficiency": self.loader.padding_efficiency(self.at.epoch - 1),
         }
-        text = f"epoch {self.at.epoch}/{self.config.epochs}: loss {loss:.4f}"
         if valid is not None:
             line["valid"] = {"mean_pearson": valid.mean_pearson, "pearson": valid.pearson}
-            text += f", valid mean Pearson {valid.mean_pearson:.4f}"
-            text += " (best)" if self.at.best_epoch == self.at.epoch else f" (best {self.at.best:.4f})"
-            if valid.undefined:
-                text += f", undefined for {', '.join(valid.undefined)}"
         self.log.append(self.at.epoch * self.steps, epoch=self.at.epoch, **line)
         seconds = took.training * len(self.data.train) / took.clips + took.validation
         left = timedelta(seconds=round((self.config.epochs - self.at.epoch) * seconds))
+        text = format_epoch(self.at, self.config.epochs, loss, valid)
         self.reporter.say(f"{text}, {took.clips_per_second:,.0f} clips/s, about {left} left")

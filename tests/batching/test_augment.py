@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from abaw_emi.batching.augment import Augmentation
-from abaw_emi.batching.batches import normalise
 from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.core.constants import MIN_SAMPLES, SAMPLE_RATE
+from tests.small_models import normalise
 
 EVERYTHING = AugmentationConfig(
     speed=(0.9, 1.0, 1.1), noise_probability=0.5, gain_db=6.0, time_mask_seconds=0.3

@@ -5,31 +5,30 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Wav2Vec2FeatureExtractor
 
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.batches import make_batch, normalise
-from tests.small_models import SHORTEST, make_clip
+from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.examples import Example
+from tests.small_models import SHORTEST, from_waveform, make_example, normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 patient = settings(deadline=None)  # other work on the machine is no failure
 
-CLIPS = [make_clip(number, length) for number, length in enumerate([400, 5_000, 401, 1_024, 400, 3_000])]
+CLIPS = [make_example(number, length) for number, length in enumerate([400, 5_000, 401, 1_024, 400, 3_000])]
 LABELS = {clip.filename: np.arange(6, dtype=np.float32) + 10 * int(clip.filename) for clip in CLIPS}
 
 
 @patient
 @given(st.permutations(CLIPS), st.integers(1, len(CLIPS)))
-def test_filename_waveform_and_label_stay_together_in_any_order(order: list[Clip], count: int) -> None:
+def test_filename_waveform_and_label_stay_together_in_any_order(order: list[Example], count: int) -> None:
     clips = order[:count]
     batch = make_batch(clips, LABELS)
     assert batch.filenames == tuple(clip.filename for clip in clips)
-    assert batch.lengths.tolist() == [len(clip.waveform) for clip in clips]
+    assert batch.lengths.tolist() == [len(clip.audio.waveform) for clip in clips]
     assert batch.intensities is not None
     assert batch.intensities.shape == (count, 6)
     for row, clip in enumerate(clips):
-        length = len(clip.waveform)
-        correlation = np.corrcoef(batch.waveforms[row, :length].numpy(), clip.waveform)[0, 1]
+        length = len(clip.audio.waveform)
+        correlation = np.corrcoef(batch.waveforms[row, :length].numpy(), clip.audio.waveform)[0, 1]
         assert correlation == pytest.approx(1, abs=1e-5)  # another clip's would be near 0
         assert not batch.waveforms[row, length:].any()
         assert batch.intensities[row].tolist() == [10 * int(clip.filename) + emotion for emotion in range(6)]
@@ -57,19 +56,26 @@ def test_a_batch_on_another_device_is_the_same_batch() -> None:
 def test_normalised_waveforms_are_bitwise_those_of_transformers(
     number: int, samples: int, decibels: float
 ) -> None:
-    waveform = make_clip(number, samples, decibels=decibels).waveform
-    expected = Wav2Vec2FeatureExtractor()(waveform, sampling_rate=16_000)["input_values"][0]
-    found = normalise(waveform)
+    example = make_example(number, samples, decibels=decibels)
+    (found,) = make_batch([example]).waveforms.numpy()
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, normalise(example.audio.waveform))
 
 
 def test_a_silent_clip_becomes_zeros() -> None:
-    np.testing.assert_array_equal(normalise(np.zeros(500, np.float32)), np.zeros(500))
+    silent = from_waveform(0, np.zeros(500, np.float32))
+    assert not make_batch([silent]).waveforms.any()
 
 
 def test_a_batch_does_not_change_the_clips() -> None:
-    clip = make_clip(7, 2_000)
-    before = clip.waveform.copy()
+    clip = make_example(7, 2_000)
+    before = clip.audio.waveform.copy()
     make_batch([clip]).waveforms.zero_()
-    np.testing.assert_array_equal(clip.waveform, before)
+    np.testing.assert_array_equal(clip.audio.waveform, before)
+
+
+def test_rows_are_padded_to_a_multiple() -> None:
+    plain, padded = make_batch(CLIPS), make_batch(CLIPS, multiple=1_024)
+    assert padded.waveforms.shape == (len(CLIPS), 5 * 1_024)
+    assert torch.equal(padded.waveforms[:, :5_000], plain.waveforms)
+    assert not padded.waveforms[:, 5_000:].any()

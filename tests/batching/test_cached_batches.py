@@ -12,27 +12,27 @@ import soundfile
 import torch
 
 from abaw_emi.audio.cache import ClipCache
-from abaw_emi.audio.clips import Clip, read_clips
-from abaw_emi.batching.batches import make_batch, normalise
-from abaw_emi.batching.data import TrainingData, compare_data, read_training_data
-from abaw_emi.batching.examples import Senses
+from abaw_emi.audio.clips import read_clips
+from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import find_clips
 from abaw_emi.inference.predict import predict
+from abaw_emi.training.data import TrainingData, compare_data, read_training_data
 from tests.foreign_data import write_data
-from tests.small_models import make_clip, small_model
+from tests.small_models import CPU, from_waveform, make_clip, normalise, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-HEARING = Senses.of(RunConfig())
+SOUND_ALONE = InputSpec.of(RunConfig())
 
 LENGTHS = (400, 192_000, 719, 16_000, 401, 30_000)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Clip, ...]]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Example]]:
     """The same clips, at -40 dB, from no cache, a cold one and a warm one."""
     root = tmp_path_factory.mktemp("data")
     (root / "audio").mkdir()
@@ -40,30 +40,31 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Clip, ...]
         clip = make_clip(number, samples, decibels=-40)
         soundfile.write(root / "audio" / f"{clip.filename}.wav", clip.waveform, 16_000, subtype="FLOAT")
     files, folder = find_clips(root), tmp_path_factory.mktemp("cache")
-    return {
-        "uncached": read_clips(list(files), files).clips,
-        "cold": ClipCache(folder=folder).read_clips(list(files), files).clips,
-        "warm": ClipCache(folder=folder).read_clips(list(files), files).clips,
+    read = {
+        "uncached": read_clips(list(files), files),
+        "cold": ClipCache(folder=folder).read_clips(list(files), files),
+        "warm": ClipCache(folder=folder).read_clips(list(files), files),
     }
+    return {name: [Example.join(clip.filename, clip) for clip in clips.clips] for name, clips in read.items()}
 
 
 @pytest.mark.parametrize("temperature", ["cold", "warm"])
 def test_cached_batches_and_predictions_are_bitwise_those_without_a_cache(
-    kept: dict[str, tuple[Clip, ...]], temperature: str
+    kept: dict[str, list[Example]], temperature: str
 ) -> None:
     expected, found = make_batch(kept["uncached"]), make_batch(kept[temperature])
     assert found.filenames == expected.filenames
     assert torch.equal(found.waveforms, expected.waveforms)
     assert torch.equal(found.lengths, expected.lengths)
     model = small_model("layer")
-    tables = [predict(model, kept[name], device=torch.device("cpu")) for name in ("uncached", temperature)]
+    tables = [predict(model, kept[name], CPU) for name in ("uncached", temperature)]
     assert tables[0].equals(tables[1])
 
 
-def test_every_row_is_bitwise_the_normalised_waveform_and_zeros(kept: dict[str, tuple[Clip, ...]]) -> None:
+def test_every_row_is_bitwise_the_normalised_waveform_and_zeros(kept: dict[str, list[Example]]) -> None:
     for clips in kept.values():
         for clip, row in zip(clips, make_batch(clips).waveforms.numpy(), strict=True):
-            assert row[: clip.samples].tobytes() == normalise(clip.waveform).tobytes()
+            assert row[: clip.samples].tobytes() == normalise(clip.audio.waveform).tobytes()
             assert not row[clip.samples :].any()
 
 
@@ -75,10 +76,8 @@ def root(tmp_path: Path) -> Path:
 def read(root: Path, *, fold: str = "", limit: int | None = None, seconds: float = 12.0) -> TrainingData:
     return read_training_data(
         DataFolder(root),
-        train_plus_val=False,
-        senses=replace(HEARING, max_seconds=seconds),
-        on_bad="error",
-        reporter=Reporter(quiet=True),
+        replace(SOUND_ALONE, max_seconds=seconds),
+        Reporter(quiet=True),
         fold=fold,
         limit=limit,
     )
@@ -136,14 +135,7 @@ def test_what_was_decoded_is_said_and_nothing_when_all_is_there(
     monkeypatch.setenv("ABAW_EMI_CACHE", str(tmp_path / "cache"))
 
     def said(limit: int | None = None) -> str:
-        read_training_data(
-            DataFolder(root),
-            train_plus_val=False,
-            senses=HEARING,
-            on_bad="error",
-            reporter=Reporter(),
-            limit=limit,
-        )
+        read_training_data(DataFolder(root), SOUND_ALONE, Reporter(), limit=limit)
         return capsys.readouterr().err.splitlines()[-1]
 
     assert said(limit=3).endswith("(6 decoded, 0 from the cache)")
@@ -152,10 +144,10 @@ def test_what_was_decoded_is_said_and_nothing_when_all_is_there(
 
 
 def test_a_clip_that_was_changed_in_memory_is_normalised_as_it_is() -> None:
-    clip = make_clip(0, 5_000)
-    clip.waveform[:] = 0.5 * clip.waveform + 0.25
-    np.testing.assert_array_equal(make_batch([clip]).waveforms[0].numpy(), normalise(clip.waveform))
-    assert replace(clip).waveform is clip.waveform
+    waveform = make_clip(0, 5_000).waveform
+    example = from_waveform(0, waveform)
+    waveform[:] = 0.5 * waveform + 0.25
+    np.testing.assert_array_equal(make_batch([example]).waveforms[0].numpy(), normalise(waveform))
 
 
 def test_labels_are_compared_as_they_are_read(root: Path) -> None:

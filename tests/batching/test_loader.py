@@ -5,16 +5,16 @@ import torch
 
 from abaw_emi.batching.loader import Loader, Step
 from abaw_emi.config.run import TrainingConfig
-from tests.small_models import make_clip, small_model
+from tests.small_models import make_example, small_model
 
-CLIPS = [make_clip(number, 16_000) for number in range(24)]
+CLIPS = [make_example(number, 16_000) for number in range(24)]
 LABELS = {clip.filename: np.zeros(6, np.float32) for clip in CLIPS}
 MODEL = small_model("layer", backbone={"layerdrop": 0.5, "num_hidden_layers": 8})
 
 
 def load(*, seed: int = 1, rank: int = 0, epoch: int = 0, step: int = 0, most: int | None = None) -> Step:
     loader = Loader(
-        clips=CLIPS,
+        examples=CLIPS,
         labels=LABELS,
         model=MODEL,
         config=TrainingConfig(seed=seed),
@@ -28,8 +28,8 @@ def drawn(step: Step) -> list[list[bool]]:
     """The layers that each clip goes through, and the frames that it keeps."""
     parts = []
     for group in step.groups:
-        assert group.masks is not None  # type: ignore[union-attr]
-        parts.append(torch.cat([group.masks.layers_kept.T, group.masks.masked_frames], dim=1))  # type: ignore[union-attr]
+        assert group.masks is not None
+        parts.append(torch.cat([group.masks.layers_kept.T, group.masks.masked_frames], dim=1))
     rows: list[list[bool]] = torch.cat(parts).tolist()
     return rows
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 
 from abaw_emi.audio.clips import Clip, Sound
 from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import EMOTIONS, FILENAME, Precision
@@ -29,11 +31,10 @@ from abaw_emi.core.progress import Bar, Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predict import load_model, predict
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run, find_run
-from tests.small_models import ENCODERS, make_clip, small_model
-
-CPU = torch.device("cpu")
+from tests.small_models import CPU, ENCODERS, make_clip, make_example, small_model
 
 has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16, reason="a CPU without AVX512_BF16 and AMX")
@@ -48,10 +49,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[Clip]:
+def clips() -> list[Example]:
     """Three groups of a CPU, in no order of length."""
     lengths = np.random.default_rng(0).integers(400, 192_000, 36)
-    return [make_clip(number, int(samples)) for number, samples in enumerate(lengths)]
+    return [make_example(number, int(samples)) for number, samples in enumerate(lengths)]
 
 
 def to_array(table: pl.DataFrame) -> np.ndarray:
@@ -60,13 +61,13 @@ def to_array(table: pl.DataFrame) -> np.ndarray:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_a_clip_is_given_the_same_alone_and_in_company(encoder: str, clips: list[Clip]) -> None:
+def test_a_clip_is_given_the_same_alone_and_in_company(encoder: str, clips: list[Example]) -> None:
     model = small_model(encoder)
-    together = predict(model, clips, device=CPU)
+    together = predict(model, clips, CPU)
     assert together[FILENAME].to_list() == [clip.filename for clip in clips]
-    alone = pl.concat([predict(model, [clip], device=CPU) for clip in clips])
+    alone = pl.concat([predict(model, [clip], CPU) for clip in clips])
     np.testing.assert_allclose(to_array(together), to_array(alone), rtol=0, atol=1e-5)
-    backwards = predict(model, clips[::-1], device=CPU)
+    backwards = predict(model, clips[::-1], CPU)
     np.testing.assert_allclose(to_array(together), to_array(backwards), rtol=0, atol=1e-5)
 
 
@@ -89,7 +90,7 @@ def inference_threads() -> list[str]:
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bfloat16)])
 def test_threads_give_the_bits_that_one_gives(
-    precision: Precision, clips: list[Clip], request: pytest.FixtureRequest
+    precision: Precision, clips: list[Example], request: pytest.FixtureRequest
 ) -> None:
     class Watching(Counting):
         most = 0
@@ -101,38 +102,38 @@ def test_threads_give_the_bits_that_one_gives(
     if precision == "bf16":
         model.encoder.to(torch.bfloat16)
         model.vad_head.to(torch.bfloat16)
-    expected = predict(model, clips, device=CPU, precision=precision)
+    expected = predict(model, clips, replace(CPU, precision=precision))
     request.getfixturevalue("two_threads")
     watching = Watching()
-    found = predict(model, clips, device=CPU, precision=precision, reporter=watching)
+    found = predict(model, clips, replace(CPU, precision=precision, reporter=watching))
     assert watching.most == 2
     assert found.equals(expected)
     assert watching.done == len(clips)
 
 
 def test_no_clip_gives_an_empty_table() -> None:
-    table = predict(small_model("layer"), [], device=CPU)
+    table = predict(small_model("layer"), [], CPU)
     assert table.is_empty()
     assert table.schema == {FILENAME: pl.String, **dict.fromkeys(EMOTIONS, pl.Float32)}
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_stays_as_it_was(training: bool, clips: list[Clip]) -> None:
+def test_the_model_stays_as_it_was(training: bool, clips: list[Example]) -> None:
     model = small_model("layer", freeze_extractor=True).train(training)
     modes = {name: module.training for name, module in model.named_modules()}
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-    predict(model, clips[:3], device=CPU)
+    predict(model, clips[:3], CPU)
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
 
 
-def test_what_is_not_a_number_is_named(clips: list[Clip]) -> None:
+def test_what_is_not_a_number_is_named(clips: list[Example]) -> None:
     model = small_model("logmel")
     with torch.no_grad():
         model.head.projection.bias[2] = float("nan")
     with pytest.raises(TrainingError, match="not finite for 2 clips: 00000, 00001"):
-        predict(model, clips[:2], device=CPU)
+        predict(model, clips[:2], CPU)
 
 
 class Counting(Reporter):
@@ -173,30 +174,30 @@ def test_memory_holds_no_more_than_a_group(tmp_path: Path) -> None:
     count, samples = 250, 192_000
     sound = make_clip(0, samples)
     array = Cache("sounds", folder=tmp_path).cached("sound", lambda: (sound.waveform, {}))
-    many = [
-        Clip(f"{number:05}", Sound(Path(), "", array, sound.moments)) for number in range(count)
-    ]  # 192 MB of sound, if it were held
+    clips = [Clip(f"{number:05}", Sound(Path(), "", array, sound.moments)) for number in range(count)]
+    many = [Example.join(clip.filename, clip) for clip in clips]  # 192 MB of sound, if it were held
     model = small_model("layer")
     few, all_of_them = Watching(), Watching()
-    predict(model, many[:40], device=CPU, reporter=few)
-    predict(model, many, device=CPU, reporter=all_of_them)
+    predict(model, many[:40], replace(CPU, reporter=few))
+    predict(model, many, replace(CPU, reporter=all_of_them))
     assert all_of_them.done == count
     assert all_of_them.most - few.most < count * samples * 4 / 4
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_an_error_in_a_thread_names_the_clip(clips: list[Clip]) -> None:
+def test_an_error_in_a_thread_names_the_clip(clips: list[Example]) -> None:
     with pytest.raises(TrainingError, match=r"^00099: the model fails on it: "):
-        predict(small_model("layer"), [*clips, make_clip(99, 399)], device=CPU)
+        predict(small_model("layer"), [*clips, make_example(99, 399)], CPU)
 
 
 _STOPPED = """
 import signal, sys, time, torch
+from dataclasses import replace
 from abaw_emi.core.signals import Interrupted
 from abaw_emi.inference import workers
 from abaw_emi.inference.predict import predict
 from tests.inference.test_predict import Counting, inference_threads
-from tests.small_models import make_clip, small_model
+from tests.small_models import CPU, make_example, small_model
 
 class Printing(Counting):
     def watch(self):
@@ -213,9 +214,9 @@ if __name__ == "__main__":
     workers.count_cores = lambda: 2
     torch.set_num_threads(2)
     model = small_model("layer", backbone={"num_hidden_layers": 12, "hidden_size": 256})
-    clips = [make_clip(number, 190_000) for number in range(400)]
+    clips = [make_example(number, 190_000) for number in range(400)]
     try:
-        predict(model, clips, device=torch.device("cpu"), reporter=Printing())
+        predict(model, clips, replace(CPU, reporter=Printing()))
     except Interrupted as interrupted:
         print(time.process_time() - stopped)
         sys.exit(interrupted.exit_code)
@@ -279,15 +280,8 @@ def runs(tmp_path: Path) -> list[Run]:
 def predict_valid(
     runs: list[Run], data: DataFolder, precision: Precision = "fp32", reporter: Reporter | None = None
 ) -> Members:
-    return predict_runs(
-        runs,
-        data,
-        "valid",
-        on_bad="error",
-        device="cpu",
-        precision=precision,
-        reporter=reporter or Reporter(quiet=True),
-    )
+    runtime = Runtime.for_prediction("cpu", precision, reporter or CPU.reporter)
+    return predict_runs(runs, data, "valid", runtime)
 
 
 def said_kept(reporter: Counting) -> list[str]:
@@ -380,7 +374,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(runs: list[Run], data: Data
 @needs_bfloat16
 def test_bf16_on_a_cpu_is_the_encoder_alone(data: DataFolder, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", small_model("layer", backbone={"hidden_size": 64}))
-    model = load_model(run, CPU, "bf16")
+    model = load_model(run, CPU.device, "bf16")
     half = {name for name, weight in model.named_parameters() if weight.dtype == torch.bfloat16}
     assert half == {
         name for name, _ in model.named_parameters() if name.startswith(("encoder.", "vad_head."))
@@ -398,11 +392,11 @@ def test_bf16_on_a_cpu_is_the_encoder_alone(data: DataFolder, tmp_path: Path) ->
 @pytest.mark.parametrize("width", [32, 64, 128])  # torch 2.14 with AMX: wrong positions at 32
 def test_bf16_on_a_cpu_is_close_or_refused(width: int, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", small_model("layer", backbone={"hidden_size": width}))
-    batch = make_batch([make_clip(0, 50_000)])
+    batch = make_batch([make_example(0, 50_000)])
     with torch.inference_mode():
-        expected, _ = load_model(run, CPU).encode(batch.waveforms, batch.lengths)
+        expected, _ = load_model(run, CPU.device).encode(batch.waveforms, batch.lengths)
         try:
-            found, _ = load_model(run, CPU, "bf16").encode(batch.waveforms, batch.lengths)
+            found, _ = load_model(run, CPU.device, "bf16").encode(batch.waveforms, batch.lengths)
         except UsageError as error:
             assert "bf16 on this CPU gives frames that are off by" in str(error)  # noqa: PT017
         else:

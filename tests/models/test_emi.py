@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.spec_augment import Masks
 from abaw_emi.training.checkpoint import save_model
-from tests.small_models import ENCODERS, LONGEST, SHORTEST, make_clip, small_model
+from tests.small_models import CPU, ENCODERS, LONGEST, SHORTEST, make_example, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
 WAV2VEC2 = ("layer", "group")
 # Without these, nothing is drawn at random while training.
@@ -34,7 +33,9 @@ NO_DROPOUT = dict.fromkeys(
 quick = settings(deadline=None, max_examples=12)
 
 
-def forward(model: EmiModel, clips: list[Clip], padding: float = 0.0, masks: Masks | None = None) -> Tensor:
+def forward(
+    model: EmiModel, clips: list[Example], padding: float = 0.0, masks: Masks | None = None
+) -> Tensor:
     """The model's output for a batch, with noise of size `padding` beyond each clip's end."""
     batch = make_batch(clips)
     waveforms = batch.waveforms.to(next(model.parameters()).dtype)
@@ -76,7 +77,7 @@ def test_a_prediction_does_not_depend_on_the_other_clips_of_the_batch(
     encoder: str, dtype: torch.dtype, tolerance: float, lengths: list[int]
 ) -> None:
     model = small_model(encoder).to(dtype)
-    clips = [make_clip(number, length) for number, length in enumerate(lengths)]
+    clips = [make_example(number, length) for number, length in enumerate(lengths)]
     with torch.no_grad():
         together = forward(model, clips)
         alone = torch.cat([forward(model, [clip]) for clip in clips])
@@ -85,7 +86,7 @@ def test_a_prediction_does_not_depend_on_the_other_clips_of_the_batch(
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_different_clips_have_different_predictions(encoder: str) -> None:
-    clips = [make_clip(number, length) for number, length in enumerate([400, 719, 1_024, 16_000, 16_000])]
+    clips = [make_example(number, length) for number, length in enumerate([400, 719, 1_024, 16_000, 16_000])]
     with torch.no_grad():
         found = forward(small_model(encoder), clips)
     distances = (found[:, None] - found[None]).abs().amax(2)
@@ -96,7 +97,7 @@ def test_different_clips_have_different_predictions(encoder: str) -> None:
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_what_lies_beyond_a_clips_end_does_not_matter(encoder: str, size: float) -> None:
     model = small_model(encoder).double()
-    clips = [make_clip(number, length) for number, length in enumerate([400, 719, 40_000, 1_024, 20_001])]
+    clips = [make_example(number, length) for number, length in enumerate([400, 719, 40_000, 1_024, 20_001])]
     with torch.no_grad():
         torch.testing.assert_close(forward(model, clips, size), forward(model, clips), rtol=0, atol=1e-10)
 
@@ -104,9 +105,9 @@ def test_what_lies_beyond_a_clips_end_does_not_matter(encoder: str, size: float)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_gradients_of_a_batch_are_the_sum_of_its_clips_gradients(encoder: str) -> None:
     model = small_model(encoder).double()
-    clips = [make_clip(number, length) for number, length in enumerate([400, 9_000, 1_024])]
+    clips = [make_example(number, length) for number, length in enumerate([400, 9_000, 1_024])]
 
-    def gradients(groups: list[list[Clip]]) -> dict[str, Tensor]:
+    def gradients(groups: list[list[Example]]) -> dict[str, Tensor]:
         model.zero_grad()
         for group in groups:
             forward(model, group).square().sum().backward()
@@ -126,8 +127,8 @@ def test_gradients_of_a_batch_are_the_sum_of_its_clips_gradients(encoder: str) -
 @given(order=st.permutations(range(11)))
 def test_predict_gives_every_clip_its_own_row_in_any_order(encoder: str, order: list[int]) -> None:
     model = small_model(encoder)
-    clips = [make_clip(number, 400 + 700 * (number * 7 % 11)) for number in range(11)]
-    table = predict(model, [clips[number] for number in order], device=CPU)
+    clips = [make_example(number, 400 + 700 * (number * 7 % 11)) for number in range(11)]
+    table = predict(model, [clips[number] for number in order], CPU)
     assert table["Filename"].to_list() == [clip.filename for clip in clips]
     with torch.no_grad():
         alone = torch.cat([forward(model, [clip]) for clip in clips])
@@ -159,10 +160,10 @@ def test_each_combination_of_the_switches_computes_what_is_left_of_the_formula(
     encoder: str, parts: dict[str, bool]
 ) -> None:
     model = small_model(encoder, **parts).double()
-    clip = make_clip(0, 5_000)
+    clip = make_example(0, 5_000)
     batch = make_batch([clip])
     with torch.no_grad():
-        found = forward(model, [make_clip(1, 9_000), clip])[1]
+        found = forward(model, [make_example(1, 9_000), clip])[1]
         frames = model.encoder(batch.waveforms.double(), batch.lengths)[0][0]  # (F, H)
         if parts.get("vad_head"):
             frames = torch.cat([frames, model.vad_head(frames)], dim=1)
@@ -198,7 +199,7 @@ def test_a_frozen_encoder_is_not_trained_and_the_rest_is(encoder: str) -> None:
         if name:
             assert module.training != f"{name}.".startswith(frozen), name
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
-    forward(model, [make_clip(0, 8_000), make_clip(1, 500)]).square().sum().backward()
+    forward(model, [make_example(0, 8_000), make_example(1, 500)]).square().sum().backward()
     for name, weight in model.named_parameters():
         assert (weight.grad is None) == name.startswith(frozen), name
     optimiser.step()
@@ -210,7 +211,7 @@ def test_a_frozen_encoder_is_not_trained_and_the_rest_is(encoder: str) -> None:
 @pytest.mark.parametrize("encoder", WAV2VEC2)
 def test_a_frozen_encoder_draws_nothing_while_the_rest_trains(encoder: str) -> None:
     frozen = small_model(encoder, freeze_encoder=True)
-    clips = [make_clip(0, 16_000), make_clip(1, 5_000)]
+    clips = [make_example(0, 16_000), make_example(1, 5_000)]
     expected = forward(frozen, clips)
     assert torch.equal(forward(frozen.train(), clips), expected)
     free = small_model(encoder).train()
@@ -221,7 +222,7 @@ def test_a_frozen_encoder_draws_nothing_while_the_rest_trains(encoder: str) -> N
 def test_an_encoder_that_is_not_frozen_trains_from_its_first_layer_on(encoder: str) -> None:
     backbone = NO_DROPOUT if encoder in WAV2VEC2 else None
     model = small_model(encoder, backbone=backbone).train()
-    forward(model, [make_clip(0, 8_000), make_clip(1, 500)]).square().sum().backward()
+    forward(model, [make_example(0, 8_000), make_example(1, 500)]).square().sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
     first = next(
         weight for name, weight in model.encoder.named_parameters() if "conv" in name or "entry" in name
@@ -238,7 +239,7 @@ def test_clips_shorter_than_a_span_of_spec_augment_can_be_trained_on(
 ) -> None:
     model = small_model(encoder, backbone=changes).train()
     masks = model.draw_masks(lengths, np.random.default_rng(0))
-    clips = [make_clip(number, length) for number, length in enumerate(lengths)]
+    clips = [make_example(number, length) for number, length in enumerate(lengths)]
     found = forward(model, clips, masks=masks)
     found.sum().backward()
     assert found.isfinite().all()
@@ -248,7 +249,7 @@ def test_clips_shorter_than_a_span_of_spec_augment_can_be_trained_on(
 @pytest.mark.parametrize("encoder", WAV2VEC2)
 def test_spec_augment_masks_long_clips_while_training_and_short_ones_never(encoder: str) -> None:
     model = small_model(encoder, backbone={**NO_DROPOUT, "mask_time_prob": 0.5})
-    clips = [make_clip(0, 3_279), make_clip(1, 32_000)]
+    clips = [make_example(0, 3_279), make_example(1, 32_000)]
     calm = forward(model, clips)
     masks = model.train().draw_masks([3_279, 32_000], np.random.default_rng(0))
     found = forward(model, clips, masks=masks)
@@ -257,7 +258,7 @@ def test_spec_augment_masks_long_clips_while_training_and_short_ones_never(encod
 
 
 def test_dropout_of_the_lstm_is_live_in_training_alone() -> None:
-    clips = [make_clip(0, 8_000)]
+    clips = [make_example(0, 8_000)]
     model = small_model("layer", freeze_encoder=True, lstm_dropout=0.5)
     calm = forward(model, clips)
     assert torch.equal(forward(model, clips), calm)
@@ -267,7 +268,7 @@ def test_dropout_of_the_lstm_is_live_in_training_alone() -> None:
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_half_precision_arithmetic_still_gives_float32(encoder: str) -> None:
     model = small_model(encoder)
-    clips = [make_clip(0, 8_000), make_clip(1, 800)]
+    clips = [make_example(0, 8_000), make_example(1, 800)]
     with torch.no_grad():
         expected = forward(model, clips)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -297,18 +298,19 @@ def test_saved_and_loaded_a_model_is_bitwise_the_same(
     assert [weight.requires_grad for weight in loaded.parameters()] == [
         weight.requires_grad for weight in model.parameters()
     ]
-    for clips in ([make_clip(0, 8_000), make_clip(1, 500)], [make_clip(2, 8_000)], [make_clip(3, 500)]):
+    long, short = make_example(0, 8_000), make_example(1, 500)
+    for clips in ([long, short], [long], [short]):
         # A single clip is a product with a vector, whose bits depend on where the weights lie in memory.
         assert torch.equal(forward(loaded, clips), forward(model, clips))
 
 
 def test_a_log_mel_encoders_learnt_scale_is_saved(tmp_path: Path) -> None:
     model = small_model("logmel")
-    batch = make_batch([make_clip(0, 8_000), make_clip(1, 900)])
+    batch = make_batch([make_example(0, 8_000), make_example(1, 900)])
     model.encoder.fit_scale([(batch.waveforms, batch.lengths)])  # type: ignore[operator,union-attr]
     save_model(model, tmp_path / "run")
     loaded = EmiModel.from_pretrained(tmp_path / "run").eval()
-    clips = [make_clip(2, 8_000)]
+    clips = [make_example(2, 8_000)]
     assert torch.equal(forward(loaded, clips), forward(model, clips))
     assert not torch.equal(forward(loaded, clips), forward(small_model("logmel"), clips))
 
@@ -332,7 +334,7 @@ def test_zero_padding_without_masks_makes_silence_a_part_of_every_clip() -> None
     padded = small_model("layer", pad_seconds=0.5)
     masked = small_model("layer")
     masked.load_state_dict(padded.state_dict())
-    clips = [make_clip(0, 3_000), make_clip(1, 8_000), make_clip(2, 9_500)]
+    clips = [make_example(0, 3_000), make_example(1, 8_000), make_example(2, 9_500)]
     with torch.no_grad():
         together = forward(padded, clips)
         alone = torch.cat([forward(padded, [clip]) for clip in clips])

@@ -1,9 +1,8 @@
-"""Fusion: what a clip has decides, what it lacks is told by the model itself, and nothing else matters."""
+"""Fusion: what a clip has decides, a learned vector stands for what is missing, and nothing else matters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.frames import EncodedClip
+from abaw_emi.batching.batches import collect_modalities, make_batch
+from abaw_emi.batching.examples import Example
 from abaw_emi.batching.loader import Loader
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import ModelConfig, TrainingConfig
@@ -27,10 +26,9 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
 from abaw_emi.training.step import Place, TrainStep
-from tests import small_models
-from tests.small_models import make_clip
+from tests.backbones import small_config
+from tests.small_models import CPU, make_clip
 
-CPU = torch.device("cpu")
 WIDTHS = {"vit": 5, "gte": 4}
 Float32 = npt.NDArray[np.float32]
 
@@ -68,24 +66,28 @@ def build(kind: str, *, encoder: str = "none", seed: int = 0, **parts: Any) -> E
         fusion=FusionConfig(kind=kind, **parts),  # type: ignore[arg-type]
     )
     torch.manual_seed(seed)
-    model = EmiModel(EmiConfig.from_parts(config, None, WIDTHS))
+    backbone = small_config() if encoder == "wav2vec2" else None
+    model = EmiModel(EmiConfig.from_parts(config, backbone, WIDTHS))
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
     return model.eval()
 
 
-def make_clips(cache: Cache, has: list[tuple[bool, bool]]) -> list[EncodedClip]:
-    clips = []
+def without_sound(features: FeatureClip, *, uses_audio: bool = False) -> Example:
+    return Example.join(features.filename, None, features, uses_audio=uses_audio)
+
+
+def make_clips(cache: Cache, has: list[tuple[bool, bool]]) -> list[Example]:
+    examples = []
     for number, each in enumerate(has):
         names = [name for name, there in zip(WIDTHS, each, strict=True) if there]
-        features = keep(cache, number, {name: draw(number, name) for name in names})
-        clips.append(EncodedClip.without_encoder(features))
-    return clips
+        examples.append(without_sound(keep(cache, number, {name: draw(number, name) for name in names})))
+    return examples
 
 
-def intensities(model: EmiModel, clips: list[EncodedClip] | list[Clip]) -> Float32:
-    table = predict(model, clips, device=CPU)
+def intensities(model: EmiModel, clips: list[Example]) -> Float32:
+    table = predict(model, clips, CPU)
     assert table["Filename"].to_list() == sorted(clip.filename for clip in clips)
     return table.select(EMOTIONS).to_numpy()
 
@@ -111,10 +113,7 @@ def test_the_late_mean_is_over_the_heads_of_what_a_clip_has(cache: Cache) -> Non
     model = build("mean")
     clips = make_clips(cache, [(True, True), (True, False), (False, True)])
     both, vit, gte = intensities(model, clips)
-    alone = [
-        intensities(model, [EncodedClip.without_encoder(keep(cache, 0, {name: draw(0, name)}))])[0]
-        for name in WIDTHS
-    ]
+    alone = [intensities(model, [without_sound(keep(cache, 0, {name: draw(0, name)}))])[0] for name in WIDTHS]
     np.testing.assert_allclose(both, (alone[0] + alone[1]) / 2, rtol=0, atol=1e-6)
     with torch.no_grad():
         for number, head, name, found in ((1, 0, "vit", vit), (2, 1, "gte", gte)):
@@ -135,22 +134,58 @@ def test_a_learned_vector_stands_where_a_modality_is_missing_and_only_there(cach
     assert np.abs(after[1] - before[1]).max() > 1e-2
 
 
-def test_nothing_of_a_waveform_reaches_a_clip_without_sound(cache: Cache) -> None:
-    model = build("concatenate", encoder="logmel")
+@pytest.mark.parametrize("kind", ["concatenate", "mean"])
+@pytest.mark.parametrize("encoder", ["logmel", "wav2vec2"])
+def test_a_clip_without_sound_is_predicted_from_its_features_alone_and_beside_others(
+    cache: Cache, encoder: str, kind: str
+) -> None:
+    model = build(kind, encoder=encoder)
     features = keep(cache, 1, {"vit": draw(1, "vit")})
-    silent = Clip.without_sound(features)
-    heard = replace(make_clip(1, 9_000), features=features)
-    noise = replace(heard, has_sound=False)
-    assert silent.filename == heard.filename == noise.filename
-    np.testing.assert_array_equal(intensities(model, [silent]), intensities(model, [noise]))
-    assert np.abs(intensities(model, [heard]) - intensities(model, [silent])).max() > 1e-3
+    silent = without_sound(features, uses_audio=True)
+    heard = Example.join("00001", make_clip(1, 9_000), features)
+    other = Example.join("00002", make_clip(2, 12_000))
+    (alone,) = intensities(model, [silent])
+    np.testing.assert_allclose(intensities(model, [other, silent])[0], alone, rtol=0, atol=1e-6)
+    assert np.abs(intensities(model, [heard])[0] - alone).max() > 1e-3
+    batches = [
+        make_batch(examples, modalities=collect_modalities(examples, model.widths, uses_audio=True))
+        for examples in ([silent], [other, silent])
+    ]
+    with torch.no_grad():
+        for batch in batches:
+            np.testing.assert_allclose(batch.run(model)[-1].numpy(), alone, rtol=0, atol=1e-6)
+
+
+def test_a_batch_without_sound_runs_no_encoder(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("concatenate", encoder="wav2vec2")
+    encoded: list[int] = []
+    silent = [
+        without_sound(keep(cache, number, {"vit": draw(number, "vit")}), uses_audio=True)
+        for number in range(8)
+    ]
+    heard = Example.join("00009", make_clip(9, 9_000))
+    run = model.encoder.forward
+
+    def counted(waveforms: torch.Tensor, *rest: Any) -> Any:
+        encoded.append(len(waveforms))
+        return run(waveforms, *rest)
+
+    monkeypatch.setattr(model.encoder, "forward", counted)
+    intensities(model, silent)
+    before = model.join.missing[0].clone()
+    train_steps(model, silent)
+    assert not torch.equal(model.join.missing[0], before)
+    assert encoded == []
+    intensities(model, [*silent, heard])
+    assert encoded == [1]
 
 
 def test_features_change_what_is_predicted_from_a_sound(cache: Cache) -> None:
     model = build("concatenate", encoder="logmel")
-    clip = make_clip(1, 9_000)
-    with_faces = replace(clip, features=keep(cache, 1, {"vit": draw(1, "vit")}))
-    other_faces = replace(clip, features=keep(cache, 1, {"vit": draw(2, "vit")}))
+    with_faces, other_faces = (
+        Example.join("00001", make_clip(1, 9_000), keep(cache, 1, {"vit": draw(number, "vit")}))
+        for number in (1, 2)
+    )
     assert np.abs(intensities(model, [with_faces]) - intensities(model, [other_faces])).max() > 1e-3
 
 
@@ -184,11 +219,11 @@ def test_each_modality_is_left_out_as_often_as_is_asked_for() -> None:
     assert single.float().mean(dim=0).tolist() == pytest.approx([0.5, 0.5], abs=0.01)
 
 
-def train_steps(model: EmiModel, clips: list[EncodedClip], steps: int = 6) -> dict[str, torch.Tensor]:
+def train_steps(model: EmiModel, clips: list[Example], steps: int = 6) -> dict[str, torch.Tensor]:
     config = TrainingConfig(batch_size=4, group_size=2, learning_rate=1e-2)
     labels = {clip.filename: np.full(6, number / 10, np.float32) for number, clip in enumerate(clips)}
-    loader = Loader(clips=clips, labels=labels, model=model, config=config)
-    train_step = TrainStep(model, config, small_models.CPU)
+    loader = Loader(examples=clips, labels=labels, model=model, config=config)
+    train_step = TrainStep(model, config, CPU)
     model.train()
     for number in range(steps):
         indices = loader.plan(0)[number % 2]
@@ -201,9 +236,7 @@ def train_steps(model: EmiModel, clips: list[EncodedClip], steps: int = 6) -> di
 def test_predictors_that_are_averaged_are_trained_as_if_the_other_were_not_there(cache: Cache) -> None:
     clips = make_clips(cache, [(True, True)] * 8)
     scrambled = [
-        EncodedClip.without_encoder(
-            keep(cache, number, {"vit": draw(number, "vit"), "gte": 1 - draw(number, "gte")})
-        )
+        without_sound(keep(cache, number, {"vit": draw(number, "vit"), "gte": 1 - draw(number, "gte")}))
         for number in range(8)
     ]
     ends = [train_steps(build("mean", one_at_a_time=True), each) for each in (clips, scrambled)]
@@ -221,7 +254,7 @@ def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(cache: Cac
     kept = []
     for size in (8, 3, 1):
         loader = Loader(
-            clips=clips,
+            examples=clips,
             labels=labels,
             model=model,
             config=TrainingConfig(batch_size=8, group_size=size),

@@ -14,7 +14,7 @@ from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder
 from abaw_emi.models.spec_augment import Masks
 from tests.backbones import small_config
-from tests.small_models import make_clip, small_model
+from tests.small_models import make_example, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,7 +27,7 @@ NO_DROPOUT = dict.fromkeys(
 
 
 def batch(lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Tensor]:
-    clips = make_batch([make_clip(number, length) for number, length in enumerate(lengths)])
+    clips = make_batch([make_example(number, length) for number, length in enumerate(lengths)])
     return clips.waveforms, clips.lengths
 
 

@@ -21,7 +21,7 @@ from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.spec_augment import Masks
 from abaw_emi.models.weights import load_backbone
 from tests.backbones import backbone_weights, small_config, write_backbone
-from tests.small_models import LONGEST, make_clip
+from tests.small_models import LONGEST, make_example
 
 LENGTHS = (400, 719, 720, 1_024, 3_279, 20_000, 20_000, 64_321, LONGEST)
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
@@ -73,7 +73,7 @@ def test_hidden_states_equal_transformers_clip_by_clip(
     encoder = model.to(dtype).eval().encoder
     assert isinstance(encoder, Wav2Vec2Encoder)
     theirs = transformers_model(config).to(dtype)
-    batch = make_batch([make_clip(number, length) for number, length in enumerate(LENGTHS)])
+    batch = make_batch([make_example(number, length) for number, length in enumerate(LENGTHS)])
     waveforms = batch.waveforms.to(dtype)
     with torch.no_grad():
         hidden_states, frames = encoder(waveforms, batch.lengths)
@@ -133,7 +133,7 @@ def test_in_training_states_and_gradients_are_those_of_transformers_with_the_sam
     theirs = transformers_model({**config, "layerdrop": 0.0}).to(dtype).train()
     ours = Wav2Vec2Encoder(config).to(dtype).train()
     ours.wav2vec2.load_state_dict(theirs.state_dict(), strict=True)
-    batch = make_batch([make_clip(number, length) for number, length in enumerate(TRAINED)])
+    batch = make_batch([make_example(number, length) for number, length in enumerate(TRAINED)])
     waveforms = batch.waveforms.to(dtype)
     masks = ours.draw_masks(TRAINED, np.random.default_rng(5))
     assert masks is not None
@@ -165,7 +165,7 @@ def test_under_autocast_the_states_round_as_those_of_transformers() -> None:
     config = small_config("layer")
     theirs, ours = transformers_model(config), Wav2Vec2Encoder(config).eval()
     ours.wav2vec2.load_state_dict(theirs.state_dict(), strict=True)
-    waveform = make_batch([make_clip(0, 16_000)]).waveforms
+    waveform = make_batch([make_example(0, 16_000)]).waveforms
     with torch.no_grad():
         exact = ours(waveform, torch.tensor([16_000]))[0][0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -197,7 +197,7 @@ def test_vad_head_and_whole_model_equal_a_forward_on_transformers_states(kind: s
     model = model.double().eval()
     theirs = transformers_model(config).double()
     head = {name: value.double() for name, value in backbone_weights(config).items() if "classifier" in name}
-    batch = make_batch([make_clip(number, length) for number, length in enumerate(LENGTHS)])
+    batch = make_batch([make_example(number, length) for number, length in enumerate(LENGTHS)])
     with torch.no_grad():
         found = model(batch.waveforms.double(), batch.lengths)
         for row, length in enumerate(LENGTHS):
@@ -212,11 +212,11 @@ def test_vad_head_and_whole_model_equal_a_forward_on_transformers_states(kind: s
 
 @pytest.mark.parametrize("decibels", [0.0, -40.0, -60.0, -90.0])
 def test_waveforms_are_those_of_transformers_own_feature_extractor(decibels: float) -> None:
-    clips = [make_clip(number, length, decibels=decibels) for number, length in enumerate(LENGTHS)]
+    clips = [make_example(number, length, decibels=decibels) for number, length in enumerate(LENGTHS)]
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
     # As the released code calls it: all clips at once, padded, with the mask.
     expected = extractor(
-        [clip.waveform for clip in clips],
+        [clip.audio.waveform for clip in clips],
         padding=True,
         sampling_rate=16_000,
         truncation=True,
@@ -232,8 +232,8 @@ def test_waveforms_are_those_of_transformers_own_feature_extractor(decibels: flo
 
 
 def test_a_constant_offset_and_a_gain_are_taken_out() -> None:
-    clip = make_clip(0, 8_000)
-    moved = make_clip(0, 8_000)
-    moved.waveform[:] = clip.waveform * 0.5 + 0.25
+    clip = make_example(0, 8_000)
+    moved = make_example(0, 8_000)
+    moved.audio.waveform[:] = clip.audio.waveform * 0.5 + 0.25
     batch = make_batch([clip, moved])
     np.testing.assert_allclose(batch.waveforms[0], batch.waveforms[1], rtol=0, atol=1e-5)

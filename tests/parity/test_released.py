@@ -14,10 +14,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from abaw_emi.audio.clips import Clip
+from abaw_emi.batching.examples import Example
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import RunError, WeightsError
-from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.members import predict_runs
 from abaw_emi.inference.predict import load_model, predict
@@ -25,9 +24,8 @@ from abaw_emi.runs.run import find_run
 from abaw_emi.training.import_weights import import_run
 from tests.backbones import backbone_weights, small_config
 from tests.parity.released_forward import released_forward
-from tests.small_models import LONGEST, make_clip
+from tests.small_models import CPU, LONGEST, from_waveform, make_clip, make_example
 
-CPU = torch.device("cpu")
 CONFIG = small_config()
 TOLERANCE = 1e-4
 
@@ -89,14 +87,14 @@ def bring_in(weights: Weights, backbone: Path, name: str = "run") -> Path:
     return import_run(file, str(backbone), "main", backbone.parent / name).folder
 
 
-def predict_all(run: Path, clips: list[Clip]) -> np.ndarray:
-    table = predict(load_model(find_run(run), CPU), clips, device=CPU)
+def predict_all(run: Path, clips: list[Example]) -> np.ndarray:
+    table = predict(load_model(find_run(run), CPU.device), clips, CPU)
     assert table["Filename"].to_list() == [clip.filename for clip in clips]
     return table.select(EMOTIONS).to_numpy()
 
 
-def expect_all(weights: Weights, clips: list[Clip]) -> np.ndarray:
-    return np.stack([released_forward(weights, CONFIG, clip.waveform).numpy() for clip in clips])
+def expect_all(weights: Weights, clips: list[Example]) -> np.ndarray:
+    return np.stack([released_forward(weights, CONFIG, clip.audio.waveform).numpy() for clip in clips])
 
 
 def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -108,7 +106,7 @@ def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_predictions_equal_the_released_forward_clip_by_clip(backbone: Path) -> None:
     weights = released_weights()
     clips = [
-        make_clip(number, samples, decibels=decibels) for number, (samples, decibels) in enumerate(SOUNDS)
+        make_example(number, samples, decibels=decibels) for number, (samples, decibels) in enumerate(SOUNDS)
     ]
     expected = expect_all(weights, clips)
     found = predict_all(bring_in(weights, backbone), clips)
@@ -119,8 +117,8 @@ def test_predictions_equal_the_released_forward_clip_by_clip(backbone: Path) -> 
 
 
 def test_a_quiet_clip_is_not_a_loud_one(backbone: Path) -> None:
-    loud, quiet = make_clip(0, 16_000), make_clip(0, 16_000)
-    quiet = Clip.from_waveform("00001", quiet.waveform * np.float32(10**-2.5))  # from -10 to -60 dB
+    loud, quiet = make_example(0, 16_000), make_example(0, 16_000)
+    quiet = from_waveform(1, quiet.audio.waveform * np.float32(10**-2.5))  # from -10 to -60 dB
     found = predict_all(bring_in(released_weights(), backbone), [loud, quiet])
     assert np.abs(found[0] - found[1]).max() > 10 * TOLERANCE
 
@@ -138,7 +136,7 @@ def test_old_and_new_names_of_the_weight_norm_give_the_same_run(backbone: Path) 
     assert len(set(new) - set(old)) == 2
     runs = [bring_in(old, backbone, "old"), bring_in(new, backbone, "new")]
     assert (runs[0] / "model.safetensors").read_bytes() == (runs[1] / "model.safetensors").read_bytes()
-    clips = [make_clip(0, 5_000)]
+    clips = [make_example(0, 5_000)]
     np.testing.assert_array_equal(predict_all(runs[0], clips), predict_all(runs[1], clips))
 
 
@@ -152,14 +150,14 @@ def test_weights_saved_from_data_parallel_give_the_same_run(backbone: Path) -> N
 
 
 def test_other_weights_give_other_predictions(backbone: Path) -> None:
-    clips = [make_clip(0, 5_000)]
+    clips = [make_example(0, 5_000)]
     found = [predict_all(bring_in(released_weights(seed), backbone, f"seed{seed}"), clips) for seed in (0, 1)]
     assert np.abs(found[0] - found[1]).max() > 1_000 * TOLERANCE
 
 
 def test_half_precision_weights_are_read_as_they_are(backbone: Path) -> None:
     weights = {name: value.half() for name, value in released_weights().items()}
-    clips = [make_clip(0, 5_000)]
+    clips = [make_example(0, 5_000)]
     found = predict_all(bring_in(weights, backbone), clips)
     np.testing.assert_allclose(found, expect_all(weights, clips), rtol=0, atol=TOLERANCE)
 
@@ -186,15 +184,7 @@ def test_imported_from_the_shell_audio_files_give_what_the_released_forward_give
         rows.append(clip.filename + ",0" * 6)
     (data / "valid_split.csv").write_text("\n".join(rows) + "\n")
     run = find_run(out)
-    members = predict_runs(
-        [run],
-        DataFolder(data),
-        "valid",
-        on_bad="error",
-        device="cpu",
-        precision="fp32",
-        reporter=Reporter(quiet=True),
-    )
+    members = predict_runs([run], DataFolder(data), "valid", CPU)
     (member,) = members.members
     table = member.table
     assert table["Filename"].to_list() == [f"{number:05}" for number in lengths]
@@ -372,7 +362,7 @@ def test_an_imported_run_whose_weights_were_changed_is_refused(backbone: Path) -
     content[-1] ^= 1
     run.weights_file.write_bytes(bytes(content))
     with pytest.raises(RunError, match="SHA-256"):
-        load_model(run, CPU)
+        load_model(run, CPU.device)
 
 
 def test_an_import_that_breaks_off_leaves_nothing_behind(

@@ -23,6 +23,7 @@ from abaw_emi.training.train import train, try_out
 from abaw_emi.training.verify_resume import verify_resume
 from tests.backbones import write_backbone
 from tests.foreign_data import EMOTIONS, write_data
+from tests.small_models import CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,12 +70,10 @@ def plan_for(preset: str, backbone: Path, out: Path, *changes: str) -> Plan:
 
 
 def predict_test(run: Run, data: DataFolder, reporter: Reporter = QUIET) -> Members:
-    return predict_runs(
-        [run], data, "test", on_bad="error", device="cpu", precision="fp32", reporter=reporter
-    )
+    return predict_runs([run], data, "test", replace(CPU, reporter=reporter))
 
 
-def hears_alone(config: RunConfig) -> bool:
+def uses_sound_alone(config: RunConfig) -> bool:
     return not config.model.features
 
 
@@ -91,7 +90,7 @@ def test_every_preset_trains_and_predicts(
             train(plan, data, QUIET)
         plan = replace(plan, on_bad_clip="skip")
     (run,) = train(plan, data, QUIET)
-    if hears_alone(plan.config):
+    if uses_sound_alone(plan.config):
         with pytest.raises(ClipError, match=SOUNDLESS):
             predict_test(run, data)
         return
@@ -114,9 +113,7 @@ def test_a_finished_system_predicts_valid_as_its_training_did(
     data: DataFolder, backbone: Path, tmp_path: Path
 ) -> None:
     (run,) = train(plan_for("text-vision-audio", backbone, tmp_path), data, QUIET)
-    (member,) = predict_runs(
-        [run], data, "valid", on_bad="error", device="cpu", precision="fp32", reporter=QUIET
-    ).members
+    (member,) = predict_runs([run], data, "valid", CPU).members
     written = read_predictions(run.valid_predictions)
     np.testing.assert_allclose(
         member.table.select(EMOTIONS).to_numpy(), written.select(EMOTIONS).to_numpy(), rtol=0, atol=1e-6
@@ -138,7 +135,7 @@ def test_a_run_of_frozen_sound_and_features_encodes_sound_once_and_scores_the_sa
 ) -> None:
     changes = ("model.freeze_encoder=true", "model.features.0.hidden_size=5")
     (kept,) = train(plan_for("vision-audio", backbone, tmp_path / "kept", *changes), data, QUIET)
-    monkeypatch.setattr("abaw_emi.training.trainer.encode_clips", lambda *_, **__: None)
+    monkeypatch.setattr("abaw_emi.training.trainer.encode_examples", lambda *_, **__: None)
     (anew,) = train(plan_for("vision-audio", backbone, tmp_path / "anew", *changes), data, QUIET)
     tables = [read_predictions(run.valid_predictions).select(EMOTIONS).to_numpy() for run in (kept, anew)]
     np.testing.assert_allclose(tables[0], tables[1], rtol=0, atol=1e-5)

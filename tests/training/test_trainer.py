@@ -18,8 +18,7 @@ import pytest
 import torch
 
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.batching.data import read_training_data
-from abaw_emi.batching.examples import Senses
+from abaw_emi.batching.examples import InputSpec
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.run import ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import ClipError, RunError, TrainingError, WeightsError
@@ -33,6 +32,7 @@ from abaw_emi.inference.members import predict_runs
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run, find_run
+from abaw_emi.training.data import read_training_data
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
 from abaw_emi.training.trainer import Training
@@ -210,9 +210,7 @@ def test_bad_clips_are_all_named_at_once_or_left_out_listed_and_missing(
     assert run.read_provenance()["skipped"] == ["00002", "00013"]
     assert "00002" not in (run.trained_on or ())
     assert "00013" not in read_predictions(run.valid_predictions)["Filename"]
-    members = predict_runs(
-        [run], DataFolder(root), "test", on_bad="skip", device="cpu", precision="fp32", reporter=QUIET
-    )
+    members = predict_runs([run], DataFolder(root), "test", CPU, on_bad="skip")
     assert members.skipped == ("00021",)
     (member,) = members.members
     assert "00021" not in member.table["Filename"]
@@ -243,14 +241,7 @@ def test_a_step_on_groups_is_one_adamw_step_on_the_whole_batch(
     # A ragged batch of 5 in groups of 2, with visible decay and clipping; no randomness in the model.
     dials = {"learning_rate": 1e-2, "weight_decay": 0.5, "clip_grad_value": 1e-3, "warmup_epochs": 0.0}
     training_config = replace(config.training, epochs=1, **dials)  # type: ignore[arg-type]
-    data = read_training_data(
-        DataFolder(data_root),
-        train_plus_val=False,
-        senses=Senses.of(RunConfig()),
-        on_bad="error",
-        reporter=QUIET,
-        limit=5,
-    )
+    data = read_training_data(DataFolder(data_root), InputSpec.of(RunConfig()), QUIET, limit=5)
     torch.manual_seed(0)
     model = EmiModel(EmiConfig(encoder_config={"dropout": 0.0}))
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}

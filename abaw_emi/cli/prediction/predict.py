@@ -101,13 +101,7 @@ def predict_with(
 
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.inference.members import predict_runs
+    from abaw_emi.models.device import Runtime
 
-    return predict_runs(
-        runs,
-        DataFolder(data, features),
-        split,
-        on_bad=on_bad_clip,
-        device=device,
-        precision=precision,
-        reporter=reporter,
-    )
+    runtime = Runtime.for_prediction(device, precision, reporter)
+    return predict_runs(runs, DataFolder(data, features), split, runtime, on_bad=on_bad_clip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,17 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.batching.frames import EncodedClip, make_frame_batch
+from abaw_emi.batching.examples import Example
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.inference.frozen_encoder import encode_clips
+from abaw_emi.inference.frozen_encoder import encode_examples
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.emi import EmiModel
 from tests.inference.test_predict import Counting
-from tests.small_models import ENCODERS, make_clip, small_model
-
-CPU = torch.device("cpu")
+from tests.small_models import CPU, ENCODERS, make_example, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,43 +30,41 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[Clip]:
+def clips() -> list[Example]:
     lengths = np.random.default_rng(0).integers(400, 192_000, 24)
-    return [make_clip(number, int(samples)) for number, samples in enumerate(lengths)]
+    return [make_example(number, int(samples)) for number, samples in enumerate(lengths)]
 
 
 def frozen(encoder: str = "layer", **changes: Any) -> EmiModel:
     return small_model(encoder, freeze_encoder=True, **changes)
 
 
-def encode(
-    model: EmiModel, clips: list[Clip], reporter: Counting | None = None, **how: Any
-) -> list[EncodedClip]:
-    encoded = encode_clips(model, clips, device=CPU, precision="fp32", reporter=reporter or Counting())
+def encode(model: EmiModel, clips: list[Example], reporter: Counting | None = None) -> list[Example]:
+    encoded = encode_examples(model, clips, replace(CPU, reporter=reporter or Counting()))
     assert encoded is not None
     return encoded
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_predictions_from_kept_frames_are_those_from_sound(encoder: str, clips: list[Clip]) -> None:
+def test_predictions_from_kept_frames_are_those_from_sound(encoder: str, clips: list[Example]) -> None:
     model = frozen(encoder)
     encoded = encode(model, clips)
     assert [(clip.filename, clip.samples) for clip in encoded] == [
         (clip.filename, clip.samples) for clip in clips
     ]
-    found = predict(model, encoded, device=CPU)
+    found = predict(model, encoded, CPU)
     # To the bit on a CPU, whichever encoder: the groups are the same.
-    assert found.equals(predict(model, clips, device=CPU))
+    assert found.equals(predict(model, clips, CPU))
 
 
-def test_frames_are_made_once(clips: list[Clip], cache: Path) -> None:
+def test_frames_are_made_once(clips: list[Example], cache: Path) -> None:
     first, second = Counting(), Counting()
     before = encode(frozen(), clips[:5], first)
     after = encode(frozen(), clips[:7][::-1], second)[::-1]
     assert "frames of 5 clips" in first.said[0]
     assert "frames of 2 clips" in second.said[0]
     for left, right in zip(before, after, strict=False):
-        np.testing.assert_array_equal(left.read(), right.read())
+        np.testing.assert_array_equal(left.frames.read(), right.frames.read())
     third = Counting()
     encode(frozen(), clips[:7], third)
     assert not third.said
@@ -86,20 +82,20 @@ def test_frames_are_made_once(clips: list[Clip], cache: Path) -> None:
 
 
 def test_threads_make_the_same_frames(
-    clips: list[Clip], cache: Path, monkeypatch: pytest.MonkeyPatch
+    clips: list[Example], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = [clip.read() for clip in encode(frozen(), clips)]
+    alone = [clip.frames.read() for clip in encode(frozen(), clips)]
     shutil.rmtree(cache)
     monkeypatch.setattr("abaw_emi.inference.workers.count_cores", lambda: 2)
     torch.set_num_threads(2)
-    shared = [clip.read() for clip in encode(frozen(), clips)]
+    shared = [clip.frames.read() for clip in encode(frozen(), clips)]
     torch.set_num_threads(1)
     for left, right in zip(alone, shared, strict=True):
         np.testing.assert_array_equal(left, right)
 
 
-def test_damaged_frames_are_made_anew_with_a_warning(clips: list[Clip], cache: Path) -> None:
-    before = [clip.read() for clip in encode(frozen(), clips[:3])]
+def test_damaged_frames_are_made_anew_with_a_warning(clips: list[Example], cache: Path) -> None:
+    before = [clip.frames.read() for clip in encode(frozen(), clips[:3])]
     file = next(cache.glob("frames-*/*.array"))
     content = bytearray(file.read_bytes())
     content[-1_000] ^= 64
@@ -110,17 +106,17 @@ def test_damaged_frames_are_made_anew_with_a_warning(clips: list[Clip], cache: P
     model.train()  # as while the head is trained
     for _ in range(2):
         for left, right in zip(before, after, strict=True):
-            np.testing.assert_array_equal(left, right.read())
+            np.testing.assert_array_equal(left, right.frames.read())
         (warning,) = reporter.warnings
         assert "a damaged entry" in str(warning)
     assert not reporter.said
     shutil.rmtree(cache)
     for left, right in zip(before, after, strict=True):
-        np.testing.assert_array_equal(left, right.read())
+        np.testing.assert_array_equal(left, right.frames.read())
 
 
 def test_without_room_the_encoder_runs_in_every_pass(
-    clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+    clips: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage(NamedTuple):
         total: int = 2**40
@@ -129,13 +125,13 @@ def test_without_room_the_encoder_runs_in_every_pass(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage())
     reporter = Counting()
-    found = encode_clips(frozen(), clips[:2], device=CPU, precision="fp32", reporter=reporter)
+    found = encode_examples(frozen(), clips[:2], replace(CPU, reporter=reporter))
     assert found is None
     (warning,) = reporter.warnings
     assert "cannot be written (0.0 GiB, with 2 GiB to spare, are not free)" in str(warning)
 
 
-def train(model: EmiModel, clips: list[Clip] | list[EncodedClip], group_size: int) -> dict[str, torch.Tensor]:
+def train(model: EmiModel, clips: list[Example], group_size: int) -> dict[str, torch.Tensor]:
     """The head's weights after two epochs of plain gradient descent."""
     rng = np.random.default_rng(0)
     labels = {clip.filename: rng.random(len(EMOTIONS), dtype=np.float32) for clip in clips}
@@ -145,22 +141,18 @@ def train(model: EmiModel, clips: list[Clip] | list[EncodedClip], group_size: in
     for _ in range(2):
         for start in range(0, len(clips), group_size):
             group = clips[start : start + group_size]
-            batch: Any = (
-                make_frame_batch(group, labels)
-                if isinstance(group[0], EncodedClip)
-                else make_batch(group, labels)
-            )
+            batch = make_batch(group, labels)
             assert len(batch) == len(group)
             assert batch.filenames == tuple(clip.filename for clip in group)
             optimizer.zero_grad()
-            torch.nn.functional.mse_loss(batch.to(CPU).run(model), batch.intensities).backward()
+            torch.nn.functional.mse_loss(batch.to(CPU.device).run(model), batch.intensities).backward()
             optimizer.step()
     return {name: weight for name, weight in model.state_dict().items() if not name.startswith("encoder.")}
 
 
 @pytest.mark.parametrize(("group_size", "tolerance"), [(1, 0.0), (4, 1e-5)])
 def test_training_on_kept_frames_ends_with_the_same_weights(
-    clips: list[Clip], group_size: int, tolerance: float
+    clips: list[Example], group_size: int, tolerance: float
 ) -> None:
     clips = sorted(clips, key=lambda clip: -clip.samples)[:12]
     expected = train(frozen(), clips, group_size)
@@ -172,11 +164,26 @@ def test_training_on_kept_frames_ends_with_the_same_weights(
         torch.testing.assert_close(weight, expected[name], rtol=0, atol=tolerance)
 
 
-def test_a_batch_of_frames_pads_with_zeros(clips: list[Clip]) -> None:
+def test_a_batch_of_frames_pads_with_zeros_and_has_an_empty_row_for_missing_sound(
+    clips: list[Example],
+) -> None:
     encoded = encode(frozen(), clips[:3])
-    batch = make_frame_batch(encoded)
+    silent = Example(filename="00099", samples=400)
+    batch = make_batch([*encoded, silent])
+    assert batch.waveforms is None
     assert batch.intensities is None
-    assert batch.lengths.tolist() == [clip.frames_length for clip in encoded]
-    for row, clip in zip(batch.frames, encoded, strict=True):
-        np.testing.assert_array_equal(row[: clip.frames_length].numpy(), clip.read())
-        assert not row[clip.frames_length :].any()
+    assert batch.lengths.tolist() == [*(example.frames.shape[0] for example in encoded), 1]
+    for row, example in zip(batch.frames, encoded, strict=False):
+        length = example.frames.shape[0]
+        np.testing.assert_array_equal(row[:length].numpy(), example.frames.read())
+        assert not row[length:].any()
+    assert not batch.frames[-1].any()
+
+
+def test_only_sound_is_encoded(clips: list[Example]) -> None:
+    silent, reporter = Example(filename="00099", samples=400), Counting()
+    first, second, third = encode(frozen(), [clips[0], silent, clips[1]], reporter)
+    assert "frames of 2 clips" in reporter.said[0]
+    assert second is silent
+    assert first.frames is not None
+    assert third.frames is not None

@@ -1,4 +1,4 @@
-"""The clips and labels of a run, read from the data folder with every problem told."""
+"""The examples and labels of a run, read from the data folder; every problem is reported."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from abaw_emi.audio.clips import Clip
-from abaw_emi.batching.examples import Senses, check_widths, read_inputs
-from abaw_emi.batching.frames import EncodedClip
-from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, OnBadClip, Split
+from abaw_emi.batching.examples import Example, InputSpec, check_widths, read_inputs
+from abaw_emi.core.arrays import Float32
+from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, Split
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
@@ -25,7 +23,7 @@ _SHOWN_RANGES = 20
 """Ranges of ids that a line about changed data names."""
 
 _DIGITS = 16
-"""Hexadecimal digits of a hash that tell what was changed by accident: 64 bits."""
+"""Hexadecimal digits of a hash that show accidental changes: 64 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +31,18 @@ class TrainingData:
     """What a run is trained and validated on.
 
     Attributes:
-        train: the clips to train on.
-        valid: the clips to validate on; none for a run on train+val.
+        train: the examples to train on.
+        valid: the examples to validate on; none for a run on train+val.
         labels: the label table of both (`tables.read_labels`).
         skipped: ids that were left out because their clips cannot be read.
         read_from_video: ids whose sound came from the video, see `audio.cache.pack_fallbacks`.
         max_seconds: length to which the clips were cut.
         widths: D of each feature folder.
-        missing: ids that lack a modality, by its name.
+        missing: ids of the examples without a modality, by its name.
     """
 
-    train: Sequence[Clip] | Sequence[EncodedClip]
-    valid: Sequence[Clip] | Sequence[EncodedClip]
+    train: Sequence[Example]
+    valid: Sequence[Example]
     labels: pl.DataFrame
     skipped: Sequence[str] = ()
     read_from_video: Mapping[str, list[str]] = field(default_factory=dict)
@@ -52,7 +50,7 @@ class TrainingData:
     widths: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def intensities(self) -> dict[str, npt.NDArray[np.float32]]:
+    def intensities(self) -> dict[str, Float32]:
         """The labels (6,) of each clip, by Filename."""
         values = self.labels.select(EMOTIONS).to_numpy().astype(np.float32)
         return dict(zip(self.labels[FILENAME], values, strict=True))
@@ -60,7 +58,8 @@ class TrainingData:
     def fingerprint(self) -> str:
         """A hash of the labels, the length to which clips are cut, and every clip's id, length and file."""
         clips = "".join(
-            f"{clip.filename}:{clip.samples}:{clip.content_hash}\n" for clip in (*self.train, *self.valid)
+            f"{example.filename}:{example.samples}:{example.content_hash}\n"
+            for example in (*self.train, *self.valid)
         )
         return sha256(format_predictions(self.labels) + f"{self.max_seconds}\n{clips}".encode())
 
@@ -73,7 +72,7 @@ class TrainingData:
         rows = zip(self.labels[FILENAME], self.labels.select(EMOTIONS).rows(), strict=True)
         return {
             "labels": {filename: sha256(repr(values).encode())[:_DIGITS] for filename, values in rows},
-            "clips": {clip.filename: clip.content_hash[:_DIGITS] for clip in (*self.train, *self.valid)},
+            "clips": {each.filename: each.content_hash[:_DIGITS] for each in (*self.train, *self.valid)},
         }
 
 
@@ -101,44 +100,54 @@ def compare_data(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapp
 
 def read_training_data(
     data: DataFolder,
-    *,
-    train_plus_val: bool,
-    senses: Senses,
-    on_bad: OnBadClip,
+    spec: InputSpec,
     reporter: Reporter,
+    *,
+    train_plus_val: bool = False,
     fold: str = "",
     limit: int | None = None,
 ) -> TrainingData:
-    """Labels and clips to train on and to validate on, at most `limit` clips of each split.
+    """Labels and examples to train on and to validate on, at most `limit` of each split.
 
-    With a `fold` (`folds.hold_out`), that part of what is trained on is held out, and validated on instead.
+    Args:
+        data: the data folder.
+        spec: what the run reads of each clip.
+        reporter: shows progress, and receives warnings.
+        train_plus_val: whether valid is trained on, too.
+        fold: which part of what is trained on is held out, and validated on instead (`folds.hold_out`).
+        limit: for trials.
 
     Raises:
-        EmiError: problems of all label files, or of all clips, at once.
+        EmiError: problems of all label files, or of all clips, together.
     """
     labels = data.read_labels("train", "valid")
+    trained, validated = _choose_ids(data, train_plus_val, fold, limit)
+    reporter.warn(data.check_counts("train", "valid"))
+    inputs = read_inputs(data, [*trained, *validated], spec, reporter)
+    check_widths(data, inputs, spec)
+    examples = {example.filename: example for example in inputs.examples}
+    for purpose, ids, wanted in (("train", trained, True), ("validate", validated, fold or validated)):
+        if wanted and not any(filename in examples for filename in ids):
+            raise CorpusError(Problem(str(data.root), f"no clip is left to {purpose} on"))
+    return TrainingData(
+        train=[examples[name] for name in trained if name in examples],
+        valid=[examples[name] for name in validated if name in examples],
+        labels=labels.filter(labels[FILENAME].is_in(list(examples))),
+        skipped=inputs.skipped,
+        read_from_video=inputs.read_from_video,
+        max_seconds=spec.max_seconds,
+        widths=inputs.widths,
+        missing=inputs.missing,
+    )
+
+
+def _choose_ids(
+    data: DataFolder, train_plus_val: bool, fold: str, limit: int | None
+) -> tuple[list[str], list[str]]:
+    """The clips to train on and the clips to validate on, at most `limit` of each split."""
     splits: tuple[Split, ...] = ("train", "valid") if train_plus_val else ("train",)
     held_out = hold_out([name for split in splits for name in data.ids(split)], fold) if fold else ()
     trained = [name for split in splits for name in [i for i in data.ids(split) if i not in held_out][:limit]]
     if fold:
-        validated = [name for split in splits for name in data.ids(split) if name in held_out][:limit]
-    else:
-        validated = [] if train_plus_val else data.ids("valid")[:limit]
-    reporter.warn(data.check_counts("train", "valid"))
-    inputs = read_inputs(data, [*trained, *validated], senses, on_bad, reporter)
-    check_widths(data, inputs, senses)
-    by_name = {clip.filename: clip for clip in inputs.clips}
-    for name, ids in (("train on", trained), ("validate on", validated)):
-        wanted = ids or (fold and ids is validated)
-        if wanted and not any(filename in by_name for filename in ids):
-            raise CorpusError(Problem(str(data.root), f"no clip is left to {name}"))
-    return TrainingData(
-        train=[by_name[name] for name in trained if name in by_name],  # type: ignore[arg-type] # of one kind
-        valid=[by_name[name] for name in validated if name in by_name],  # type: ignore[arg-type]
-        labels=labels.filter(labels[FILENAME].is_in(list(by_name))),
-        skipped=inputs.skipped,
-        read_from_video=inputs.read_from_video,
-        max_seconds=senses.max_seconds,
-        widths=inputs.widths,
-        missing=inputs.missing,
-    )
+        return trained, [name for split in splits for name in data.ids(split) if name in held_out][:limit]
+    return trained, [] if train_plus_val else data.ids("valid")[:limit]
