@@ -137,7 +137,7 @@ def test_files_are_found_by_id_wherever_they_lie(tmp_path: Path) -> None:
         "12660": write(data / "test_data" / "vit" / "12660.npy", draw(4)),
         "00001": write(data / "own" / "vit" / "00001.npz", draw(5)),
     }
-    for litter in ("Thumbs.db", ".00002.npy", "notes.txt", "123.npy"):
+    for litter in ("Thumbs.db", ".00002.npy", "notes.txt", "123456.npy"):
         (data / "vit" / litter).write_bytes(b"x")
     (data / "vit" / "00009.npy").mkdir()
     found = find_features(data, data / "own", "vit")
