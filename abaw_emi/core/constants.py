@@ -37,6 +37,9 @@ Scheme = Literal["mean", "zscores", "ranks", "greedy", "weights", "emotion-weigh
 EnsembleMethod = Literal[Scheme, "auto"]
 """A scheme, or "auto": the simplest one that is not significantly outperformed out of fold."""
 
+TableName = Literal["1", "2", "text"]
+"""The paper's tables, and the results that only its text reports."""
+
 OnMissing = Literal["error", "drop", "others"]
 """What becomes of a clip that a member lacks: refused, left out, or combined from those that have it."""
 

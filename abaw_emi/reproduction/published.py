@@ -14,9 +14,9 @@ from typing import Literal, get_args
 
 from pydantic import TypeAdapter
 
+from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
 
-TableName = Literal["1", "2", "text"]
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
 TITLES: dict[TableName, str] = {

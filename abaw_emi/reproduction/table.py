@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from statistics import stdev
 from typing import Any, Literal
 
-from abaw_emi.core.constants import OFFICIAL_COUNTS
+from abaw_emi.core.constants import OFFICIAL_COUNTS, TableName
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.evaluation.text_tables import FORMATS, TextTable, format_interval, format_r, render
-from abaw_emi.reproduction.published import TITLES, PublishedRow, TableName
+from abaw_emi.reproduction.published import TITLES, PublishedRow
 
 State = Literal["finished", "unfinished", "not run", "lacks inputs", "failed", "refused", "no preset"]
 """The state of a row's runs. "refused": they exist, but have another config or cannot be scored."""

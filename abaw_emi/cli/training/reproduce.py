@@ -19,11 +19,10 @@ from abaw_emi.cli.options import (
     Quiet,
 )
 from abaw_emi.cli.output import is_given, print_json, print_line, texts
-from abaw_emi.core.constants import OnBadClip, Precision
+from abaw_emi.core.constants import OnBadClip, Precision, TableName
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
 from abaw_emi.evaluation.text_tables import Format
-from abaw_emi.reproduction.published import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
