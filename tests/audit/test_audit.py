@@ -273,9 +273,9 @@ def listen_or_crash(path: Path) -> Heard:
 def test_a_file_that_crashes_its_process_is_named_and_the_others_are_read(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = audit_folder(DataFolder(data), store=FactStore(data.parent / "cache"), jobs=1)
+    expected = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
     monkeypatch.setattr(fact_store, "listen", listen_or_crash)
-    found = audit_folder(DataFolder(data), store=FactStore(data.parent / "other"), jobs=2)
+    found = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "other"), jobs=2)
     (finding,) = of_kind(found.findings, "damaged")
     assert finding.severity == "error"
     assert finding.ids == ("00003", "00010")
