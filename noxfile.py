@@ -90,6 +90,14 @@ def light(session: nox.Session) -> None:
 
 
 @nox.session(default=False, venv_backend="venv")
+def docs(session: nox.Session) -> None:
+    """The site of docs/, into site/; a dead link or an unknown name is an error."""
+    session.install("-e", ".[docs]")
+    # The variable: no announcement of mkdocs-material's successor.
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(default=False, venv_backend="venv")
 def build(session: nox.Session) -> None:
     """The wheel, installed elsewhere, starts."""
     session.install("build")

@@ -96,5 +96,7 @@ def test_the_layout_lists_every_package() -> None:
 @pytest.mark.parametrize("path", [ROOT / "README.md", *GUIDES], ids=lambda path: path.name)
 def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    # Pages that are made when the site is built; building it checks these links.
+    links = [link for link in links if link not in ("reference/commands.md", "reference/options.md")]
     missing = [link for link in links if not (path.parent / link).exists()]
     assert not missing

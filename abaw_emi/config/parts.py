@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 SOUND = "sound"
 """The name of the modality that the sound encoder reads; feature modalities have their folder's name."""
 
-_STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False, use_attribute_docstrings=True)
 _Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _Size = Annotated[int, Field(ge=0, strict=True)]
@@ -124,7 +124,7 @@ _Decibels = Annotated[float, Field(ge=-100, le=100, strict=True)]
 class AugmentationConfig:
     """How training clips are varied; by default not at all, as in the paper and its code."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+    __pydantic_config__ = _STRICT
 
     speed: tuple[Annotated[float, Field(ge=0.5, le=2, strict=True)], ...] = ()
     """Factors of which each clip draws one, such as [0.9, 1.0, 1.1]; pitch goes with speed. Whole

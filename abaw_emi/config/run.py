@@ -27,7 +27,7 @@ from abaw_emi.data.folds import parse_fold
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False, use_attribute_docstrings=True)
 _Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 _Count = Annotated[int, Field(ge=1, strict=True)]
 
