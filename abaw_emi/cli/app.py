@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import sys
-from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from abaw_emi.cli import demo
 from abaw_emi.cli.data import audit, extract
 from abaw_emi.cli.evaluation import report, score
+from abaw_emi.cli.failures import describe_error, suggest
 from abaw_emi.cli.options import Command
 from abaw_emi.cli.output import is_given
 from abaw_emi.cli.prediction import ensemble, predict
+from abaw_emi.cli.streams import guard_streams, lost_output
 from abaw_emi.cli.submission import ledger, submit
 from abaw_emi.cli.training import reproduce, runs, train
 from abaw_emi.core.constants import VERSION
-from abaw_emi.core.errors import EmiError, UsageError
+from abaw_emi.core.errors import UsageError
 from abaw_emi.core.signals import Interrupted, raise_on_signals
+from abaw_emi.core.terminal import escape_controls
 
 app = typer.Typer(
     name="abaw-emi",
@@ -35,6 +35,9 @@ app = typer.Typer(
 
 _MANY = 20
 """With more problems than this, their number is printed too: the first ones have scrolled away."""
+
+_PRINTED = (["score"], ["compare"], ["check"], ["runs"])
+"""Commands that do nothing but print: where that is lost, they have failed."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -75,67 +78,45 @@ app.command(cls=Command, epilog=report.EXAMPLES)(report.report)
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
+    guard_streams()
     raise_on_signals()
+    code = _run(sys.argv[1:])
+    if lost := lost_output():
+        print(f"stdout: {lost}; what was printed there is lost, what was done is not", file=sys.stderr)  # noqa: T201
+        code = code or int(sys.argv[1:2] in _PRINTED)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of a command."""
     try:
         app()
     except Interrupted as stop:
-        _end([_say_how_to_go_on(str(stop) or "stopped", sys.argv[1:])], stop.exit_code)
+        done = str(stop) or "stopped"
+        again = suggest(arguments, saved=done.startswith("saved"))
+        left = "" if again.startswith("go on") else "nothing half-written is left; "
+        return _report([f"{done}; {left}{again}"], stop.exit_code)
     except Exception as error:
         if is_given("--debug"):
             raise
-        _end(_describe_error(error), 2 if isinstance(error, UsageError) else 1)
+        return _report(describe_error(error, arguments), 2 if isinstance(error, UsageError) else 1)
     except SystemExit as end:
         if end.code == 2:
             _print_as_json(["wrong usage, see stderr"])
-        raise
-    finally:
-        _flush()
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
 
-def _describe_error(error: Exception) -> list[str]:
-    """What is wrong, a line for each problem."""
-    if isinstance(error, EmiError):
-        return list(map(str, error.problems))
-    if isinstance(error, OSError):
-        return [f"{error.filename or 'abaw-emi'}: {error.strerror or error}"]
-    found = f"{type(error).__name__}: {error}"
-    return [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"]
-
-
-def _flush() -> None:
-    """Writes out what was printed; whoever read it (`| head -1`) may have gone, and has what they wanted."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python says so as it ends
-
-
-def _end(problems: list[str], code: int) -> NoReturn:
-    """Prints the problems, a line each, and ends the process."""
+def _report(problems: list[str], code: int) -> int:
+    """Prints the problems, a line each; returns the code."""
     for problem in problems:
-        print(problem, file=sys.stderr)  # noqa: T201
+        print(escape_controls(problem, line=True), file=sys.stderr)  # noqa: T201
     if len(problems) > _MANY:
         print(f"{len(problems):,} problems", file=sys.stderr)  # noqa: T201
     _print_as_json(problems)
-    sys.exit(code)
+    return code
 
 
 def _print_as_json(problems: list[str]) -> None:
     if is_given("--json"):
-        with suppress(BrokenPipeError):
-            print(json.dumps({"problems": problems}))  # noqa: T201
-
-
-def _say_how_to_go_on(stopped: str, arguments: list[str]) -> str:
-    if arguments[:1] in (["tables"], ["extract"], ["transcribe"]):
-        again = [word for word in arguments if word != "--overwrite"]
-        return f"{stopped}; go on with: abaw-emi {shlex.join(again)}"
-    trial = any(word == "--verify-resume" or word.startswith("--limit") for word in arguments)
-    fresh = "--overwrite" in arguments and not stopped.startswith("saved")  # nothing of the new run is there
-    if arguments[:1] == ["train"] and not trial and not fresh:
-        again = [word for word in arguments if word not in ("--overwrite", "--resume")]
-        several = os.environ.get("LOCAL_WORLD_SIZE")  # torchrun's
-        command = f"torchrun --nproc-per-node {several} -m abaw_emi" if several else "abaw-emi"
-        return f"{stopped}; go on with: {command} {shlex.join(again)} --resume"
-    return f"{stopped}; nothing half-written is left; start again with: abaw-emi {shlex.join(arguments)}"
+        print(json.dumps({"problems": problems}))  # noqa: T201

@@ -47,10 +47,10 @@ def demo(
 
 
 def _print_summary(result: DemoResult, out: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from abaw_emi.core.constants import SPLITS
+    from abaw_emi.core.terminal import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold", title="mean Pearson", title_justify="left")
     for column in ("", "valid", "test (its truth is known here)"):
@@ -65,7 +65,7 @@ def _print_summary(result: DemoResult, out: Path) -> None:
     means = [f"{result.mean_of_seeds(split):.4f}{' ' * 15}" for split in SPLITS[1:]]
     table.add_row("mean of seeds", *means)
     print_line()
-    Console(highlight=False).print(table)
+    Console().print(table)
     minutes, seconds = divmod(round(result.seconds), 60)
     test = {system: by_split["test"].mean_pearson for system, by_split in result.scores.items()}
     winner = "the ensemble" if test["ensemble"] > test["ridge"] else "the ridge"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.errors import Diagnostic, Problem
+from abaw_emi.core.terminal import escape_controls
 
 if TYPE_CHECKING:
     from abaw_emi.evaluation.score import Score
@@ -46,8 +47,8 @@ def print_json(values: dict[str, Any]) -> None:
 
 
 def print_line(text: str = "") -> None:
-    """Prints a line as it is."""
-    print(text)  # noqa: T201
+    """Prints a text and a line break."""
+    print(escape_controls(text))  # noqa: T201
 
 
 def texts(problems: Iterable[Problem]) -> list[str]:

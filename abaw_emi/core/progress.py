@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
+from abaw_emi.core.terminal import Console, escape_controls
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,9 +30,9 @@ class Bar:
     _progress: Progress
     _task: TaskID
 
-    def advance(self, steps: float = 1, **fields: Any) -> None:
-        """Advances the bar, and shows `note=...` beside it."""
-        self._progress.update(self._task, advance=steps, **fields)
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        """Advances the bar, and shows the note beside it."""
+        self._progress.update(self._task, advance=steps, note=note)
 
     def set(self, done: float, total: float) -> None:
         """Moves the bar to `done` of `total`."""
@@ -49,12 +49,12 @@ class Reporter:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.warnings: list[Problem] = []
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, soft_wrap=True)
 
     def say(self, message: str) -> None:
         """Prints a line, unless quiet."""
         if not self.quiet:
-            self.console.print(message, markup=False)
+            self.console.print(message)
 
     def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
         """Prints the problems as warnings, quiet or not; at most `shown` of them and how many more.
@@ -63,7 +63,7 @@ class Reporter:
         """
         self.warnings += problems
         for problem in problems[:shown]:
-            self.console.print(f"warning: {problem}", markup=False)
+            self._print_line(f"warning: {problem}")
         if shown is not None and len(problems) > shown:
             more = len(problems) - shown
             self.console.print(f"warning: and {more:,} more like these; --json has all of them")
@@ -71,7 +71,10 @@ class Reporter:
     def fail(self, problems: Sequence[Problem]) -> None:
         """Prints the problems, a line each, quiet or not."""
         for problem in problems:
-            self.console.print(str(problem), markup=False)
+            self._print_line(str(problem))
+
+    def _print_line(self, text: str) -> None:
+        self.console.print(escape_controls(text, line=True))
 
     def track(self, items: Iterable[T], description: str, total: int, unit: str = "clips") -> Iterator[T]:
         """`items`, with a bar over them."""
@@ -100,15 +103,16 @@ class Reporter:
                 return Text(f"{speed:,.1f} {unit}/s" if speed else "", style="progress.data.speed")
 
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             Rate(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=self.quiet or not self.console.is_terminal,
             transient=True,
         )
         with progress:
-            yield Bar(progress, progress.add_task(description, total=total, completed=done, note=""))
+            label = escape_controls(description, line=True)
+            yield Bar(progress, progress.add_task(label, total=total, completed=done, note=""))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (pre-emption): finish the current step, save, and say how to continue."""
+"""Ctrl-C, SIGTERM (pre-emption), SIGHUP (a closed terminal): finish the step, save, say how to continue."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """The signals that ask for a stop; not SIGHUP where it is ignored (`nohup`), or unknown (Windows)."""
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        wanted.append(signal.SIGHUP)
+    return wanted
+
+
 class Interrupted(BaseException):
-    """A signal asked this process to stop; `exit_code` is what the shell expects (130 or 143)."""
+    """A signal asked this process to stop; `exit_code` is what the shell expects (130, 143 or 129)."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
@@ -38,9 +46,9 @@ class StopRequest:
 
 @contextmanager
 def deferred_signals() -> Iterator[StopRequest]:
-    """Defers SIGINT and SIGTERM: the block checks the request that it gets, at points where it can stop."""
+    """Defers the signals that ask for a stop: the block checks the request, at points where it can stop."""
     request = StopRequest()
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in _stop_signals()}
     try:
         yield request
     finally:
@@ -49,22 +57,22 @@ def deferred_signals() -> Iterator[StopRequest]:
 
 
 def raise_on_signals() -> None:
-    """Makes SIGINT and SIGTERM raise `Interrupted`, so that nothing half-written is left."""
+    """Makes a signal that asks for a stop raise `Interrupted`, so that nothing half-written is left."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
         raise Interrupted(signum)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _stop_signals():
         signal.signal(number, handler)
 
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Blocks SIGINT and SIGTERM; processes started in the block ignore them: this one ends them."""
+    """Blocks what asks for a stop; processes started in the block ignore it: this one ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _stop_signals())
     try:
         yield
     finally:

@@ -179,7 +179,9 @@ def test_debug_shows_the_traceback(shell: Shell) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_stopped_command_exits_as_a_shell_expects(
     folder: Path, preds: Path, number: signal.Signals, code: int
 ) -> None:

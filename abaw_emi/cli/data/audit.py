@@ -15,11 +15,11 @@ from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_sound_installation
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from abaw_emi.audit.record import Audit
     from abaw_emi.core.constants import Split
+    from abaw_emi.core.terminal import Console
 
 T = TypeVar("T")
 
@@ -29,9 +29,6 @@ EXAMPLES = """Examples:
 
   abaw-emi audit --json | jq -r '.findings[] | select(.severity == "error") | .found'
 """
-
-_PIPED_WIDTH = 100
-"""Columns of what no terminal limits."""
 
 _SHOWN_EXAMPLES = 3
 
@@ -90,12 +87,10 @@ def _to_json(found: Audit) -> dict[str, Any]:
 
 
 def _print_audit(found: Audit, data: Path, out: Path) -> None:
-    from rich.console import Console
-
     from abaw_emi.core.errors import SEVERITIES
+    from abaw_emi.core.terminal import Console
 
-    terminal = Console(highlight=False, markup=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, markup=False, width=_PIPED_WIDTH)
+    console = Console(piped_width=100)
     hours = sum(each.seconds for each in found.durations.values()) / 3_600
     console.print(f"{data}: {len(found.seconds):,} clips with files, {hours:.2f} h of sound")
     if found.clips:
@@ -170,7 +165,6 @@ def _make_table() -> Table:
 def _print_findings(console: Console, found: Audit) -> None:
     """Each finding as a block: what, what it means, examples, what to do."""
     from rich.table import Table
-    from rich.text import Text
 
     if not found.findings:
         return
@@ -181,12 +175,12 @@ def _print_findings(console: Console, found: Audit) -> None:
         where = f"{', '.join(finding.splits)}: " if finding.splits else ""
         table.add_row()
         table.add_row(
-            Text(finding.severity, _STYLES[finding.severity]),
-            Text(f"{where}{finding.found}{finding.shown_ids}", "bold"),
+            console.render_str(finding.severity, style=_STYLES[finding.severity]),
+            console.render_str(f"{where}{finding.found}{finding.shown_ids}", style="bold"),
         )
-        table.add_row("", Text(finding.means))
+        table.add_row("", finding.means)
         for example in finding.examples[:_SHOWN_EXAMPLES]:
-            table.add_row("", Text(example, "dim"))
+            table.add_row("", console.render_str(example, style="dim"))
         if finding.next_step:
-            table.add_row("", Text(f"what to do: {finding.next_step}"))
+            table.add_row("", f"what to do: {finding.next_step}")
     console.print(table)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from abaw_emi.runs.summary import Summary
 
-_PIPED_WIDTH = 160
-"""Columns of a table that no terminal limits."""
-
 RUNS_EXAMPLES = """Examples:
 
   abaw-emi runs                  what lies in runs/
@@ -75,10 +72,10 @@ def _to_json(summary: Summary) -> dict[str, object]:
 
 
 def _print_runs(found: Sequence[Summary]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from abaw_emi.core.constants import EMOTIONS
+    from abaw_emi.core.terminal import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", no_wrap=True)
@@ -97,8 +94,7 @@ def _print_runs(found: Sequence[Summary]) -> None:
             _trained_on(summary),
             "finished" if summary.finished else "not finished",
         )
-    piped = Console(highlight=False, width=_PIPED_WIDTH)
-    console = Console(highlight=False) if Console().is_terminal else piped
+    console = Console(piped_width=160)
     console.print(table)
     if any(summary.mean_pearson is not None for summary in found):
         console.print("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
