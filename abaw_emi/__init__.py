@@ -1,6 +1,6 @@
 """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission.
 
-Importing this package loads public names on first use, and never torch.
+Importing this package loads public names on first use; none but `load` needs torch.
 
 Tables are polars frames (`read_labels`, `read_predictions`), or made like this:
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from abaw_emi.evaluation.diagnostics import diagnose
     from abaw_emi.evaluation.pearson import mean_pearson, pearson
     from abaw_emi.evaluation.score import score
+    from abaw_emi.inference.predictor import load
     from abaw_emi.submission.check import check_path, check_submission
     from abaw_emi.submission.format import read_profile
     from abaw_emi.submission.ledger import read_ledger
@@ -58,6 +59,7 @@ __all__ = [
     "diagnose",
     "ensemble",
     "find_recipe",
+    "load",
     "mean_pearson",
     "pearson",
     "read_groups",
@@ -78,6 +80,7 @@ _MODULES = {
     "diagnose": "evaluation.diagnostics",
     "ensemble": "ensembling.combine",
     "find_recipe": "ensembling.combine",
+    "load": "inference.predictor",
     "mean_pearson": "evaluation.pearson",
     "pearson": "evaluation.pearson",
     "read_groups": "data.groups",
@@ -96,3 +99,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'abaw_emi' has no attribute {name!r}")
     return getattr(import_module(f"abaw_emi.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted([*__all__, "__version__"])

@@ -7,7 +7,7 @@ warning. Nothing else replaces sound: a clip without any is an error, or is left
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -163,7 +163,17 @@ def read_sound(source: Path, max_seconds: float) -> Sound:
 
 def _read_sound(source: Path, max_seconds: float) -> Sound:
     decoded = decode(source, max_seconds)
-    waveform = _resample(decoded.waveform, decoded.sample_rate)[: round(max_seconds * constants.SAMPLE_RATE)]
+    sound = make_sound(decoded.waveform, decoded.sample_rate, max_seconds, source)
+    return replace(sound, source_hash=hash_file(source), warnings=decoded.warnings + sound.warnings)
+
+
+def make_sound(waveform: Waveform, sample_rate: int, max_seconds: float, source: Path) -> Sound:
+    """The first `max_seconds` of a waveform (T,), at `constants.SAMPLE_RATE`; `source` is for messages.
+
+    Raises:
+        ClipError: it is too short.
+    """
+    waveform = _resample(waveform, sample_rate)[: round(max_seconds * constants.SAMPLE_RATE)]
     if waveform.size < constants.MIN_SAMPLES:
         raise ClipError(
             Problem(
@@ -174,11 +184,9 @@ def _read_sound(source: Path, max_seconds: float) -> Sound:
         )
     if waveform.base is not None:
         waveform = waveform.copy()  # a view would keep the longer buffer alive
-    warnings = decoded.warnings
     silent = float(np.ptp(waveform)) < SILENT_RANGE
-    if silent:
-        warnings += (Problem(str(source), "is silent"),)
-    return Sound(source, hash_file(source), waveform, None, silent, warnings)
+    warnings = (Problem(str(source), "is silent"),) if silent else ()
+    return Sound(source, "", waveform, None, silent, warnings)
 
 
 def _resample(waveform: Waveform, sample_rate: int) -> Waveform:

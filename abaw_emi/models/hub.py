@@ -94,10 +94,10 @@ def find_pretrained(
         WeightsError: there is no such model, no weights in its folder, or it is of another type.
     """
     safetensors, torch_files = (_SAFETENSORS, _TORCH) if needs_weights else ((), ())
-    folder, commit = _find_folder(name, revision, [*_SETTINGS, *safetensors], option)
+    folder, commit = find_folder(name, revision, [*_SETTINGS, *safetensors], option)
     weights = _list(folder, safetensors)
     if needs_weights and not weights and commit is not None:
-        folder, commit = _find_folder(name, revision, [*_SETTINGS, *torch_files], option)
+        folder, commit = find_folder(name, revision, [*_SETTINGS, *torch_files], option)
     weights = weights or _list(folder, torch_files)
     problems: list[Problem] = []
     config: dict[str, Any] = {}
@@ -118,7 +118,7 @@ def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = Tr
     return find_pretrained(name, revision, "--backbone", model_type="wav2vec2", needs_weights=needs_weights)
 
 
-def _find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
+def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
     """The folder of a model, and the hub's commit (None for a plain folder).
 
     Of the hub, the files of these name patterns are fetched, and none of a subfolder.

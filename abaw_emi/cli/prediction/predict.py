@@ -17,11 +17,10 @@ from abaw_emi.cli.options import (
     Features,
     PrecisionOption,
     Quiet,
-    SplitOption,
 )
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import EmiError, Problem, gather
+from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
 from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
@@ -30,15 +29,27 @@ if TYPE_CHECKING:
     from abaw_emi.runs.run import Run
 
 
-EXAMPLES = "Example: abaw-emi predict --ckpt runs/paper-seed1 --split valid"
+EXAMPLES = """Examples:
+
+  abaw-emi predict --ckpt runs/paper-seed1 --split valid
+
+  abaw-emi predict --ckpt runs/paper-seed1 mine.wav theirs.mp4    any files, printed as a table
+"""
 
 
 def predict(
     ckpt: Annotated[Path, typer.Option("--ckpt", help="A run folder.")],
-    split: SplitOption,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Audio or video files, in the place of --split.")
+    ] = None,
+    split: Annotated[Split | None, typer.Option("--split", help="The split to predict.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The CSV to write.", show_default="predictions/<run>-<split>.csv"),
+        typer.Option(
+            "--out",
+            help="The CSV to write.",
+            show_default="predictions/<run>-<split>.csv; of files, a table is printed",
+        ),
     ] = None,
     data: Data = DEFAULT_DATA,
     features: Features = DEFAULT_FEATURES,
@@ -47,12 +58,19 @@ def predict(
     precision: PrecisionOption = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Write one run's predictions for a split as a CSV."""
+    """Write one run's predictions for a split as a CSV, or predict any audio and video files."""
     from abaw_emi.core.files import check_writable
     from abaw_emi.core.progress import Reporter
     from abaw_emi.ensembling.combine import write_ensemble
     from abaw_emi.runs.run import find_run
 
+    if files:
+        if split:
+            raise UsageError(Problem("predict", "both --split and files", "one of them"))
+        _predict_files(ckpt, files, out, device, precision, quiet=quiet)
+        return
+    if split is None:
+        raise UsageError(Problem("predict", "nothing to predict", "--split train, valid or test, or files"))
     problems: list[Problem] = []
     runs: list[Run] = []
     with gather(problems):
@@ -79,6 +97,33 @@ def predict(
         },
         f"{path}: {len(written):,} clips",
         reporter.warnings,
+    )
+
+
+def _predict_files(
+    ckpt: Path, files: Sequence[str], out: Path | None, device: str, precision: Precision, *, quiet: bool
+) -> None:
+    """Predicts files in the order given, and prints a table or writes a CSV."""
+    from abaw_emi.core.files import check_writable, write_bytes
+    from abaw_emi.evaluation.text_tables import TextTable, render
+    from abaw_emi.runs.run import find_run
+
+    if out is not None:
+        check_writable(out)
+    find_run(ckpt)
+    check_installation()
+
+    from abaw_emi.inference.predictor import load
+
+    predictor = load(ckpt, device=device, precision=precision, quiet=quiet)
+    table = predictor.predict(files)
+    if out is not None:
+        write_bytes(out, table.write_csv().encode())
+    rows = [[name, *(f"{value:.4f}" for value in values)] for name, *values in table.rows()]
+    print_result(
+        {"path": out and str(out), "predictions": table.to_dicts()},
+        f"{out}: {len(rows):,} files" if out else render(TextTable(table.columns, rows), "table"),
+        predictor.runtime.reporter.warnings,
     )
 
 

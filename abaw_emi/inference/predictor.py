@@ -1,0 +1,213 @@
+"""Any audio or video files, waveforms and features to intensities: `load(run).predict(files)`.
+
+Files are decoded, cut and normalised as `abaw-emi predict` does it, so the numbers are the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from abaw_emi.audio.clips import Clip, make_sound, read_sound
+from abaw_emi.batching.examples import Example, InputSpec
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.cache import CachedArray
+from abaw_emi.core.constants import FILENAME, Precision
+from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
+from abaw_emi.core.progress import Reporter
+from abaw_emi.features.files import read_array
+from abaw_emi.features.reader import FeatureClip
+from abaw_emi.inference.predict import load_model, predict
+from abaw_emi.models.device import Runtime
+from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.hub import find_folder
+from abaw_emi.runs.run import find_run
+
+Input = str | os.PathLike[str] | Any
+"""A file, or a waveform (T,): an array, a tensor or a list of floats."""
+
+_FILES = ("config.json", "model.safetensors", "run.toml", "provenance.json")
+
+
+class Predictor:
+    """A trained run, ready to predict.
+
+    Attributes:
+        model: in evaluation mode.
+        config: of the run.
+        runtime: the device and the arithmetic that it runs with.
+    """
+
+    def __init__(self, model: EmiModel, config: RunConfig, runtime: Runtime) -> None:
+        self.model = model
+        self.config = config
+        self.runtime = runtime
+
+    def predict(
+        self,
+        inputs: Sequence[Input | None] = (),
+        *,
+        sample_rate: int | None = None,
+        features: Mapping[str, Sequence[Any]] | None = None,
+    ) -> pl.DataFrame:
+        """The intensities of each input, one row each, in the order given.
+
+        Args:
+            inputs: files of any format that FFmpeg reads, mono waveforms (T,), or None for an input that has
+                features only; may be left out for a system that uses no sound.
+            sample_rate: of the waveforms, in Hz.
+            features: for systems that read feature folders: by folder name, the features of each input, as a
+                file or an array (F, D); None where an input has none.
+
+        Returns:
+            `Filename` (the path as given, or the place of a waveform: "0", "1", ...) and the six emotions,
+            float32, raw: they may lie outside [0, 1].
+
+        Raises:
+            EmiError: inputs that cannot be read, all together.
+        """
+        spec = InputSpec.of(self.config)
+        given = dict(features or {})
+        rows = _check_arguments(spec, inputs, given, sample_rate)
+        problems: list[Problem] = []
+        examples = []
+        for place, source in enumerate(rows):
+            with gather(problems):
+                arrays = {name: values[place] for name, values in given.items() if values[place] is not None}
+                examples.append(self._read(f"{place:09}", source, sample_rate, arrays, spec))
+        if problems:
+            raise EmiError(problems)
+        names = [
+            os.fspath(source) if isinstance(source, (str, os.PathLike)) else str(place)
+            for place, source in enumerate(rows)
+        ]
+        # Sorted by Filename, which is the place.
+        table = predict(self.model, examples, self.runtime)
+        return table.with_columns(pl.Series(FILENAME, names, pl.String))
+
+    def _read(
+        self,
+        name: str,
+        source: Input | None,
+        sample_rate: int | None,
+        arrays: Mapping[str, Any],
+        spec: InputSpec,
+    ) -> Example:
+        """An input as an example."""
+        clip = None
+        if source is not None and spec.uses_audio:
+            if isinstance(source, (str, os.PathLike)):
+                sound = read_sound(Path(source), spec.max_seconds)
+                self.runtime.reporter.warn(sound.warnings)
+            else:
+                assert sample_rate is not None, "refused above"
+                where = f"waveform {int(name)}"
+                sound = make_sound(_check_waveform(source, where), sample_rate, spec.max_seconds, Path(where))
+            clip = Clip(name, sound)
+        held = {
+            folder: _hold(values, f"{folder}, input {int(name)}", self.model.widths[folder], spec.max_frames)
+            for folder, values in arrays.items()
+        }
+        if clip is None and not held:
+            found = f"nothing to predict from, of {' or '.join(spec.modalities)}"
+            raise UsageError(Problem(f"input {int(name)}", found))
+        read = FeatureClip(name, held, "") if held else None
+        return Example.join(name, clip, read, uses_audio=spec.uses_audio)
+
+
+def load(
+    run: str | os.PathLike[str],
+    *,
+    revision: str = "main",
+    device: str = "auto",
+    precision: Precision = "auto",
+    quiet: bool = False,
+) -> Predictor:
+    """A trained run, ready to predict audio and video files.
+
+    Args:
+        run: a run folder, or the id of one on the Hugging Face hub.
+        revision: of a run on the hub: a branch, tag or commit.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        precision: "auto" is fp32 on a CPU and bf16 on a GPU that has it.
+        quiet: whether to show neither progress nor messages; warnings are always shown.
+
+    Raises:
+        EmiError: there is no such run, it is not finished, or its weights are not those that it recorded.
+    """
+    path = Path(run)
+    # A mistyped "runs/paper-seed1" looks like a hub id: where its folder is, it is none.
+    local = path.is_dir() or path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir())
+    found = find_run(path if local else find_folder(str(run), revision, _FILES, "load")[0])
+    runtime = Runtime.for_prediction(device, precision, Reporter(quiet=quiet))
+    return Predictor(load_model(found, runtime.device, runtime.precision), found.read_config(), runtime)
+
+
+def _check_arguments(
+    spec: InputSpec,
+    inputs: Sequence[Input | None],
+    features: Mapping[str, Sequence[Any]],
+    sample_rate: int | None,
+) -> Sequence[Input | None]:
+    """The inputs, one for each row.
+
+    Raises:
+        UsageError: arguments that do not fit each other or the system.
+    """
+    if isinstance(inputs, (str, os.PathLike)):
+        raise UsageError(Problem("inputs", "a single path", "a list of inputs", f"[{os.fspath(inputs)!r}]"))
+    problems = [
+        Problem("features", f"no feature folder {name!r}", f"one of {', '.join(spec.folders) or 'none'}")
+        for name in features
+        if name not in spec.folders
+    ]
+    counts = {len(values) for values in features.values()} | ({len(inputs)} if len(inputs) else set())
+    if len(counts) > 1:
+        problems.append(Problem("inputs and features", f"{sorted(counts)} of each", "one for each row"))
+    waveforms = any(one is not None and not isinstance(one, (str, os.PathLike)) for one in inputs)
+    if waveforms and sample_rate is None:
+        problems.append(Problem("sample_rate", "not given", "the rate of the waveforms, in Hz"))
+    if problems:
+        raise UsageError(problems)
+    return inputs if len(inputs) else [None] * max(counts, default=0)
+
+
+def _check_waveform(values: Any, where: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A waveform (T,) in float32.
+
+    Raises:
+        UsageError: it is not a mono waveform of finite floats.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise UsageError(Problem(where, f"shape {array.shape}", "(T,): mono", "average the channels"))
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UsageError(Problem(where, f"{array.dtype} numbers", "floats", "int16 samples: divide by 32768"))
+    if not np.isfinite(array).all():
+        raise UsageError(Problem(where, "NaN or infinite samples", "finite ones"))
+    return array.astype(np.float32)
+
+
+def _hold(values: Any, where: str, width: int, max_frames: int) -> CachedArray:
+    """Features (F, D) of a file or an array, in memory.
+
+    Raises:
+        EmiError: the file cannot be read, or the numbers are not finite or not `width` a frame.
+    """
+    array = read_array(Path(values)) if isinstance(values, (str, os.PathLike)) else np.asarray(values)
+    if array.ndim != 2 or array.shape[1] != width or not len(array):
+        raise UsageError(Problem(where, f"shape {array.shape}", f"(F, {width}), as the run was trained"))
+    array = array[:max_frames].astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UsageError(Problem(where, "NaN or infinite numbers", "finite ones"))
+    return CachedArray(array.shape, array.dtype, {}, partial(_copy, array))
+
+
+def _copy(source: Any, out: Any) -> None:
+    np.copyto(out, source)
