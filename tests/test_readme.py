@@ -17,6 +17,8 @@ TEXTS = [README, *(guide.read_text(encoding="utf-8") for guide in GUIDES)]
 COMMANDS = (
     "demo",
     "audit",
+    "presets",
+    "options",
     "train",
     "tables",
     "extract",

@@ -54,7 +54,7 @@ def _describe(value: Mapping[str, Any]) -> str:
         return " or ".join(map(json.dumps, choices))
     if value["type"] == "array":
         entries = value.get("prefixItems") or [value["items"]]
-        return f"list of {', '.join(map(_describe, entries))}"
+        return f"list of {' and '.join(f'({_describe(entry)})' for entry in entries)}"
     bounds = [
         f"{sign} {value[key]}"
         for key, sign in (

@@ -74,17 +74,11 @@ _TCN: dict[str, Any] = {"hidden_size": 128, "layers": 5, "kernel": 3, "dropout":
 _ENCODER: dict[str, Any] = {"temporal": ("transformer",), "hidden_size": 256, "heads": 4, "dropout": 0.1}
 
 PRESETS: dict[str, RunConfig] = {
-    # PAPER, section 4 and Table 1: no LSTM dropout, early stopping. Validation .386, test .461.
     "paper": _PAPER,
-    # PAPER, Table 1, "with dropout": 10 % on the LSTM. Validation .389, test .465.
     "paper-dropout": _paper(lstm_dropout=0.1),
-    # PAPER, Table 1, "longer", on train+val: .554 on test. How long is not known: 60 epochs is a guess.
     "paper-longer": _paper({"epochs": 60}),
-    # CODE: never stops early, clips gradient values at 100, fp16 with a loss scaler.
     "released": _paper({"patience": 0, "clip_grad_value": 100.0, "precision": "fp16"}),
-    # PAPER, Table 1, "frozen": only what follows the encoder is trained. Rate, epochs: CODE, commit 09f2b8a.
     "frozen": _paper({"learning_rate": 1e-3, "epochs": 10}, freeze_encoder=True),
-    # PAPER, Table 2: parts of the model switched off, and other backbones.
     "w2v2-gv": _paper(backbone=_W2V2_LARGE, vad_head=False, lstm=False, regression_head=False),
     "xlsr-gv": _paper(backbone=_XLSR, vad_head=False, lstm=False, regression_head=False),
     "gv": _paper(vad_head=False, lstm=False, regression_head=False),
@@ -92,18 +86,13 @@ PRESETS: dict[str, RunConfig] = {
     "head-lstm": _paper(vad_head=False, global_vector=False),
     "gv-head-lstm": _paper(vad_head=False),
     "head-lstm-vad": _paper(global_vector=False),
-    # PAPER, section 5: losses that gained nothing, and padding without a mask.
     "paper-ccc": _paper({"loss": "ccc"}),
     "paper-pearson": _paper({"loss": "pearson"}),
     "zero-padding": _paper(pad_seconds=12.0),
-    # PAPER, Table 1: faces alone and with the sound. Their face models were trained along; here the supplied
-    # ViT features are read, and by Filename (CODE took faces by row: commit 934e473).
     "vision": _features(_FACES, learning_rate=1e-4),
     "vision-audio": _paper(features=(_FACES,), fusion=FusionConfig(modality_dropout=0.1)),
-    # PAPER, section 5: two thirds of train against the last third, speakers on both sides: about .18.
     "vision-within-train": replace(_features(_FACES, learning_rate=1e-4), data=DataConfig(fold="3/3")),
     "baseline-audio": _features(_BASELINE_AUDIO, head=False),
-    # MimicMetrics, arXiv 2605.21869, poster: the supplied features with an LSTM; its sizes are ours.
     "baseline-audio-lstm": _features(
         replace(_BASELINE_AUDIO, temporal=("lstm",), hidden_size=256, pooling="last"), head=False
     ),
@@ -136,8 +125,6 @@ PRESETS: dict[str, RunConfig] = {
         fusion=_APART,
         learning_rate=1e-4,
     ),
-    # Hallmen et al., arXiv 2504.11460, and github.com/Skyy93/CVPR2025_abaw, branch EMI: the winner of the 8th
-    # edition. Their text encoder was trained along; here the features of `abaw-emi extract` are read.
     "text-vision-audio": _paper(
         global_vector=False,
         features=(
@@ -146,12 +133,43 @@ PRESETS: dict[str, RunConfig] = {
         ),
         fusion=FusionConfig(head_size=1027, modality_dropout=0.1),
     ),
-    # Ours, for the demo and for tests: minutes on two cores, nothing to download.
     "tiny": RunConfig(
         model=ModelConfig(encoder="logmel", vad_head=False),
         training=TrainingConfig(epochs=12, batch_size=16, group_size=16, learning_rate=4e-3, patience=6),
     ),
 }
+
+SUMMARIES: dict[str, str] = {
+    "paper": "PAPER, section 4: all trained, no LSTM dropout, early stopping; valid .386, test .461",
+    "paper-dropout": "PAPER, Table 1: 10 % dropout on the LSTM; valid .389, test .465",
+    "paper-longer": "PAPER, Table 1, for train+val: test .554; how long is not known, 60 epochs is a guess",
+    "released": "CODE: never stops early, clips gradient values at 100, fp16 with a loss scaler",
+    "frozen": "PAPER, Table 1: the encoder as it is; learning rate and epochs of CODE, commit 09f2b8a",
+    "w2v2-gv": "PAPER, Table 2: the mean of a wav2vec 2.0 large that was not fine-tuned",
+    "xlsr-gv": "PAPER, Table 2: the mean of a multilingual wav2vec 2.0 (XLSR-53)",
+    "gv": "PAPER, Table 2: the global vector alone",
+    "gv-head": "PAPER, Table 2: the global vector and the regression head",
+    "head-lstm": "PAPER, Table 2: the LSTM and the regression head",
+    "gv-head-lstm": "PAPER, Table 2: everything but the VAD head",
+    "head-lstm-vad": "PAPER, Table 2: everything but the global vector",
+    "paper-ccc": "PAPER, section 5: the concordance correlation as the loss; gained nothing",
+    "paper-pearson": "PAPER, section 5: Pearson's correlation as the loss; gained nothing",
+    "zero-padding": "PAPER, section 6: zero padding to 12 s without a mask",
+    "vision": "PAPER, Table 1: faces alone; theirs were trained along, here the supplied ViT features",
+    "vision-audio": "PAPER, Table 1: faces and sound; modality dropout is ours",
+    "vision-within-train": "PAPER, section 5: faces, a third of train held out, speakers on both sides; .18",
+    "baseline-audio": "official baseline: linear on the mean of the supplied wav2vec2 features",
+    "baseline-audio-lstm": "MimicMetrics (arXiv 2605.21869): supplied features with an LSTM; sizes are ours",
+    "baseline-vision": "official baseline: a GRU of 3 layers on the supplied ViT features; sizes are ours",
+    "baseline-av": "official baseline: the mean of the two, trained apart",
+    "savchenko": "arXiv 2403.11590: four statistics of features, linear; their face models are not used",
+    "savchenko-mlp": "as savchenko, with an MLP of 64 units",
+    "yu": "arXiv 2403.11757: temporal convolutions and a transformer; other face features than theirs",
+    "zhang": "arXiv 2403.10825: transformers on faces, sound and text, averaged; all sizes are ours",
+    "text-vision-audio": "arXiv 2504.11460, winner of the 8th edition: text and face features, trained sound",
+    "tiny": "ours, for the demo: a small encoder on log-mel spectrograms, minutes on two cores",
+}
+"""What each preset is, and where it comes from, in a line; docs/paper.md and `tables --list` say more."""
 
 
 def find_preset(name: str) -> RunConfig:

@@ -25,6 +25,8 @@ from tests.cli.conftest import Shell, environment, problems
 COMMANDS = (
     "demo",
     "audit",
+    "presets",
+    "options",
     "train",
     "tables",
     "extract",
