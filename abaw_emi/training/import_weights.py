@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.weights import import_released
+from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import save_model
 
@@ -24,8 +26,16 @@ def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
 
     Raises:
         WeightsError: the checkpoint or the backbone is not what it should be.
-        RunError: `out` is already there.
+        RunError: `out` is already there, or another process is making it.
     """
+    with ExitStack() as locks:
+        held, _ = lock_runs([Run(out)], locks)
+        if held:
+            raise RunError(held.values())
+        return _import(file, backbone_name, revision, out)
+
+
+def _import(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
     if out.exists():
         raise RunError(Problem(str(out), "already there", next_step="give --out another folder"))
     backbone = find_backbone(backbone_name, revision, needs_weights=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from abaw_emi.batching.examples import InputSpec
-from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.errors import Problem, RunError, gather
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -19,6 +20,7 @@ from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.inference.predict import describe_run, load_model, predict
 from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
+from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import install_best
 from abaw_emi.training.data import TrainingData, read_training_data
@@ -32,6 +34,8 @@ from abaw_emi.training.trainer import Training
 def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
     """Trains one run for each seed and returns their folders; a finished run is left as it is on resume.
 
+    The run folders are locked meanwhile. One that another process holds is skipped on resume.
+
     Args:
         plan: what to do.
         data: the data folder.
@@ -42,7 +46,30 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
         EmiError: whatever prevents it; before a run that is there is touched.
     """
     world = world or World()
-    world.run_first(lambda: check_folders(plan))
+    with ExitStack() as locks:  # of the first process: the others end with it
+        seeds = world.run_first(lambda: _lock_and_check(plan, locks, reporter))
+        return _train(replace(plan, seeds=seeds), data, reporter, world) if seeds else []
+
+
+def _lock_and_check(plan: Plan, locks: ExitStack, reporter: Reporter) -> list[int]:
+    """The seeds whose runs are locked now, and can be made or continued; RunError if some cannot."""
+    runs = {plan.run_of(seed): seed for seed in plan.seeds}
+    held, warnings = lock_runs(list(runs), locks)
+    free = [seed for run, seed in runs.items() if run not in held]
+    problems: list[Problem] = []
+    if plan.if_there == "resume":
+        warnings += [replace(problem, next_step="skipped") for problem in held.values()]
+    else:
+        problems += held.values()
+    with gather(problems):
+        check_folders(replace(plan, seeds=free))
+    if problems:
+        raise RunError(problems)
+    reporter.warn(warnings)
+    return free
+
+
+def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> list[Run]:
     runtime = plan.choose_runtime(reporter, world)
     if plan.config.training.deterministic:
         make_deterministic()

@@ -34,7 +34,7 @@ IMPORT_EXAMPLES = (
 def runs(
     folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs"),
 ) -> None:
-    """List the runs: preset, seed, best epoch, validation per emotion, finished or not."""
+    """List the runs: preset, seed, best epoch, validation per emotion, and whether finished or in use."""
     from abaw_emi.runs.summary import summarise_runs
 
     found = summarise_runs(folder)
@@ -68,7 +68,14 @@ def import_weights(
 def _to_json(summary: Summary) -> dict[str, object]:
     from dataclasses import asdict
 
-    return {**asdict(summary), "run": str(summary.run.folder), "pearson": dict(summary.pearson)}
+    from abaw_emi.runs.lock import find_holder
+
+    return {
+        **asdict(summary),
+        "run": str(summary.run.folder),
+        "pearson": dict(summary.pearson),
+        "in_use_by": find_holder(summary.run) or None,
+    }
 
 
 def _print_runs(found: Sequence[Summary]) -> None:
@@ -92,12 +99,20 @@ def _print_runs(found: Sequence[Summary]) -> None:
             "" if summary.best_epoch is None else str(summary.best_epoch),
             *("" if value is None else f"{value:.3f}" for value in values),
             _trained_on(summary),
-            "finished" if summary.finished else "not finished",
+            _state(summary),
         )
     console = Console(piped_width=160)
     console.print(table)
     if any(summary.mean_pearson is not None for summary in found):
         console.print("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
+
+
+def _state(summary: Summary) -> str:
+    from abaw_emi.runs.lock import find_holder
+
+    if holder := find_holder(summary.run):
+        return f"in use by {holder}"
+    return "finished" if summary.finished else "not finished"
 
 
 def _trained_on(summary: Summary) -> str:

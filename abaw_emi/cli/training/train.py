@@ -218,7 +218,10 @@ def _print_runs(runs: list[Run], reporter: Reporter) -> None:
         if valid := record.get("valid"):
             scored = f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)"
         lines.append(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
-    lines.append(f"next: abaw-emi ensemble --ckpts {' '.join(str(run.folder) for run in runs)}")
+    done = " ".join(str(run.folder) for run in runs)
+    lines.append(
+        f"next: abaw-emi ensemble --ckpts {done}" if runs else "every run is in use by another process"
+    )
     print_result({"runs": values}, "\n".join(lines), reporter.warnings)
 
 
