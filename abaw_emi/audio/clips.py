@@ -17,7 +17,7 @@ import soxr
 from abaw_emi.audio.decode import Waveform, blame, decode
 from abaw_emi.core import constants
 from abaw_emi.core.cache import CachedArray
-from abaw_emi.core.errors import ClipError, Problem, gather
+from abaw_emi.core.errors import ClipError, Problem, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.data.layout import ClipFiles
@@ -217,7 +217,7 @@ def read_clip(
         )
     problems: list[Problem] = []
     if files.audio is not None:
-        with gather(problems):
+        with collect_errors(problems):
             sound = read(files.audio, max_seconds)
             return Clip(files.filename, sound, None, sound.warnings)
     if files.video is not None:
@@ -226,7 +226,7 @@ def read_clip(
         warnings = tuple(
             Problem(problem.where, problem.found, problem.expected, instead) for problem in problems
         )
-        with gather(problems):
+        with collect_errors(problems):
             sound = read(files.video, max_seconds)
             return Clip(files.filename, sound, fallback, warnings + sound.warnings)
     raise ClipError(problems)

@@ -21,7 +21,7 @@ from abaw_emi.audit.label_statistics import (
     find_all_zero,
 )
 from abaw_emi.core.constants import EMOTIONS, FILENAME, OFFICIAL_COUNTS, Split
-from abaw_emi.core.errors import Diagnostic, Problem, gather
+from abaw_emi.core.errors import Diagnostic, Problem, collect_errors
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.tables import inspect_table, read_ids
@@ -65,7 +65,7 @@ def read_tables(files: Mapping[Split, Path]) -> SplitTables:
     tables = SplitTables()
     for split in LABELLED:
         problems: list[Problem] = []
-        with gather(problems):
+        with collect_errors(problems):
             frame, problems = inspect_table(read_bytes(files[split]), str(files[split]), "labels")
             if frame is not None:
                 tables.ids[split] = [clip for clip in frame[FILENAME] if parse_id(clip) == clip]
@@ -74,7 +74,7 @@ def read_tables(files: Mapping[Split, Path]) -> SplitTables:
         if problems:
             tables.findings.append(_unusable(split, files[split], problems))
     if files["test"].exists():
-        with gather(problems := []):
+        with collect_errors(problems := []):
             tables.ids["test"] = read_ids(files["test"])
         if problems:
             tables.findings.append(_unusable("test", files["test"], problems))

@@ -16,7 +16,7 @@ from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import HOP_SAMPLES, MIN_SAMPLES, SAMPLE_RATE, OnBadClip
-from abaw_emi.core.errors import ClipError, CorpusError, FeatureError, Problem, gather
+from abaw_emi.core.errors import ClipError, CorpusError, FeatureError, Problem, collect_errors
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.core.progress import Reporter
@@ -150,16 +150,16 @@ def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter:
     """
     problems: list[Problem] = []
     audio, features = Clips((), {}), Features([], {}, {})
-    with gather(problems):
+    with collect_errors(problems):
         audio = _read_audio(data, ids, spec, reporter)
-    with gather(problems):
+    with collect_errors(problems):
         features = _read_features(data, ids, spec, audio, reporter)
     clips = {clip.filename: clip for clip in audio.clips}
     arrays = {clip.filename: clip for clip in features.clips}
     skipped = audio.skipped.keys() | features.skipped.keys()
     empty = [name for name in ids if name not in clips.keys() | arrays.keys() | skipped]
     if empty and not problems:
-        with gather(problems):
+        with collect_errors(problems):
             _report_empty(data, empty, len(ids), spec, reporter)
     if problems:
         raise ClipError(problems)

@@ -94,12 +94,12 @@ class EmiError(Exception):
 
 
 @contextmanager
-def gather(problems: list[Problem]) -> Iterator[None]:
+def collect_errors(problems: list[Problem]) -> Iterator[None]:
     """Collects the problems of an `EmiError` in the block instead of raising it: all are reported together.
 
     >>> problems: list[Problem] = []
     >>> for name in ("a.csv", "b.csv"):
-    ...     with gather(problems):
+    ...     with collect_errors(problems):
     ...         raise EmiError(Problem(name, "no such file"))
     >>> [problem.where for problem in problems]
     ['a.csv', 'b.csv']
@@ -116,7 +116,7 @@ T = TypeVar("T")
 
 def attempt(problems: list[Problem], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """What the function returns; None where it raises an `EmiError`, whose problems go to `problems`."""
-    with gather(problems):
+    with collect_errors(problems):
         return function(*args, **kwargs)
     return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, Split
-from abaw_emi.core.errors import CorpusError, Problem, TableError, gather
+from abaw_emi.core.errors import CorpusError, Problem, TableError, collect_errors
 from abaw_emi.data.layout import ClipFiles, find_clips, find_unread
 from abaw_emi.data.tables import read_ids, read_labels
 
@@ -55,7 +55,7 @@ class DataFolder:
         problems: list[Problem] = []
         for split in splits:
             if split not in self._labels:
-                with gather(problems):
+                with collect_errors(problems):
                     self._labels[split] = read_labels(self.label_file(split))
         if problems and not self.root.is_dir():
             find_clips(self.root)  # raises, and says how to name the folder

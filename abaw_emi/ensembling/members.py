@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from abaw_emi.core.constants import FILENAME, Split
-from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, gather
+from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import check_rows
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import read_prediction_file
@@ -96,7 +96,7 @@ def read_members(
     warnings: list[Problem] = []
     members: dict[str, Member] = {}
     for path in files:
-        with gather(problems):
+        with collect_errors(problems):
             members[str(path)], found = read_member(path, split)
             warnings += found
     labelled: list[Split] = ["train", "valid"]
@@ -136,7 +136,7 @@ def collect_members(
     """
     members = {}
     for name, source in sources.items():
-        with gather(problems):
+        with collect_errors(problems):
             if isinstance(source, pl.DataFrame):
                 if wrong := check_rows(source, name):
                     raise ScoreError(wrong)

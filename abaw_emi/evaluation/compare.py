@@ -13,7 +13,7 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
-from abaw_emi.core.errors import Problem, ScoreError, UsageError, gather
+from abaw_emi.core.errors import Problem, ScoreError, UsageError, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
@@ -205,10 +205,10 @@ def compare(
     arrays: dict[str, Array] = {}
     y = np.empty((0, len(EMOTIONS)))
     for system, table in systems.items():
-        with gather(problems):
+        with collect_errors(problems):
             y, arrays[system] = align(truth, table, (name, system))
     clusters = None
-    with gather(problems):
+    with collect_errors(problems):
         clusters = None if groups is None else number_groups(groups, clips, (name, "groups"))
     if problems:
         raise ScoreError(problems)

@@ -16,7 +16,7 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
-from abaw_emi.core.errors import Problem, ScoreError, attempt, gather
+from abaw_emi.core.errors import Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import (
@@ -118,7 +118,7 @@ def score(
     clips = truth[FILENAME].to_list()
     arrays: list[tuple[Array, Array]] = []
     for name, table in {names[1]: prediction, **(against or {})}.items():
-        with gather(problems):
+        with collect_errors(problems):
             arrays.append(align(truth, table, (names[0], name)))
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
     if groups is not None:

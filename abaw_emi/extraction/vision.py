@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import OnBadClip
-from abaw_emi.core.errors import FeatureError, Problem, WeightsError, gather
+from abaw_emi.core.errors import FeatureError, Problem, WeightsError, collect_errors
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.progress import Reporter
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
@@ -73,12 +73,12 @@ def read_faces(
         problems: list[Problem] = []
         hashes = []
         for path in paths:
-            with gather(problems):
+            with collect_errors(problems):
                 hashes.append(f"{path.name}:{sha256(read_bytes(path))}")
         source = Source(filename, sha256(" ".join(hashes).encode()), len(paths), paths)
         if not problems and not is_done(filename, source.sha256):
             for path in paths:
-                with gather(problems):
+                with collect_errors(problems):
                     read_face(path)
         if problems:
             raise FeatureError(problems)

@@ -16,7 +16,7 @@ from pathlib import Path
 from abaw_emi.core import constants
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.cache import Cache, CachedArray, Record
-from abaw_emi.core.errors import FeatureError, Problem, gather
+from abaw_emi.core.errors import FeatureError, Problem, collect_errors
 from abaw_emi.core.hashing import FileHashes, sha256
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import parse_array, read_bytes
@@ -124,7 +124,7 @@ class FeatureCache:
         read = {}
         for modality, paths in files.items():
             if filename in paths:
-                with gather(problems):
+                with collect_errors(problems):
                     read[modality] = self._read(paths[filename], max_frames)
         if not read and not problems:
             expected = " or ".join(files) or "a feature folder"

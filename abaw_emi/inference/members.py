@@ -15,7 +15,7 @@ import torch
 from abaw_emi.batching.examples import Example, Inputs, InputSpec, read_inputs
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import EMOTIONS, FILENAME, OnBadClip, Split
-from abaw_emi.core.errors import CorpusError, Problem, RunError, gather
+from abaw_emi.core.errors import CorpusError, Problem, RunError, collect_errors
 from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
 from abaw_emi.core.prefetch import run_ahead
@@ -73,7 +73,7 @@ def _hash_weights(runs: Sequence[Run]) -> dict[Run, str]:
     problems: list[Problem] = []
     weights = {}
     for run in runs:  # all of them first, not after hours of predicting; also of those in the cache
-        with gather(problems):
+        with collect_errors(problems):
             weights[run] = verify_weights(run)
     if problems:
         raise RunError(problems)

@@ -19,7 +19,7 @@ from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import FILENAME, Precision
-from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
+from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import read_array
 from abaw_emi.features.reader import FeatureClip
@@ -78,7 +78,7 @@ class Predictor:
         problems: list[Problem] = []
         examples = []
         for place, source in enumerate(rows):
-            with gather(problems):
+            with collect_errors(problems):
                 arrays = {name: values[place] for name, values in given.items() if values[place] is not None}
                 examples.append(self._read(f"{place:09}", source, sample_rate, arrays, spec))
         if problems:

@@ -14,7 +14,7 @@ from transformers.models.auto import feature_extraction_auto, image_processing_a
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.core.constants import EncoderKind
-from abaw_emi.core.errors import Problem, UsageError, WeightsError, gather, shorten_error
+from abaw_emi.core.errors import Problem, UsageError, WeightsError, collect_errors, shorten_error
 from abaw_emi.core.hashing import hash_file
 
 # What transformers knows of each type of model; none of these names is documented, all are long-standing.
@@ -101,7 +101,7 @@ def find_pretrained(
     weights = weights or _list(folder, torch_files)
     problems: list[Problem] = []
     config: dict[str, Any] = {}
-    with gather(problems):
+    with collect_errors(problems):
         config = _read_config(folder / "config.json", model_type)
     if needs_weights and not weights:
         problems.append(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))

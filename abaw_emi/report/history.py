@@ -14,7 +14,7 @@ import numpy as np
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import ClipError, Problem, gather
+from abaw_emi.core.errors import ClipError, Problem, collect_errors
 from abaw_emi.core.progress import Track
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.runs.run import Run, read_metrics
@@ -78,7 +78,7 @@ def read_curve(run: Run, warnings: list[Problem]) -> Curve:
             if "step" not in line:
                 epochs.append(_epoch(line))
     loss = ""
-    with gather(warnings):
+    with collect_errors(warnings):
         loss = run.read_config().training.loss
     return Curve(run=run, record=run.read_provenance(), loss=loss, epochs=tuple(epochs))
 

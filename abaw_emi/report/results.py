@@ -10,7 +10,7 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE, Split
-from abaw_emi.core.errors import Problem, gather
+from abaw_emi.core.errors import Problem, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.compare import Comparison, compare
@@ -171,7 +171,7 @@ def _score_folds(material: Material, warnings: list[Problem]) -> tuple[FoldScore
     for parent, preset in sorted(
         {(curve.run.folder.parent, str(curve.record.get("preset"))) for curve in curves}
     ):
-        with gather(warnings):
+        with collect_errors(warnings):
             found, problems = find_fold_runs(parent, preset)
             fold_score, more = score_folds([run for run in found if run.folder in folders], pl.concat(labels))
             warnings += [*problems, *more]

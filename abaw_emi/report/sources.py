@@ -10,7 +10,7 @@ import polars as pl
 
 from abaw_emi.audit.record import AUDIT, Audit, find_audit
 from abaw_emi.core.constants import FILENAME, Split
-from abaw_emi.core.errors import EmiError, Problem, RunError, gather
+from abaw_emi.core.errors import EmiError, Problem, RunError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
@@ -126,16 +126,16 @@ def read_material(sources: Sources) -> Material:
         _read_data(sources, material, list_for("data"))
     runs: list[Run] = []
     for path in sources.runs:
-        with gather(list_for("runs")):
+        with collect_errors(list_for("runs")):
             runs += _find_runs(path)
     for run in runs:
-        with gather(list_for("runs")):
+        with collect_errors(list_for("runs")):
             _read_run(run, material)
     for path in sources.predictions:
-        with gather(list_for("predictions")):
+        with collect_errors(list_for("predictions")):
             _add_system(path, path.stem, None, material)
     if sources.submissions is not None:
-        with gather(list_for("submissions")):
+        with collect_errors(list_for("submissions")):
             _read_submissions(sources.submissions, material, chosen="submissions" in sources.chosen)
     if problems:
         raise EmiError(problems)
@@ -157,7 +157,7 @@ def read_validation(entry: Entry) -> tuple[float | None, float | None, float | N
 def _read_data(sources: Sources, material: Material, problems: list[Problem]) -> None:
     assert sources.data is not None
     folder = DataFolder(sources.data)
-    with gather(problems):
+    with collect_errors(problems):
         material.files = folder.files
         material.folder = folder
     if material.folder is None:
@@ -167,11 +167,11 @@ def _read_data(sources: Sources, material: Material, problems: list[Problem]) ->
         if not path.is_file():
             material.warnings.append(Problem(str(path), "no such file", f"the labels of {split}"))
             continue
-        with gather(problems):
+        with collect_errors(problems):
             material.labels[split] = folder.read_labels(split)
             material.note(f"labels of {split}", path, len(material.labels[split]))
     if len(material.labels) == len(LABELLED):
-        with gather(problems):
+        with collect_errors(problems):
             folder.read_labels(*LABELLED)  # raises where a clip is in both
     material.audit, stale = find_audit(folder, sources.audits)
     material.warnings += stale

@@ -12,7 +12,7 @@ import polars as pl
 
 from abaw_emi.config.run import compare_configs
 from abaw_emi.core.constants import EMOTIONS, FILENAME
-from abaw_emi.core.errors import EmiError, Problem, ScoreError, gather
+from abaw_emi.core.errors import EmiError, Problem, ScoreError, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import hold_out
@@ -46,9 +46,9 @@ def read_outcome(
     measured, tested = None, None
     if state == "finished":
         found: list[Problem] = []
-        with gather(found):
+        with collect_errors(found):
             measured, problems = measure(plan, data)
-        with gather(found):
+        with collect_errors(found):
             tested, more = find_test_score(plan, submissions)
             problems = [*problems, *more]
         if found:
@@ -146,7 +146,7 @@ def _read_predictions(plan: RowPlan, truth: pl.DataFrame) -> tuple[dict[int, pl.
     tables: dict[int, pl.DataFrame] = {}
     records = []
     for seed, run in plan.runs.items():
-        with gather(problems):
+        with collect_errors(problems):
             records.append(_read_record(run.valid_predictions, truth))
             tables[seed] = read_predictions(run.valid_predictions)
     if problems:

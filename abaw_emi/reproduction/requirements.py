@@ -9,7 +9,7 @@ from typing import Any
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import Problem, gather
+from abaw_emi.core.errors import Problem, collect_errors
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import find_features
@@ -85,7 +85,7 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
     row = plan.row
     state, problems = inspect_runs(plan)
     missing: dict[str, Problem] = {}
-    with gather(problems):
+    with collect_errors(problems):
         missing |= find_missing(plan, data)
     if plan.backbone and (problem := find_missing_backbone(plan)):
         missing[plan.backbone] = problem

@@ -13,7 +13,7 @@ from pathlib import Path
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import PRESETS, find_preset
 from abaw_emi.config.run import RunConfig, change_config, compare_configs, has_key
-from abaw_emi.core.errors import Problem, UsageError, gather
+from abaw_emi.core.errors import Problem, UsageError, collect_errors
 from abaw_emi.reproduction.published import PublishedRow
 from abaw_emi.reproduction.table import State
 from abaw_emi.runs.run import Run, name_run
@@ -91,7 +91,7 @@ def plan_rows(
         preset = row.preset is not None
         applied = [change for change in changes if preset and has_key(config, change.partition("=")[0])]
         unused = [change for change in unused if change not in applied]
-        with gather(problems):
+        with collect_errors(problems):
             config = change_config(config, applied)
         backbone = (backbones or {}).get(config.model.backbone, config.model.backbone)
         config = replace(config, model=replace(config.model, backbone=backbone))
@@ -142,7 +142,7 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
         if not run.config_file.is_file():
             continue
         begun.append(run)
-        with gather(problems):
+        with collect_errors(problems):
             if changed := compare_configs(run.read_config(), plan.config_of(seed)):
                 expected = f"the config of row {plan.row.name}"
                 step = "use the --set and --backbone that it was trained with, or another --out"

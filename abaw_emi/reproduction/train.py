@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from abaw_emi.core.constants import OnBadClip, Precision
-from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, gather
+from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, collect_errors
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.models.device import choose_device
@@ -98,7 +98,7 @@ def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
             problems = list(error.problems)
     if problems:
         return "refused", problems
-    with gather(problems):
+    with collect_errors(problems):
         problems += find_missing(plan, data, skip_bad=wanted.on_bad_clip == "skip").values()
     try:
         find_initial_weights(plan.config)

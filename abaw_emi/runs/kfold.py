@@ -22,7 +22,7 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, Split
-from abaw_emi.core.errors import Problem, RunError, ScoreError, TableError, gather
+from abaw_emi.core.errors import Problem, RunError, ScoreError, TableError, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import parse_fold
@@ -135,7 +135,7 @@ def find_fold_score(
     found, problems = find_fold_runs(runs, presets.pop())
     score = None
     if found:
-        with gather(problems):
+        with collect_errors(problems):
             both = any(run.train_plus_val for run in found)
             splits: tuple[Split, ...] = ("train", "valid") if both else ("train",)
             score, more = score_folds(found, data.read_labels(*splits))

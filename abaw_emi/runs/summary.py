@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw_emi.core.errors import Problem, RunError, gather
+from abaw_emi.core.errors import Problem, RunError, collect_errors
 from abaw_emi.runs.run import Run, read_metrics
 
 
@@ -55,7 +55,7 @@ def summarise_runs(folder: Path) -> list[Summary]:
     for path in sorted(folder.iterdir()):
         run = Run(path)
         if run.config_file.is_file():
-            with gather(problems):
+            with collect_errors(problems):
                 summaries.append(_summarise(run))
     if problems:
         raise RunError(problems)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from abaw_emi.core.constants import FILENAME
-from abaw_emi.core.errors import EmiError, Problem, gather
+from abaw_emi.core.errors import EmiError, Problem, collect_errors
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import Provenance, read_prediction_file
@@ -49,7 +49,7 @@ def find_validation_score(
     members = record.runs()
     files = [Run(runs / str(run["run"])).valid_predictions for run in members]
     if files and all(path.is_file() for path in files) and len(record.members) == len(members):
-        with gather(problems):
+        with collect_errors(problems):
             kind = f"of the mean of {len(files)} runs on valid" if len(files) > 1 else "of the run on valid"
             return _score(files, data, kind)
     folds, more = find_fold_score(record, runs, data)
@@ -67,7 +67,7 @@ def _score(files: Sequence[Path], data: DataFolder, kind: str) -> tuple[dict[str
     tables: dict[str, pl.DataFrame] = {}
     problems: list[Problem] = []
     for path in files:
-        with gather(problems):
+        with collect_errors(problems):
             file, found = read_prediction_file(path)
             tables[str(path)] = file.table
             problems += [*found, *compare_ids(clips, file.table[FILENAME].to_list(), str(path), labels)]

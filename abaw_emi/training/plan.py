@@ -9,7 +9,7 @@ from typing import Literal
 
 from abaw_emi.config.run import RunConfig, compare_configs
 from abaw_emi.core.constants import OnBadClip, Precision
-from abaw_emi.core.errors import Problem, RunError, gather
+from abaw_emi.core.errors import Problem, RunError, collect_errors
 from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.device import Runtime
@@ -83,7 +83,7 @@ def check_folders(plan: Plan) -> None:
     problems: list[Problem] = []
     for run in map(plan.run_of, plan.seeds):
         if not run.folder.exists():
-            with gather(problems):
+            with collect_errors(problems):
                 check_writable(run.config_file)
             continue
         init_from = plan.config.training.init_from

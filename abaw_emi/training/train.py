@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from abaw_emi.batching.examples import InputSpec
-from abaw_emi.core.errors import Problem, RunError, gather
+from abaw_emi.core.errors import Problem, RunError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -61,7 +61,7 @@ def _lock_and_check(plan: Plan, locks: ExitStack, reporter: Reporter) -> list[in
         warnings += [replace(problem, next_step="skipped") for problem in held.values()]
     else:
         problems += held.values()
-    with gather(problems):
+    with collect_errors(problems):
         check_folders(replace(plan, seeds=free))
     if problems:
         raise RunError(problems)

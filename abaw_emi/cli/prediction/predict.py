@@ -20,7 +20,7 @@ from abaw_emi.cli.options import (
 )
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import EmiError, Problem, UsageError, gather
+from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
 from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def predict(
         raise UsageError(Problem("predict", "nothing to predict", "--split train, valid or test, or files"))
     problems: list[Problem] = []
     runs: list[Run] = []
-    with gather(problems):
+    with collect_errors(problems):
         runs.append(find_run(ckpt))
     path = out or Path("predictions") / f"{ckpt.resolve().name}-{split}.csv"
-    with gather(problems):
+    with collect_errors(problems):
         check_writable(path)
     if problems:
         raise EmiError(problems)

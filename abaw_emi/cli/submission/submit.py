@@ -53,7 +53,7 @@ def submit(
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
     from abaw_emi.audit.record import recall_audit
     from abaw_emi.cli.output import is_given, print_json, texts
-    from abaw_emi.core.errors import Problem, SubmissionError, gather
+    from abaw_emi.core.errors import Problem, SubmissionError, collect_errors
     from abaw_emi.core.progress import Reporter
     from abaw_emi.core.signals import deferred_signals
     from abaw_emi.data.folder import DataFolder
@@ -70,11 +70,11 @@ def submit(
     problems: list[Problem] = []
     test_ids: list[str] = []
     val: dict[str, Any] | None = None
-    with gather(problems):
+    with collect_errors(problems):
         test_ids = folder.ids("test")
-    with gather(problems):
+    with collect_errors(problems):
         form = read_form(profile)
-    with gather(problems):
+    with collect_errors(problems):
         file, found = read_prediction_file(preds)
         problems += found
         val, warnings = find_validation_score(file.record, valid_preds, runs, folder)
