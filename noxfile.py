@@ -84,7 +84,7 @@ def browser(session: nox.Session) -> None:
 @nox.session(default=False, venv_backend="venv")
 def light(session: nox.Session) -> None:
     """The light wing in an environment without torch."""
-    session.install("-e", ".", "pytest", "hypothesis")
+    session.install("-e", ".", "pytest", "hypothesis", "pandas")
     session.run("python", "-c", "import importlib.util as u; assert u.find_spec('torch') is None")
     session.run("pytest", *LIGHT, *session.posargs)
 

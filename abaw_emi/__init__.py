@@ -2,7 +2,7 @@
 
 Importing this package loads public names on first use; none but `load` needs torch.
 
-Tables are polars frames (`read_labels`, `read_predictions`), or made like this:
+Tables are CSV files, or frames of polars or pandas, such as these:
 
 >>> import numpy, polars
 >>> from abaw_emi import EMOTIONS, compare, ensemble, score

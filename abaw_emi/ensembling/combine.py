@@ -20,9 +20,10 @@ from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, OnMissin
 from abaw_emi.core.errors import DiagnosticWarning, Problem, ScoreError, UsageError
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.align import compare_ids, list_ids
+from abaw_emi.data.frames import Table
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.ensembling.fit import METHODS, Recipe, find_recipe, needs_labels
-from abaw_emi.ensembling.members import Members, Source, collect_members
+from abaw_emi.ensembling.members import Members, collect_members
 from abaw_emi.ensembling.schemes import combine, equal
 from abaw_emi.evaluation.diagnostics import diagnose_systems
 
@@ -34,12 +35,12 @@ PLAIN_MEAN = Recipe()
 
 
 def ensemble(
-    members: Mapping[str, Source],
+    members: Mapping[str, Table],
     method: EnsembleMethod = "mean",
     *,
-    labels: Source | None = None,
-    fit: Mapping[str, Source] | None = None,
-    groups: Source | None = None,
+    labels: Table | None = None,
+    fit: Mapping[str, Table] | None = None,
+    groups: Table | None = None,
     missing: OnMissing = "error",
     recipe: Recipe | None = None,
     trained_on: Mapping[str, Collection[str]] | None = None,
@@ -50,7 +51,7 @@ def ensemble(
     provenance record is read with it; a table does not say what its predictor was trained on.
 
     Args:
-        members: predictions, tables (`tables.read_predictions`) or files, by a name for messages.
+        members: predictions, frames of polars or pandas or CSV files, by a name for messages.
         method: "mean", "zscores" or "ranks", which need no labels; "greedy", "weights" or
             "emotion-weights", fitted; or "auto".
         labels: of the clips that a scheme is fitted or chosen on, a table or a file.

@@ -15,10 +15,10 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, Scheme, Split
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, UsageError, attempt
 from abaw_emi.data.align import align, check_rows
-from abaw_emi.data.groups import number_groups, read_groups
-from abaw_emi.data.tables import read_labels
+from abaw_emi.data.frames import Table, read_group_table, read_table
+from abaw_emi.data.groups import number_groups
 from abaw_emi.ensembling.crossfit import CrossFit, cross_fit
-from abaw_emi.ensembling.members import Member, Source, collect_members
+from abaw_emi.ensembling.members import Member, collect_members
 from abaw_emi.ensembling.schemes import FITTED, SCHEMES
 from abaw_emi.evaluation.bootstrap import Resampling
 from abaw_emi.evaluation.diagnostics import diagnose_systems
@@ -105,11 +105,11 @@ def pair_fit_files(
 
 
 def find_recipe(
-    truth: Source,
-    members: Mapping[str, Source],
+    truth: Table,
+    members: Mapping[str, Table],
     method: EnsembleMethod = "auto",
     *,
-    groups: Source | None = None,
+    groups: Table | None = None,
     how: Resampling | None = None,
     name: str = "labels",
     trained_on: Mapping[str, Collection[str]] | None = None,
@@ -153,19 +153,17 @@ def find_recipe(
 
 
 def _read_labelled(
-    truth: Source,
-    sources: Mapping[str, Source],
-    groups: Source | None,
+    truth: Table,
+    sources: Mapping[str, Table],
+    groups: Table | None,
     name: str,
     trained_on: Mapping[str, Collection[str]] | None,
 ) -> tuple[pl.DataFrame, dict[str, Member], npt.NDArray[np.intp] | None, Sequence[Problem]]:
     """What `find_recipe` fits on: labels and members, of the clips that all have; their groups; warnings."""
     problems: list[Problem] = []
-    labels = attempt(problems, _to_labels, truth, name)
+    labels = attempt(problems, _read_labels, truth, name)
     members = collect_members(sources, problems, problems, trained_on)
-    grouped = groups
-    if isinstance(groups, Path | str):
-        grouped = attempt(problems, read_groups, Path(groups))
+    grouped = None if groups is None else attempt(problems, read_group_table, groups)
     if labels is None:
         raise ScoreError(problems)
     name, groups_name = _name(truth, name), _name(groups, "groups")
@@ -176,7 +174,7 @@ def _read_labelled(
     is_shared = pl.col(FILENAME).is_in(list(shared))
     common = labels.filter(is_shared)
     clusters = None
-    if isinstance(grouped, pl.DataFrame):
+    if grouped is not None:
         clips = (common if len(common) else labels)[FILENAME].to_list()
         clusters = attempt(problems, number_groups, grouped, clips, (name, groups_name))
     if not problems and len(common) < _FEWEST:
@@ -188,17 +186,16 @@ def _read_labelled(
     return common, kept, clusters, diagnostics
 
 
-def _name(source: Source | None, name: str) -> str:
+def _name(source: Table | None, name: str) -> str:
     """What messages call the labels, or the groups: the file, or `name` where it is a table."""
     return str(source) if isinstance(source, Path | str) else name
 
 
-def _to_labels(source: Source, name: str) -> pl.DataFrame:
-    if isinstance(source, Path | str):
-        return read_labels(Path(source))
-    if problems := check_rows(source, name):
+def _read_labels(source: Table, name: str) -> pl.DataFrame:
+    labels = read_table(source, name, "labels").table
+    if problems := check_rows(labels, name):
         raise ScoreError(problems)
-    return source
+    return labels
 
 
 def _find_seen(fitted: Mapping[str, Member], labels: pl.DataFrame, name: str) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,11 +14,9 @@ from abaw_emi.core.constants import FILENAME, Split
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import check_rows
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.frames import Table, read_table
 from abaw_emi.data.provenance import read_prediction_file
 from abaw_emi.data.tables import read_ids
-
-Source = pl.DataFrame | Path | str
-"""Predictions: a table (`tables.read_predictions`), or a file, whose provenance record is read with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,7 @@ def read_members(
 
 
 def collect_members(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Table],
     problems: list[Problem],
     doubts: list[Problem],
     trained_on: Mapping[str, Collection[str]] | None = None,
@@ -129,7 +128,7 @@ def collect_members(
     """Tables and files as members, by the names of `sources`, without those that cannot be used.
 
     Args:
-        sources: tables or files, by name.
+        sources: tables, or files, whose provenance records are read with them, by name.
         problems: where the problems of sources that cannot be used are added.
         doubts: where what is wrong with files' records is added.
         trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
@@ -137,13 +136,13 @@ def collect_members(
     members = {}
     for name, source in sources.items():
         with collect_errors(problems):
-            if isinstance(source, pl.DataFrame):
-                if wrong := check_rows(source, name):
-                    raise ScoreError(wrong)
-                member = Member(name=name, table=source)
-            else:
+            if isinstance(source, (str, os.PathLike)):
                 member, found = read_member(Path(source))
                 doubts += found
+            else:
+                member = Member(name=name, table=read_table(source, name, "predictions").table)
+                if wrong := check_rows(member.table, name):
+                    raise ScoreError(wrong)
             known = frozenset((trained_on or {}).get(name, ()))
             members[name] = replace(member, trained_on=member.trained_on | known)
     return members

@@ -9,12 +9,12 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, UsageError, collect_errors
 from abaw_emi.data.align import align
+from abaw_emi.data.frames import Given, Table, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
@@ -161,22 +161,22 @@ _FEWEST = 2
 
 
 def compare(
-    truth: pl.DataFrame,
-    systems: Mapping[str, pl.DataFrame],
+    truth: Table,
+    systems: Mapping[str, Table],
     *,
     resamples: int = DEFAULT_RESAMPLES,
     permutations: int = DEFAULT_PERMUTATIONS,
     seed: int = DEFAULT_SEED,
     method: IntervalMethod = "percentile",
-    groups: pl.DataFrame | None = None,
+    groups: Table | None = None,
     trained_on: Mapping[str, Collection[str]] | None = None,
     name: str = "labels",
 ) -> Comparison:
     """Ranks systems on the same clips; every pair is tested, and all pairs are corrected together.
 
     Args:
-        truth: the labels.
-        systems: prediction tables of the same clips, by name, two at least.
+        truth: the labels, a CSV file or a frame of polars or pandas, as all tables here.
+        systems: predictions of the same clips, by name, two at least.
         resamples: bootstrap resamples; 0 for no interval.
         permutations: of each paired test.
         seed: seed of all resampling.
@@ -188,6 +188,7 @@ def compare(
     Raises:
         ScoreError: fewer than two systems, or ids are missing, extra or duplicate; all of them named.
 
+    >>> import polars as pl
     >>> from abaw_emi.core.constants import EMOTIONS
     >>> ids = [f"{i:05}" for i in range(40)]
     >>> wave = [float(i % 7) for i in range(40)]
@@ -201,25 +202,34 @@ def compare(
     if len(systems) < _FEWEST:
         raise ScoreError(Problem("compare", f"{len(systems)} system", "two at least"))
     problems: list[Problem] = []
-    clips = truth[FILENAME].to_list()
+    labels = read_table(truth, name, "labels").table
+    clips = labels[FILENAME].to_list()
     arrays: dict[str, Array] = {}
+    given: dict[str, Given] = {}
     y = np.empty((0, len(EMOTIONS)))
-    for system, table in systems.items():
+    for system, source in systems.items():
         with collect_errors(problems):
-            y, arrays[system] = align(truth, table, (name, system))
+            given[system] = read_table(source, system, "predictions")
+            y, arrays[system] = align(labels, given[system].table, (name, system))
     clusters = None
     with collect_errors(problems):
-        clusters = None if groups is None else number_groups(groups, clips, (name, "groups"))
+        if groups is not None:
+            clusters = number_groups(read_group_table(groups), clips, (name, "groups"))
     if problems:
         raise ScoreError(problems)
     how = Resampling(
         resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
     )
-    seen = {system: len(set((trained_on or {}).get(system, ())).intersection(clips)) for system in systems}
+    known = {name: each.trained_on.union((trained_on or {}).get(name, ())) for name, each in given.items()}
+    seen = {system: len(ids.intersection(clips)) for system, ids in known.items()}
     scores = {
         system: score_arrays(y, p, how, seen=seen[system], names=(name, system))
         for system, p in arrays.items()
     }
+    found = [
+        *(problem for score in scores.values() for problem in score.problems),
+        *(doubt for each in given.values() for doubt in each.doubts),
+    ]
     ranked = sorted(scores, key=lambda system: -scores[system].mean_pearson)
     pairs = list(combinations(range(len(ranked)), 2))
     differences = compare_pairs(y, [arrays[system] for system in ranked], ranked, pairs, how)
@@ -228,7 +238,7 @@ def compare(
         pairs=tuple(_pair(y, arrays, difference) for difference in differences),
         n=len(y),
         signature=sign(len(y), how, tests=len(pairs)),
-        problems=tuple(dict.fromkeys([*(p for s in scores.values() for p in s.problems), *how.doubts])),
+        problems=tuple(dict.fromkeys([*found, *how.doubts])),
     )
 
 

@@ -6,33 +6,38 @@ float64. A constant column has no correlation: nan, counted as 0 in the mean.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.core.arrays import Array
+from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import Problem, ScoreError
+from abaw_emi.data.align import align
+from abaw_emi.data.frames import Table, is_table, read_table
 
 
-def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
+def pearson(truth: Table | npt.ArrayLike, prediction: Table | npt.ArrayLike) -> Array:
     """Pearson's r of each column, in [-1, 1]; nan for a constant column of either side.
 
     Args:
-        truth: (N,) or (N, K).
-        prediction: the same shape.
+        truth: an array (N,) or (N, K); or labels, a CSV file or a frame of polars or pandas.
+        prediction: an array of the same shape, matched by row; or predictions, matched by Filename.
 
     Returns:
-        (K,), or a 0-d array for (N,).
+        (K,), for tables (6,), or a 0-d array for (N,).
 
     Raises:
-        ScoreError: the shapes differ, there are fewer than 2 rows, or a value is not finite.
+        ScoreError: the shapes differ, there are fewer than 2 rows, or a value is not finite; of tables, see
+            `score`.
 
     >>> round(pearson([0.0, 0.5, 1.0], [2.0, 3.0, 4.0]).item(), 12)
     1.0
     >>> pearson([0.0, 0.5, 1.0], [7.0, 7.0, 7.0]).item()
     nan
     """
-    y = np.asarray(truth, dtype=np.float64)
-    p = np.asarray(prediction, dtype=np.float64)
+    y, p = _to_arrays(truth, prediction)
     if y.shape != p.shape or y.ndim not in (1, 2) or len(y) < 2:
         raise ScoreError(
             Problem("pearson", f"shapes {y.shape} and {p.shape}", "two equal shapes of at least 2 rows")
@@ -43,10 +48,25 @@ def pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
     return r.clip(-1.0, 1.0)
 
 
-def mean_pearson(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> float:
-    """The challenge score: the mean over the columns of `pearson`, an undefined one counted as 0."""
-    r = pearson(truth, prediction)
+def mean_pearson(truth: Table | npt.ArrayLike, prediction: Table | npt.ArrayLike) -> float:
+    """The challenge score: the mean over the six emotions of `pearson`, an undefined one counted as 0.
+
+    Raises:
+        ScoreError: arrays that are not (N, 6), and what `pearson` refuses.
+    """
+    y, p = _to_arrays(truth, prediction)
+    if y.shape[1:] != (len(EMOTIONS),):
+        raise ScoreError(Problem("mean_pearson", f"shape {y.shape}", f"(N, {len(EMOTIONS)}), or tables"))
+    r = pearson(y, p)
     return float(np.where(np.isnan(r), 0.0, r).mean())
+
+
+def _to_arrays(truth: Any, prediction: Any) -> tuple[Array, Array]:
+    """Arrays as they are, in float64; tables with the rows of the same clips."""
+    if is_table(truth) or is_table(prediction):
+        labels = read_table(truth, "labels", "labels").table
+        return align(labels, read_table(prediction, "predictions", "predictions").table)
+    return np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
 
 
 def standardise(values: Array) -> Array:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import align
+from abaw_emi.data.frames import Given, Table, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import (
     CONFIDENCE,
@@ -74,24 +74,26 @@ class Score:
 
 
 def score(
-    truth: pl.DataFrame,
-    prediction: pl.DataFrame,
+    truth: Table,
+    prediction: Table,
     *,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
     method: IntervalMethod = "percentile",
-    groups: pl.DataFrame | None = None,
-    against: Mapping[str, pl.DataFrame] | None = None,
+    groups: Table | None = None,
+    against: Mapping[str, Table] | None = None,
     permutations: int = DEFAULT_PERMUTATIONS,
     trained_on: Collection[str] = (),
     precisions: Sequence[str] = (),
     names: tuple[str, str] = ("labels", "predictions"),
 ) -> Score:
-    """Scores a prediction table against the label table of the same clips.
+    """Scores predictions against the labels of the same clips, matched by Filename.
+
+    Tables are CSV files or frames of polars or pandas (`data.frames`).
 
     Args:
-        truth: the labels (`tables.read_labels`).
-        prediction: the predictions (`tables.read_predictions`), rows in any order.
+        truth: the labels.
+        prediction: the predictions, rows in any order; the record beside a file is read with it.
         resamples: bootstrap resamples; 0 for no interval.
         seed: seed of all resampling.
         method: "percentile" or "bca".
@@ -104,9 +106,11 @@ def score(
         names: what messages call the two tables.
 
     Raises:
-        ScoreError: ids are missing, extra or duplicate, or have no group; all of them named.
+        ScoreError: a table cannot be used; ids are missing, extra or duplicate, or have no group; all of
+            them named.
         UsageError: no such method.
 
+    >>> import polars as pl
     >>> from abaw_emi.core.constants import EMOTIONS
     >>> columns = {"Filename": ["00001", "00002", "00003"], **dict.fromkeys(EMOTIONS, [0.0, 0.5, 1.0])}
     >>> labels = pl.DataFrame(columns)
@@ -115,14 +119,20 @@ def score(
     (0.666666666667, -1.0)
     """
     problems: list[Problem] = []
-    clips = truth[FILENAME].to_list()
+    labels = read_table(truth, names[0], "labels").table
+    clips = labels[FILENAME].to_list()
     arrays: list[tuple[Array, Array]] = []
-    for name, table in {names[1]: prediction, **(against or {})}.items():
+    given: list[Given] = []
+    for name, source in {names[1]: prediction, **(against or {})}.items():
         with collect_errors(problems):
-            arrays.append(align(truth, table, (names[0], name)))
+            given.append(read_table(source, name, "predictions"))
+            arrays.append(align(labels, given[-1].table, (names[0], name)))
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
     if groups is not None:
-        clusters = attempt(problems, number_groups, groups, clips, (names[0], "groups"))
+        table = attempt(problems, read_group_table, groups)
+        clusters = (
+            table if table is None else attempt(problems, number_groups, table, clips, (names[0], "groups"))
+        )
         how = replace(how, clusters=clusters)
     if problems:
         raise ScoreError(problems)
@@ -132,11 +142,12 @@ def score(
         p,
         how,
         rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
-        seen=len(set(trained_on).intersection(clips)),
+        seen=len(given[0].trained_on.union(trained_on).intersection(clips)),
         precisions=precisions,
         names=names,
     )
-    return replace(found, problems=(*found.problems, *how.doubts))
+    doubts = [doubt for each in given for doubt in each.doubts]
+    return replace(found, problems=(*found.problems, *how.doubts, *doubts))
 
 
 def score_arrays(

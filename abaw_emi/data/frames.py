@@ -1,0 +1,111 @@
+"""Tables as people have them, files and frames of polars or pandas, to the package's own tables.
+
+A frame has the columns `constants.COLUMNS`, in any order and beside any others; a pandas frame may have
+`Filename` as its index. Ids are integers or text ("12" and "00012" are the same clip).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME
+from abaw_emi.core.errors import Problem, TableError
+from abaw_emi.core.ids import parse_id
+from abaw_emi.data.groups import GROUP, read_groups
+from abaw_emi.data.provenance import read_prediction_file
+from abaw_emi.data.tables import read_labels
+
+Table = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | Any
+"""A CSV file, or a frame of polars or pandas."""
+
+_EXPECTED = "a path, or a frame of polars or pandas"
+
+
+class Given(NamedTuple):
+    """A table of clips.
+
+    Attributes:
+        table: with `constants.COLUMNS`.
+        trained_on: ids that the record beside a prediction file names.
+        doubts: what is wrong with that record.
+    """
+
+    table: pl.DataFrame
+    trained_on: frozenset[str] = frozenset()
+    doubts: tuple[Problem, ...] = ()
+
+
+def is_table(value: object) -> bool:
+    """Whether this is a path or a frame, and not an array or a list of numbers."""
+    return isinstance(value, (str, os.PathLike, pl.DataFrame, pl.LazyFrame)) or _is_pandas(value)
+
+
+def read_table(source: Table, name: str, kind: Literal["labels", "predictions"]) -> Given:
+    """The table of labels or predictions that `source` is or holds; messages call a frame `name`.
+
+    Raises:
+        TableError: a file breaks the schema, or a frame lacks columns or holds text; all problems together.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        if kind == "labels":
+            return Given(read_labels(Path(source)))
+        file, doubts = read_prediction_file(Path(source))
+        return Given(file.table, file.record.trained_on if file.record else frozenset(), tuple(doubts))
+    frame = _to_polars(source, name)
+    _check_columns(frame, name, COLUMNS)
+    texts = [emotion for emotion in EMOTIONS if not frame[emotion].dtype.is_numeric()]
+    if texts:
+        raise TableError(
+            Problem(f"{name}, {each}", f"{frame[each].dtype} values", "numbers") for each in texts
+        )
+    return Given(_with_ids(frame).select(COLUMNS).with_columns(pl.col(EMOTIONS).cast(pl.Float64)))
+
+
+def read_group_table(source: Table, name: str = "groups") -> pl.DataFrame:
+    """The table of groups (`groups.read_groups`) that `source` is or holds.
+
+    Raises:
+        TableError: it has no column `Filename`, or not one other.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read_groups(Path(source))
+    frame = _to_polars(source, name)
+    _check_columns(frame, name, (FILENAME,))
+    others = [column for column in frame.columns if column != FILENAME]
+    if len(others) != 1:
+        found = f"columns {', '.join(frame.columns)}"
+        raise TableError(Problem(name, found, f"two: {FILENAME}, and one that names the group"))
+    return _with_ids(frame).select(FILENAME, pl.col(others[0]).cast(pl.String).alias(GROUP))
+
+
+def _to_polars(source: Any, name: str) -> pl.DataFrame:
+    """A frame of polars; one of pandas column by column, which needs no pyarrow."""
+    if isinstance(source, pl.LazyFrame):
+        return source.collect()
+    if isinstance(source, pl.DataFrame):
+        return source
+    if not _is_pandas(source):
+        raise TableError(Problem(name, f"a {type(source).__name__}", _EXPECTED))
+    frame = source.reset_index() if source.index.name == FILENAME else source
+    return pl.DataFrame({str(column): frame[column].to_list() for column in frame.columns}, strict=False)
+
+
+def _is_pandas(value: object) -> bool:
+    """Told by its methods: pandas is no dependency."""
+    return hasattr(value, "columns") and hasattr(value, "reset_index")
+
+
+def _check_columns(frame: pl.DataFrame, name: str, columns: tuple[str, ...]) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise TableError(Problem(name, f"column {column} is missing") for column in missing)
+
+
+def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with ids as text of five digits; other text, such as a path, stays as it is."""
+    ids = [text if text is None else parse_id(text) or text for text in frame[FILENAME].cast(pl.String)]
+    return frame.with_columns(pl.Series(FILENAME, ids, pl.String))
