@@ -47,25 +47,22 @@ def demo(
 
 
 def _print_summary(result: DemoResult, out: Path) -> None:
-    from rich.table import Table
-
     from abaw_emi.core.constants import SPLITS
-    from abaw_emi.core.terminal import Console
+    from abaw_emi.evaluation.text_tables import TextTable, render
 
-    table = Table(box=None, pad_edge=False, header_style="bold", title="mean Pearson", title_justify="left")
-    for column in ("", "valid", "test (its truth is known here)"):
-        table.add_column(column, justify="right" if column else "left")
+    rows = []
     for system, by_split in result.scores.items():
         cells = []
         for split in SPLITS[1:]:
             low_high = by_split[split].interval["mean_pearson"]
             interval = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
             cells.append(f"{by_split[split].mean_pearson:.4f}{interval}")
-        table.add_row(system, *cells, style="bold" if system == "ensemble" else "")
+        rows.append([system, *cells])
     means = [f"{result.mean_of_seeds(split):.4f}{' ' * 15}" for split in SPLITS[1:]]
-    table.add_row("mean of seeds", *means)
+    rows.append(["mean of seeds", *means])
+    header = ["", "valid", "test (its truth is known here)"]
     print_line()
-    Console().print(table)
+    print_line(render(TextTable(header, rows, "mean Pearson"), "table"))
     minutes, seconds = divmod(round(result.seconds), 60)
     test = {system: by_split["test"].mean_pearson for system, by_split in result.scores.items()}
     winner = "the ensemble" if test["ensemble"] > test["ridge"] else "the ridge"

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from abaw_emi.core.errors import InstallationError, Problem, shorten_error
 
-_REPORT = ("matplotlib", "jinja2")
-_SOUND = ("av", "soxr", "platformdirs")
-_REQUIRED = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr")
+REPORT = ("matplotlib", "jinja2")
+"""What the page needs, of the extra `report`."""
+
+SOUND = ("av", "soxr", "platformdirs")
+"""What decoding needs, of the extra `train`; without torch."""
+
+_TRAIN = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr")
 
 
 def check_installation() -> None:
@@ -20,7 +24,7 @@ def check_installation() -> None:
     Raises:
         InstallationError: a package of the extra `train` is missing, or the two do not load together.
     """
-    require(_REQUIRED, "train")
+    require(_TRAIN, "train")
     try:
         import torch  # noqa: F401
         import torchaudio  # noqa: F401
@@ -34,24 +38,6 @@ def check_installation() -> None:
                 "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'",
             )
         ) from error
-
-
-def check_report_installation() -> None:
-    """Checks that the packages of the extra `report` are installed.
-
-    Raises:
-        InstallationError: one is missing.
-    """
-    require(_REPORT, "report")
-
-
-def check_sound_installation() -> None:
-    """Checks that the packages that decode audio are installed; none of them needs torch.
-
-    Raises:
-        InstallationError: one is missing.
-    """
-    require(_SOUND, "train")
 
 
 def find_git_commit() -> str | None:
@@ -69,17 +55,16 @@ def find_git_commit() -> str | None:
 
 
 def require(names: Iterable[str], extra: str) -> None:
-    """Looks for packages that `extra` brings.
-
-    Raises:
-        InstallationError: one is missing.
-    """
-    missing = []
-    for name in names:
-        try:
-            version(name)
-        except PackageNotFoundError:
-            missing.append(name)
+    """Looks for packages that `extra` brings; InstallationError, with all that are missing."""
+    missing = [name for name in names if not _is_installed(name)]
     if missing:
         found, step = f"not installed: {', '.join(missing)}", f"pip install 'abaw-emi[{extra}]'"
         raise InstallationError(Problem("installation", found, next_step=step))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

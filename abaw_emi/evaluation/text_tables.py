@@ -79,15 +79,16 @@ def format_p(p: float) -> str:
 
 
 def _terminal(table: TextTable) -> str:
-    from rich.console import Console
     from rich.table import Table
+
+    from abaw_emi.core.terminal import Console
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.header):
         grid.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in table.rows:
         grid.add_row(*row)
-    console = Console(highlight=False, markup=False, width=10_000, file=io.StringIO(), no_color=True)
+    console = Console(piped_width=10_000, file=io.StringIO(), force_terminal=False)
     console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [line.rstrip() for line in text.splitlines()]

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Features, Quiet
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli import options
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.errors import Problem, UsageError
-from abaw_emi.core.installation import check_sound_installation
+from abaw_emi.core.installation import SOUND, require
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from abaw_emi.audit.record import Audit
     from abaw_emi.core.constants import Split
-    from abaw_emi.core.terminal import Console
-
-T = TypeVar("T")
+    from abaw_emi.evaluation.text_tables import TextTable
 
 EXAMPLES = """Examples:
 
@@ -36,14 +32,14 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def audit(
-    data: Data = DEFAULT_DATA,
-    features: Features = DEFAULT_FEATURES,
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
     out: Annotated[Path, typer.Option("--out", help="The record to write.")] = Path("audit.json"),
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", help="Processes that decode.", min=1, show_default="one for each core"),
     ] = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Look whether the data is whole and sound: files, sound, labels. Changes nothing in it."""
     from abaw_emi.core.files import check_writable
@@ -51,7 +47,7 @@ def audit(
     if data.resolve() in out.resolve().parents:
         raise UsageError(Problem("--out", f"{out} lies in the data folder", "a place where files are made"))
     check_writable(out)
-    check_sound_installation()
+    require(SOUND, "train")
 
     from abaw_emi.audit.fact_store import FactStore
     from abaw_emi.audit.record import write_audit
@@ -88,86 +84,69 @@ def _to_json(found: Audit) -> dict[str, Any]:
 
 def _print_audit(found: Audit, data: Path, out: Path) -> None:
     from abaw_emi.core.errors import SEVERITIES
-    from abaw_emi.core.terminal import Console
+    from abaw_emi.evaluation.text_tables import render
 
-    console = Console(piped_width=100)
     hours = sum(each.seconds for each in found.durations.values()) / 3_600
-    console.print(f"{data}: {len(found.seconds):,} clips with files, {hours:.2f} h of sound")
+    print_line(f"{data}: {len(found.seconds):,} clips with files, {hours:.2f} h of sound")
     if found.clips:
-        console.print()
-        console.print(_tabulate_clips(found))
+        print_line("\n" + render(_tabulate_clips(found), "table"))
     if found.labels:
-        console.print()
-        console.print(_tabulate_labels(found))
-    _print_findings(console, found)
+        print_line("\n" + render(_tabulate_labels(found), "table"))
+    _print_findings(found)
     counts = [(found.count(severity), severity) for severity in SEVERITIES]
     numbers = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
-    console.print()
-    console.print(f"{numbers}; all of it is in {out}")
+    print_line(f"\n{numbers}; all of it is in {out}")
 
 
-def _tabulate_clips(found: Audit) -> Table:
+def _tabulate_clips(found: Audit) -> TextTable:
     from abaw_emi.core.constants import OFFICIAL_COUNTS
+    from abaw_emi.evaluation.text_tables import TextTable
 
-    table = _make_table()
-    for split in found.clips:
-        table.add_column(split, justify="right")
     splits = list(found.clips)
-    table.add_row("clips", *(f"{found.clips[split]:,}" for split in splits))
-    table.add_row("officially", *(f"{OFFICIAL_COUNTS[split]:,}" for split in splits), style="dim")
-    durations = [found.durations.get(split) for split in splits]
-    labels = [found.labels.get(split) for split in splits]
-    cut = f"{found.max_seconds:g} s"
-    _add_row(table, "hours", durations, lambda each: f"{each.seconds / 3_600:.2f}")
-    _add_row(table, "shortest, s", durations, lambda each: f"{each.shortest:.2f}")
-    _add_row(table, "mean, s", durations, lambda each: f"{each.mean:.2f}")
-    _add_row(table, "longest, s", durations, lambda each: f"{each.longest:.2f}")
-    _add_row(table, "below 1 s", durations, lambda each: f"{each.short:,}")
-    _add_row(table, f"above {cut}", durations, lambda each: f"{each.long:,}")
-    _add_row(table, f"sound behind {cut}", durations, lambda each: f"{each.lost:.1%}")
-    _add_row(table, "all labels 0", labels, lambda each: f"{each.all_zero:,}")
-    _add_row(table, "raters, median", labels, lambda each: f"{each.raters[1]}" if each.raters else "")
-    return table
+
+    def row(name: str, values: Mapping[Split, Any], show: Callable[[Any], str]) -> list[str]:
+        """A cell for each split, empty where there is nothing of it."""
+        return [name, *(show(values[split]) if split in values else "" for split in splits)]
+
+    durations, labels, cut = found.durations, found.labels, f"{found.max_seconds:g} s"
+    rows = [
+        row("clips", found.clips, "{:,}".format),
+        row("officially", OFFICIAL_COUNTS, "{:,}".format),
+        row("hours", durations, lambda each: f"{each.seconds / 3_600:.2f}"),
+        row("shortest, s", durations, lambda each: f"{each.shortest:.2f}"),
+        row("mean, s", durations, lambda each: f"{each.mean:.2f}"),
+        row("longest, s", durations, lambda each: f"{each.longest:.2f}"),
+        row("below 1 s", durations, lambda each: f"{each.short:,}"),
+        row(f"above {cut}", durations, lambda each: f"{each.long:,}"),
+        row(f"sound behind {cut}", durations, lambda each: f"{each.lost:.1%}"),
+        row("all labels 0", labels, lambda each: f"{each.all_zero:,}"),
+        row("raters, median", labels, lambda each: f"{each.raters[1]}" if each.raters else ""),
+    ]
+    return TextTable(["", *splits], rows)
 
 
-def _tabulate_labels(found: Audit) -> Table:
+def _tabulate_labels(found: Audit) -> TextTable:
     from abaw_emi.audit.label_statistics import PUBLISHED_MEANS
     from abaw_emi.core.constants import EMOTIONS
+    from abaw_emi.evaluation.text_tables import TextTable
 
-    table = _make_table()
-    splits: list[Split] = list(found.labels)
-    for split in splits:
-        for name in (f"{split}\nmean", "pub-\nlished", "zeros"):
-            table.add_column(name, justify="right")
-    for emotion in EMOTIONS:
-        cells: list[str] = []
-        for split in splits:
-            stats = found.labels[split].emotions[emotion]
-            published = f"{PUBLISHED_MEANS[split][emotion]:.3f}"
-            cells += [f"{stats.mean:.3f}", published, f"{stats.zero_share:.0%}"]
-        table.add_row(emotion, *cells)
-    return table
+    header = [""]
+    rows = [[emotion] for emotion in EMOTIONS]
+    for split, labels in found.labels.items():
+        header += [f"{split} mean", "published", "zeros"]
+        for row in rows:
+            stats = labels.emotions[row[0]]
+            row += [f"{stats.mean:.3f}", f"{PUBLISHED_MEANS[split][row[0]]:.3f}", f"{stats.zero_share:.0%}"]
+    return TextTable(header, rows)
 
 
-def _add_row(table: Table, name: str, values: Iterable[T | None], show: Callable[[T], str]) -> None:
-    """Adds a row of a cell for each split, empty where there is nothing of it."""
-    table.add_row(name, *("" if value is None else show(value) for value in values))
-
-
-def _make_table() -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    return table
-
-
-def _print_findings(console: Console, found: Audit) -> None:
+def _print_findings(found: Audit) -> None:
     """Each finding as a block: what, what it means, examples, what to do."""
     from rich.table import Table
 
-    if not found.findings:
-        return
+    from abaw_emi.core.terminal import Console
+
+    console = Console(piped_width=100)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -183,4 +162,5 @@ def _print_findings(console: Console, found: Audit) -> None:
             table.add_row("", console.render_str(example, style="dim"))
         if finding.next_step:
             table.add_row("", f"what to do: {finding.next_step}")
-    console.print(table)
+    if found.findings:
+        console.print(table)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Bad, Data, Device, PrecisionOption, Quiet
+from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.installation import check_installation
@@ -56,8 +56,10 @@ def extract(
     kind: Annotated[
         Literal["auto", EncoderKind], typer.Option("--kind", help="What it reads; auto asks its config.")
     ] = "auto",
-    data: Data = DEFAULT_DATA,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the feature folders.")] = DEFAULT_FEATURES,
+    data: options.Data = options.DEFAULT_DATA,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the feature folders.")
+    ] = options.DEFAULT_FEATURES,
     name: Annotated[
         str | None,
         typer.Option("--name", help="Of the feature folder.", show_default="last part of the encoder's id"),
@@ -73,13 +75,13 @@ def extract(
         float, typer.Option("--max-seconds", help="To which sound is cut.", min=0.025)
     ] = MAX_SECONDS,
     batch: Batch = None,
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    on_bad_clip: Bad = "error",
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    on_bad_clip: options.Bad = "error",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the folder, whatever made it.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
     check_installation()
@@ -131,8 +133,8 @@ def extract(
 def transcribe(
     model: Annotated[str, typer.Argument(help="A Whisper model: a hub id or a folder.")],
     split: Clips = "all",
-    data: Data = DEFAULT_DATA,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the transcripts.")] = DEFAULT_FEATURES
+    data: options.Data = options.DEFAULT_DATA,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the transcripts.")] = options.DEFAULT_FEATURES
     / "text",
     language: Annotated[
         str, typer.Option("--language", help="Spoken in the clips; auto asks the model, for each.")
@@ -146,13 +148,13 @@ def transcribe(
     ] = -1.0,
     revision: Revision = "main",
     batch: Batch = None,
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    on_bad_clip: Bad = "error",
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    on_bad_clip: options.Bad = "error",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Transcribe all again, whatever model did before.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
     check_installation()

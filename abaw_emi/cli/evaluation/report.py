@@ -11,7 +11,7 @@ import typer
 
 from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Quiet
 from abaw_emi.cli.output import print_line, print_result, score_to_json
-from abaw_emi.core.installation import check_report_installation
+from abaw_emi.core.installation import REPORT, require
 
 if TYPE_CHECKING:
     from abaw_emi.report.page import Written
@@ -54,7 +54,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one HTML page of data, runs, predictions and submissions; it needs no network."""
-    check_report_installation()
+    require(REPORT, "report")
 
     from abaw_emi.core.progress import Reporter
     from abaw_emi.report.page import write_report

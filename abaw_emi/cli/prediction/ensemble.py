@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import (
-    DEFAULT_DATA,
-    DEFAULT_FEATURES,
-    Bad,
-    Data,
-    Device,
-    Features,
-    MethodOption,
-    MissingOption,
-    PrecisionOption,
-    Quiet,
-    SplitOption,
-)
+from abaw_emi.cli import options
 from abaw_emi.cli.prediction.predict import predict_with
 
 if TYPE_CHECKING:
@@ -48,12 +36,12 @@ def ensemble(
     preds: Annotated[
         list[Path] | None, typer.Option("--preds", help="Prediction CSVs, of any origin.")
     ] = None,
-    split: SplitOption = "test",
+    split: options.SplitOption = "test",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"),
     ] = None,
-    method: MethodOption = "mean",
+    method: options.MethodOption = "mean",
     fit: Annotated[
         list[Path] | None,
         typer.Option(
@@ -67,13 +55,13 @@ def ensemble(
         ),
     ] = None,
     groups: FoldGroups = None,
-    on_missing: MissingOption = "error",
-    data: Data = DEFAULT_DATA,
-    features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = "error",
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    quiet: Quiet = False,
+    on_missing: options.MissingOption = "error",
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
+    on_bad_clip: options.Bad = "error",
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
     from abaw_emi.cli.output import print_line, print_result

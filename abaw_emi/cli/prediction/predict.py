@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import (
-    DEFAULT_DATA,
-    DEFAULT_FEATURES,
-    Bad,
-    Data,
-    Device,
-    Features,
-    PrecisionOption,
-    Quiet,
-)
+from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
 from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
@@ -51,12 +42,12 @@ def predict(
             show_default="predictions/<run>-<split>.csv; of files, a table is printed",
         ),
     ] = None,
-    data: Data = DEFAULT_DATA,
-    features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = "error",
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    quiet: Quiet = False,
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
+    on_bad_clip: options.Bad = "error",
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Write one run's predictions for a split as a CSV, or predict any audio and video files."""
     from abaw_emi.core.files import check_writable

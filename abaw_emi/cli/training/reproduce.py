@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import (
-    DEFAULT_DATA,
-    DEFAULT_FEATURES,
-    Bad,
-    Data,
-    Device,
-    Features,
-    PrecisionOption,
-    Quiet,
-)
+from abaw_emi.cli import options
 from abaw_emi.cli.output import is_given, print_json, print_line, texts
 from abaw_emi.core.constants import OnBadClip, Precision, TableName
 from abaw_emi.core.errors import Problem, UsageError
@@ -77,15 +68,15 @@ def tables(
     submissions: Annotated[
         Path, typer.Option("--submissions", help="Folder of the submissions, for scores on test.")
     ] = Path("submissions"),
-    data: Data = DEFAULT_DATA,
-    features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = "error",
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
+    on_bad_clip: options.Bad = "error",
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
     form: Annotated[
         Format, typer.Option("--format", help="latex is for booktabs; csv and json are unrounded.")
     ] = "table",
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run the systems of the paper's tables, and print their scores beside the published ones.
 

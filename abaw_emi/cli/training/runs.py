@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli.options import Quiet
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.installation import check_installation
 
 if TYPE_CHECKING:
@@ -79,32 +79,27 @@ def _to_json(summary: Summary) -> dict[str, object]:
 
 
 def _print_runs(found: Sequence[Summary]) -> None:
-    from rich.table import Table
-
     from abaw_emi.core.constants import EMOTIONS
-    from abaw_emi.core.terminal import Console
+    from abaw_emi.evaluation.text_tables import TextTable, render
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", no_wrap=True)
-    for name in ("seed", "epochs", "best", "valid", *(emotion[:3] for emotion in EMOTIONS)):
-        table.add_column(name, justify="right", no_wrap=True, min_width=4)
-    table.add_column("trained on")
-    table.add_column("state")
+    header = ["run", "seed", "epochs", "best", "valid", *(emotion[:3] for emotion in EMOTIONS)]
+    rows = []
     for summary in found:
         values = [summary.mean_pearson, *(summary.pearson.get(emotion) for emotion in EMOTIONS)]
-        table.add_row(
-            summary.run.name,
-            "" if summary.seed is None else str(summary.seed),
-            f"{summary.epochs}/{summary.of}",
-            "" if summary.best_epoch is None else str(summary.best_epoch),
-            *("" if value is None else f"{value:.3f}" for value in values),
-            _trained_on(summary),
-            _state(summary),
+        rows.append(
+            [
+                summary.run.name,
+                "" if summary.seed is None else str(summary.seed),
+                f"{summary.epochs}/{summary.of}",
+                "" if summary.best_epoch is None else str(summary.best_epoch),
+                *("" if value is None else f"{value:.3f}" for value in values),
+                _trained_on(summary),
+                _state(summary),
+            ]
         )
-    console = Console(piped_width=160)
-    console.print(table)
+    print_line(render(TextTable([*header, "trained on", "state"], rows), "table"))
     if any(summary.mean_pearson is not None for summary in found):
-        console.print("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
+        print_line("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
 
 
 def _state(summary: Summary) -> str:

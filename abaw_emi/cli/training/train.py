@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from abaw_emi.cli.options import (
-    DEFAULT_DATA,
-    DEFAULT_FEATURES,
-    Bad,
-    Data,
-    Device,
-    Features,
-    PrecisionOption,
-    Quiet,
-)
+from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
@@ -110,12 +101,12 @@ def train(
         bool,
         typer.Option("--verify-resume", help="Check that a killed and resumed run gives identical weights."),
     ] = False,
-    data: Data = DEFAULT_DATA,
-    features: Features = DEFAULT_FEATURES,
-    on_bad_clip: Bad = "error",
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    quiet: Quiet = False,
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
+    on_bad_clip: options.Bad = "error",
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
     from abaw_emi.config.run import replace_values
