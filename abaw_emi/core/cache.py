@@ -95,7 +95,7 @@ class CachedArray:
         """Fills `out`, which is contiguous and of the same shape and dtype.
 
         Raises:
-            EmiError: the entry was deleted or damaged since it was found, and cannot be made again.
+            EmiError: the entry is gone or damaged, and cannot be made again.
         """
         if out.shape != self.shape or out.dtype != self.dtype:
             raise ValueError(f"an array {out.shape} of {out.dtype} cannot hold {self.shape} of {self.dtype}")
@@ -103,13 +103,11 @@ class CachedArray:
 
 
 class Entry(NamedTuple):
-    """What the first line of an entry says, and where the array begins."""
+    """What the first line of an entry says."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     record: Record
-    checksum: int
-    start: int
 
 
 class Cache:
@@ -141,28 +139,28 @@ class Cache:
             make: Returns the array and its record: the same each time, or it raises. It is kept, and called
                 again if the entry is gone or damaged when it is read. Its errors are passed on.
         """
-        entry = self.find(key)
-        if entry is None:
+        if (entry := self.find(key)) is None:
             with self.lock():
-                entry = self.find(key)  # another process may have made it meanwhile
-                if entry is None:
+                if (entry := self.find(key)) is None:  # no other process has made it meanwhile
                     array, record = make()
                     entry = self.keep(key, array, record)
-                    if entry is None:
-                        held = array.copy()  # of a view too: not all that it was cut from
-                        return CachedArray(held.shape, held.dtype, record, lambda out: np.copyto(out, held))
-        return CachedArray(entry.shape, entry.dtype, entry.record, partial(self._fill, key, entry, make))
+        if entry is None:
+            held = array.copy()  # of a view too: not all that it was cut from
+            return CachedArray(held.shape, held.dtype, record, lambda out: np.copyto(out, held))
+        return CachedArray(*entry, partial(self._fill, key, make))
 
     def get(self, key: str) -> tuple[_Array, Record] | None:
         """The array of `key` and its record; None if there is none, or a damaged one."""
-        entry = self.find(key)
-        if entry is None:
+        if (entry := self.find(key)) is None:
             return None
         out = np.empty(entry.shape, entry.dtype)
-        return (out, entry.record) if self._read(key, entry, out) else None
+        return (out, entry.record) if self.find(key, out) else None
 
-    def find(self, key: str) -> Entry | None:
-        """What the first line of the entry of `key` says; None if there is none, or a damaged one."""
+    def find(self, key: str, out: _Array | None = None) -> Entry | None:
+        """What the first line of the entry of `key` says; None if there is none, or a damaged one.
+
+        The array itself is read into `out` if that is given, and only then compared with its checksum.
+        """
         path = self._path(key)
         try:
             with path.open("rb") as file:
@@ -170,9 +168,11 @@ class Cache:
                 if line[:16] != b"%016x" % _checksum(line[16:]):
                     raise ValueError
                 found, dtype, shape, record, checksum = json.loads(line[16:])
-                entry = Entry(tuple(shape), np.dtype(dtype), record, checksum, len(line))
-                size = math.prod(entry.shape) * entry.dtype.itemsize
-                if found != key or os.fstat(file.fileno()).st_size != entry.start + size:
+                entry = Entry(tuple(shape), np.dtype(dtype), record)
+                size = math.prod(shape) * entry.dtype.itemsize
+                if found != key or os.fstat(file.fileno()).st_size != len(line) + size:
+                    raise ValueError
+                if out is not None and (file.readinto(out.data) != size or _checksum(out) != checksum):
                     raise ValueError
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -186,25 +186,22 @@ class Cache:
         if self._failed:
             return None
         array = np.ascontiguousarray(array)
-        checksum = _checksum(array)
-        described = [key, array.dtype.str, array.shape, record or {}, checksum]
+        described = [key, array.dtype.str, array.shape, record or {}, _checksum(array)]
         head = json.dumps(described, separators=(",", ":")).encode() + b"\n"
         part = self.folder / f"{secrets.token_hex(8)}.part"
         try:
             self._prepare(array.nbytes)
-            try:
-                with part.open("xb") as file:
-                    file.write(b"%016x" % _checksum(head) + head)
-                    file.write(array.data)
-                part.replace(self._path(key))
-            except BaseException:
-                with suppress(OSError):
-                    part.unlink()
-                raise
+            with part.open("xb") as file:
+                file.write(b"%016x" % _checksum(head) + head)
+                file.write(array.data)
+            part.replace(self._path(key))
         except OSError as error:
             self._give_up(error)
             return None
-        return Entry(array.shape, array.dtype, record or {}, checksum, 16 + len(head))
+        finally:
+            with suppress(OSError):  # it is there only if it was not written whole
+                part.unlink()
+        return Entry(array.shape, array.dtype, record or {})
 
     def has_room(self, size: int) -> bool:
         """Whether `size` more bytes can be written; reported if not."""
@@ -236,27 +233,11 @@ class Cache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{sha256(key.encode()).hexdigest()}.array"
 
-    def _read(self, key: str, entry: Entry, out: _Array) -> bool:
-        """Fills `out` with the array; False if it is gone or damaged, `out` is of no meaning then."""
-        path = self._path(key)
-        try:
-            with path.open("rb") as file:
-                file.seek(entry.start)
-                whole = file.readinto(out.data) == out.nbytes and _checksum(out) == entry.checksum
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            whole = False
-        if not whole:
-            self._report_damage(path)
-        return whole
-
-    def _fill(self, key: str, entry: Entry, make: Callable[[], tuple[_Array, Record]], out: _Array) -> None:
-        if self._read(key, entry, out):
-            return
-        array, record = make()
-        self.keep(key, array, record)
-        np.copyto(out, array)
+    def _fill(self, key: str, make: Callable[[], tuple[_Array, Record]], out: _Array) -> None:
+        if self.find(key, out) is None:
+            array, record = make()
+            self.keep(key, array, record)
+            np.copyto(out, array)
 
     def _prepare(self, size: int) -> None:
         """Makes the folder; OSError if that is not possible, or if `size` bytes find no room."""
