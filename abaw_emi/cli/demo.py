@@ -10,7 +10,10 @@ import typer
 
 from abaw_emi.cli.options import Quiet
 from abaw_emi.cli.output import print_line, print_result, score_to_json
+from abaw_emi.core.constants import SPLITS
 from abaw_emi.core.installation import check_installation
+from abaw_emi.core.progress import Reporter
+from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
     from abaw_emi.demo.run import DemoResult
@@ -26,7 +29,6 @@ def demo(
     """Show everything end to end, offline, on a synthetic corpus: two minutes on two idle cores."""
     check_installation()
 
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.demo.run import run_demo
 
     reporter = Reporter(quiet=quiet)
@@ -47,8 +49,6 @@ def demo(
 
 
 def _print_summary(result: DemoResult, out: Path) -> None:
-    from abaw_emi.core.constants import SPLITS
-    from abaw_emi.evaluation.text_tables import TextTable, render
 
     rows = []
     for system, by_split in result.scores.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.errors import Diagnostic, Problem
 from abaw_emi.core.terminal import escape_controls
+from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r, render
 
 if TYPE_CHECKING:
     from abaw_emi.evaluation.score import Score
@@ -58,8 +59,6 @@ def texts(problems: Iterable[Problem]) -> list[str]:
 
 def print_score(score: Score, method: str = "percentile") -> None:
     """Prints a score as a table, with intervals and differences if it has them."""
-    from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_r, render
-
     header = ["", "Pearson", "95 % interval" if method == "percentile" else "95 % BCa interval"]
     values: dict[str, float | None] = {**score.pearson, "mean_pearson": score.mean_pearson}
     rows = [
@@ -79,7 +78,6 @@ def print_score(score: Score, method: str = "percentile") -> None:
 def print_difference(difference: Difference) -> None:
     """Prints how one system differs from another, and in one line what that shows."""
     from abaw_emi.evaluation.significance import MEAN
-    from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r, render
 
     names = [*(name for name in difference.difference if name != MEAN), MEAN]
     rows = [
@@ -102,7 +100,6 @@ def print_difference(difference: Difference) -> None:
 def describe_difference(difference: Difference) -> str:
     """In one line, what a paired test shows of the mean Pearson."""
     from abaw_emi.evaluation.significance import MEAN
-    from abaw_emi.evaluation.text_tables import format_p
 
     p, smallest = format_p(difference.p_holm[MEAN]), difference.detectable[MEAN]
     if difference.verdict != "not shown":

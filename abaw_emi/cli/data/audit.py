@@ -11,13 +11,16 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.output import print_line, print_result
-from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.constants import EMOTIONS, OFFICIAL_COUNTS, Split
+from abaw_emi.core.errors import SEVERITIES, Problem, UsageError
+from abaw_emi.core.files import check_writable
 from abaw_emi.core.installation import SOUND, require
+from abaw_emi.core.progress import Reporter
+from abaw_emi.core.terminal import Console
+from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
     from abaw_emi.audit.record import Audit
-    from abaw_emi.core.constants import Split
-    from abaw_emi.evaluation.text_tables import TextTable
 
 EXAMPLES = """Examples:
 
@@ -42,8 +45,6 @@ def audit(
     quiet: options.Quiet = False,
 ) -> None:
     """Look whether the data is whole and sound: files, sound, labels. Changes nothing in it."""
-    from abaw_emi.core.files import check_writable
-
     if data.resolve() in out.resolve().parents:
         raise UsageError(Problem("--out", f"{out} lies in the data folder", "a place where files are made"))
     check_writable(out)
@@ -52,7 +53,6 @@ def audit(
     from abaw_emi.audit.fact_store import FactStore
     from abaw_emi.audit.record import write_audit
     from abaw_emi.audit.run import audit_folder
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
 
     reporter = Reporter(quiet=quiet)
@@ -83,8 +83,6 @@ def _to_json(found: Audit) -> dict[str, Any]:
 
 
 def _print_audit(found: Audit, data: Path, out: Path) -> None:
-    from abaw_emi.core.errors import SEVERITIES
-    from abaw_emi.evaluation.text_tables import render
 
     hours = sum(each.seconds for each in found.durations.values()) / 3_600
     print_line(f"{data}: {len(found.seconds):,} clips with files, {hours:.2f} h of sound")
@@ -99,8 +97,6 @@ def _print_audit(found: Audit, data: Path, out: Path) -> None:
 
 
 def _tabulate_clips(found: Audit) -> TextTable:
-    from abaw_emi.core.constants import OFFICIAL_COUNTS
-    from abaw_emi.evaluation.text_tables import TextTable
 
     splits = list(found.clips)
 
@@ -127,8 +123,6 @@ def _tabulate_clips(found: Audit) -> TextTable:
 
 def _tabulate_labels(found: Audit) -> TextTable:
     from abaw_emi.audit.label_statistics import PUBLISHED_MEANS
-    from abaw_emi.core.constants import EMOTIONS
-    from abaw_emi.evaluation.text_tables import TextTable
 
     header = [""]
     rows = [[emotion] for emotion in EMOTIONS]
@@ -143,8 +137,6 @@ def _tabulate_labels(found: Audit) -> TextTable:
 def _print_findings(found: Audit) -> None:
     """Each finding as a block: what, what it means, examples, what to do."""
     from rich.table import Table
-
-    from abaw_emi.core.terminal import Console
 
     console = Console(piped_width=100)
     table = Table.grid(padding=(0, 2, 0, 0))

@@ -10,7 +10,9 @@ import typer
 from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
+from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import check_installation
+from abaw_emi.core.progress import Reporter
 
 EXTRACT_EXAMPLES = """A row is a frame of sound, a token of a transcript, or a face.
 
@@ -86,8 +88,6 @@ def extract(
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
     check_installation()
 
-    from abaw_emi.core.ids import pack_ids
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.extraction.extract import extract as extract_features
 
@@ -159,8 +159,6 @@ def transcribe(
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
     check_installation()
 
-    from abaw_emi.core.ids import pack_ids
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.extraction.transcribe import transcribe as transcribe_clips
     from abaw_emi.extraction.whisper import Decoding

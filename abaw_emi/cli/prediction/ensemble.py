@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.cli.prediction.predict import predict_with
+from abaw_emi.core.constants import Split
+from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
+from abaw_emi.core.files import check_writable
+from abaw_emi.core.progress import Reporter
+from abaw_emi.evaluation.text_tables import render
 
 if TYPE_CHECKING:
-    from abaw_emi.core.constants import Split
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.ensembling.fit import Recipe
     from abaw_emi.ensembling.members import Member
@@ -64,9 +68,6 @@ def ensemble(
     quiet: options.Quiet = False,
 ) -> None:
     """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
-    from abaw_emi.cli.output import print_line, print_result
-    from abaw_emi.core.errors import Problem, UsageError
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.ensembling.combine import describe_gaps, find_gaps, write_ensemble
     from abaw_emi.ensembling.fit import Recipe, find_recipe, needs_labels, pair_fit_files
@@ -143,8 +144,6 @@ def _read_members(
     Raises:
         EmiError: one of them cannot be used, or `path` not be written; all such problems.
     """
-    from abaw_emi.core.errors import EmiError, Problem, attempt
-    from abaw_emi.core.files import check_writable
     from abaw_emi.ensembling.members import read_members
     from abaw_emi.runs.run import find_run
 
@@ -160,9 +159,6 @@ def _read_members(
 
 def _print_recipe(recipe: Recipe, files: Mapping[str, Path]) -> None:
     """Prints how the schemes did out of fold, what was chosen, and what each member was judged on."""
-    from abaw_emi.cli.output import print_line
-    from abaw_emi.evaluation.text_tables import render
-
     if recipe.report is None:
         return
     print_line(render(recipe.report.table(), "table"))

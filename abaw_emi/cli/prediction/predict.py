@@ -12,10 +12,12 @@ from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
 from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
+from abaw_emi.core.files import check_writable, write_bytes
 from abaw_emi.core.installation import check_installation
+from abaw_emi.core.progress import Reporter
+from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.ensembling.members import Members
     from abaw_emi.runs.run import Run
 
@@ -50,8 +52,6 @@ def predict(
     quiet: options.Quiet = False,
 ) -> None:
     """Write one run's predictions for a split as a CSV, or predict any audio and video files."""
-    from abaw_emi.core.files import check_writable
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.ensembling.combine import write_ensemble
     from abaw_emi.runs.run import find_run
 
@@ -95,8 +95,6 @@ def _predict_files(
     ckpt: Path, files: Sequence[str], out: Path | None, device: str, precision: Precision, *, quiet: bool
 ) -> None:
     """Predicts files in the order given, and prints a table or writes a CSV."""
-    from abaw_emi.core.files import check_writable, write_bytes
-    from abaw_emi.evaluation.text_tables import TextTable, render
     from abaw_emi.runs.run import find_run
 
     if out is not None:

@@ -13,14 +13,13 @@ from abaw_emi.cli.output import is_given, print_json, print_line, texts
 from abaw_emi.core.constants import OnBadClip, Precision, TableName
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
-from abaw_emi.evaluation.text_tables import Format
+from abaw_emi.core.progress import Reporter
+from abaw_emi.evaluation.text_tables import Format, TextTable, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.evaluation.text_tables import TextTable
     from abaw_emi.reproduction.rows import RowPlan
     from abaw_emi.reproduction.table import Outcome
     from abaw_emi.reproduction.train import Failure
@@ -83,7 +82,6 @@ def tables(
     A run that is there is used, and one that is not finished is resumed. A row that cannot be run says what
     is missing, does not stop the others, and makes the exit code 1.
     """
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.measure import read_outcome
     from abaw_emi.reproduction.table import render_table, table_to_json
@@ -177,7 +175,6 @@ def _tell(
 
 def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> None:
     from abaw_emi.config.presets import PRESETS
-    from abaw_emi.evaluation.text_tables import render
     from abaw_emi.reproduction.published import ROWS
     from abaw_emi.reproduction.requirements import list_row
 
@@ -201,7 +198,6 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> N
 
 
 def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> TextTable:
-    from abaw_emi.evaluation.text_tables import TextTable
     from abaw_emi.reproduction.published import TITLES
     from abaw_emi.reproduction.rows import BACKBONES
 

@@ -10,7 +10,9 @@ import typer
 
 from abaw_emi.cli.options import Quiet
 from abaw_emi.cli.output import print_line, print_result
+from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.installation import check_installation
+from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +81,6 @@ def _to_json(summary: Summary) -> dict[str, object]:
 
 
 def _print_runs(found: Sequence[Summary]) -> None:
-    from abaw_emi.core.constants import EMOTIONS
-    from abaw_emi.evaluation.text_tables import TextTable, render
 
     header = ["run", "seed", "epochs", "best", "valid", *(emotion[:3] for emotion in EMOTIONS)]
     rows = []

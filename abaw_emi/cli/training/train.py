@@ -14,10 +14,10 @@ from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
+from abaw_emi.core.progress import Reporter
 
 if TYPE_CHECKING:
     from abaw_emi.config.run import RunConfig
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.runs.run import Run
     from abaw_emi.training.plan import Plan
@@ -110,7 +110,6 @@ def train(
 ) -> None:
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
     from abaw_emi.config.run import replace_values
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.runs.run import find_run
 
