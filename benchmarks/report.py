@@ -21,7 +21,8 @@ import numpy as np
 import polars as pl
 from simulated import MEANS, World
 
-from abaw_emi.config.run import RunConfig, format_config
+from abaw_emi.config.read import format_config
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import EMOTIONS, FILENAME, OFFICIAL_COUNTS
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 

@@ -1,4 +1,4 @@
-"""What a system may read beside the sound or in its place, and how all that is fused. No torch."""
+"""The parts of a run's configuration: features, fusion, the small encoder, losses, augmentation. No torch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from abaw_emi.core.constants import MIN_SAMPLES
+
 SOUND = "sound"
 """The name of the modality that the sound encoder reads; feature modalities have their folder's name."""
 
-_STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False, use_attribute_docstrings=True)
-_Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
-_Count = Annotated[int, Field(ge=1, strict=True)]
-_Size = Annotated[int, Field(ge=0, strict=True)]
+STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False, use_attribute_docstrings=True)
+"""Of every part: pydantic would ignore unknown keys."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Size = Annotated[int, Field(ge=0, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureConfig:
     """One feature folder, and the branch that makes a vector of a clip's frames."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """The folder: `vit`, `wav2vec2`, or one that `abaw-emi extract` made."""
@@ -33,22 +37,22 @@ class FeatureConfig:
     """How frames become a vector; "mean+last" stands for both, side by side, and "statistics" for mean,
     standard deviation, least and greatest."""
 
-    hidden_size: _Size = 0
+    hidden_size: Size = 0
     """Width of what runs over the frames; 0 for the features' own."""
 
-    layers: _Count = 1
+    layers: Count = 1
     """Layers of a recurrent network, or convolutions of a TCN."""
 
-    transformer_layers: _Count = 2
+    transformer_layers: Count = 2
     """Layers of a transformer."""
 
-    heads: _Count = 4
+    heads: Count = 4
     """Attention heads of a transformer."""
 
-    kernel: _Count = 3
+    kernel: Count = 3
     """Frames that a convolution of a TCN sees; odd."""
 
-    dropout: _Fraction = 0.0
+    dropout: Fraction = 0.0
     """Share of the values that each layer of `temporal` forgets while training."""
 
     def __post_init__(self) -> None:
@@ -64,16 +68,16 @@ class FeatureConfig:
 class FusionConfig:
     """How the vectors of a clip's modalities become six intensities."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: Literal["concatenate", "mean"] = "concatenate"
     """One head on all vectors side by side, a learned vector in place of each that is missing; or the
     mean of the intensities that a head for each modality gives, over those that are there."""
 
-    head_size: _Size = 0
+    head_size: Size = 0
     """Width of the regression head's dense layer; 0 for that of its input."""
 
-    modality_dropout: _Fraction = 0.0
+    modality_dropout: Fraction = 0.0
     """Probability that training leaves a modality of a clip out for a step; one always remains."""
 
     one_at_a_time: bool = False
@@ -83,6 +87,35 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.one_at_a_time and self.modality_dropout:
             raise ValueError("one_at_a_time leaves all modalities but one out already: modality_dropout is 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogMelConfig:
+    """The small encoder on log-mel spectrograms, for CPUs and the demo; not from the paper."""
+
+    __pydantic_config__ = STRICT
+
+    n_mels: Count = 64
+    """Mel bands from 0 to 8 kHz."""
+
+    window: Annotated[int, Field(ge=MIN_SAMPLES, multiple_of=2, strict=True)] = 512
+    """Samples per spectrum."""
+
+    hidden_size: Count = 48
+    """Width of the hidden states, H."""
+
+    layers: Annotated[int, Field(ge=0, strict=True)] = 2
+    """Residual convolutions after the first one."""
+
+    kernel: Count = 5
+    """Frames that a convolution sees; odd."""
+
+    dropout: Fraction = 0.3
+    """Share of the values that each convolution's output forgets while training."""
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even; expected an odd number of frames")
 
 
 LOSSES = ("mse", "ccc", "pearson")
@@ -124,7 +157,7 @@ _Decibels = Annotated[float, Field(ge=-100, le=100, strict=True)]
 class AugmentationConfig:
     """How training clips are varied; by default not at all, as in the paper and its code."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     speed: tuple[Annotated[float, Field(ge=0.5, le=2, strict=True)], ...] = ()
     """Factors of which each clip draws one, such as [0.9, 1.0, 1.1]; pitch goes with speed. Whole

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
-from abaw_emi.config.run import LogMelConfig
+from abaw_emi.config.parts import LogMelConfig
 from abaw_emi.core import constants
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from abaw_emi.config.run import compare_configs
+from abaw_emi.config.read import compare_configs
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, collect_errors
 from abaw_emi.data.align import align

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import PRESETS, find_preset
-from abaw_emi.config.run import RunConfig, change_config, compare_configs, has_key
+from abaw_emi.config.read import change_config, compare_configs, has_key
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, UsageError, collect_errors
 from abaw_emi.reproduction.published import PublishedRow
 from abaw_emi.reproduction.table import State

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw_emi.config.run import RunConfig, format_config, read_config
+from abaw_emi.config.read import format_config, read_config
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from abaw_emi.config.run import RunConfig, compare_configs
+from abaw_emi.config.read import compare_configs
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import Problem, RunError, collect_errors
 from abaw_emi.core.files import check_writable

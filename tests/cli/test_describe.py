@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from abaw_emi.config.presets import PRESETS
-from abaw_emi.config.run import RunConfig, change_config
+from abaw_emi.config.read import change_config
+from abaw_emi.config.run import RunConfig
 from tests.cli.conftest import Shell, problems
 
 

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from abaw_emi.config.presets import PRESETS
-from abaw_emi.config.run import RunConfig, change_config, format_config
+from abaw_emi.config.read import change_config, format_config
+from abaw_emi.config.run import RunConfig
 from abaw_emi.data.folds import hold_out
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from tests.cli.conftest import EMOTIONS, Shell, problems, test_ids

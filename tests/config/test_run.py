@@ -9,15 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abaw_emi.config.presets import PRESETS, find_preset
-from abaw_emi.config.run import (
-    DataConfig,
-    ModelConfig,
-    RunConfig,
-    TrainingConfig,
-    change_config,
-    format_config,
-    read_config,
-)
+from abaw_emi.config.read import change_config, format_config, read_config
+from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import ConfigError, UsageError
 
 SPECIAL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from abaw_emi.config.run import RunConfig, format_config
+from abaw_emi.config.read import format_config
+from abaw_emi.config.run import RunConfig
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.report.charts.chart import Chart
 from abaw_emi.report.page import Written, write_report

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from abaw_emi.config.presets import find_preset
-from abaw_emi.config.run import change_config
+from abaw_emi.config.read import change_config
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.runs.run import Run

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from abaw_emi.config.presets import PRESETS
-from abaw_emi.config.run import RunConfig, change_config
+from abaw_emi.config.read import change_config
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import ClipError, CorpusError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +14,9 @@ from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import check_installation
 from abaw_emi.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from abaw_emi.extraction.output import Written
 
 EXTRACT_EXAMPLES = """A row is a frame of sound, a token of a transcript, or a face.
 
@@ -109,25 +113,11 @@ def extract(
         overwrite=overwrite,
         reporter=reporter,
     )
+    about = {"kind": done.kind, "layer": layer, "rows": done.rows, "width": done.width}
     without = f", {len(done.missing):,} have none" if done.missing else ""
-    skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
-    counts = f"{len(done.written):,} clips written, {len(done.kept):,} kept{without}{skipped}"
-    print_result(
-        {
-            "path": str(done.folder),
-            "encoder": done.encoder,
-            "kind": done.kind,
-            "layer": layer,
-            "rows": done.rows,
-            "width": done.width,
-            "written": pack_ids(done.written),
-            "kept": pack_ids(done.kept),
-            "missing": pack_ids(done.missing),
-            "skipped": list(done.skipped),
-        },
-        f"{done.folder}: {counts} ({done.kind}, rows: {done.rows})",
-        reporter.warnings,
-    )
+    text = f"{len(done.written):,} clips written, {len(done.kept):,} kept{without}"
+    ending = f" ({done.kind}, rows: {done.rows})"
+    _print_made(done, about | {"missing": pack_ids(done.missing)}, text, reporter, ending)
 
 
 def transcribe(
@@ -178,17 +168,18 @@ def transcribe(
         overwrite=overwrite,
         reporter=reporter,
     )
+    text = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
+    _print_made(done, {"empty": pack_ids(done.empty)}, text, reporter)
+
+
+def _print_made(
+    done: Written, about: Mapping[str, Any], text: str, reporter: Reporter, ending: str = ""
+) -> None:
+    """Prints what became of the clips of a folder."""
+    ids = {"written": pack_ids(done.written), "kept": pack_ids(done.kept), "skipped": list(done.skipped)}
     skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
-    counts = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
     print_result(
-        {
-            "path": str(done.folder),
-            "encoder": done.encoder,
-            "written": pack_ids(done.written),
-            "kept": pack_ids(done.kept),
-            "empty": pack_ids(done.empty),
-            "skipped": list(done.skipped),
-        },
-        f"{done.folder}: {counts}{skipped}",
+        {"path": str(done.folder), "encoder": done.encoder, **about, **ids},
+        f"{done.folder}: {text}{skipped}{ending}",
         reporter.warnings,
     )

@@ -92,7 +92,7 @@ def ensemble(
         label_file = labels or folder.label_file("valid")
         recipe = find_recipe(label_file, files, method, groups=groups, combined=given)
         reporter.warn(recipe.warnings)
-    predicted = predict_with(runs, data, features, split, on_bad_clip, device, precision, reporter)
+    predicted = predict_with(runs, folder, split, on_bad_clip, device, precision, reporter)
     members = replace(predicted, members=[*predicted.members, *given.values()])
     reporter.warn(diagnose_systems(members.tables))
     # Weights that saw the labels of these very clips are applied out of fold.
@@ -112,7 +112,7 @@ def ensemble(
     how += f"{recipe.scheme} of {len(members.members)}, " if len(members.members) > 1 else ""
 
     def show() -> None:
-        _print_recipe(recipe, files)
+        _print_report(recipe, files)
         print_line(f"{path}: {how}{len(written):,} clips")
 
     print_result(
@@ -157,7 +157,7 @@ def _read_members(
     return runs, members
 
 
-def _print_recipe(recipe: Recipe, files: Mapping[str, Path]) -> None:
+def _print_report(recipe: Recipe, files: Mapping[str, Path]) -> None:
     """Prints how the schemes did out of fold, what was chosen, and what each member was judged on."""
     if recipe.report is None:
         return

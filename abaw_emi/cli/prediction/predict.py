@@ -11,13 +11,14 @@ import typer
 from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
+from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
 from abaw_emi.core.files import check_writable, write_bytes
 from abaw_emi.core.installation import check_installation
 from abaw_emi.core.progress import Reporter
 from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
+    from abaw_emi.data.folder import DataFolder
     from abaw_emi.ensembling.members import Members
     from abaw_emi.runs.run import Run
 
@@ -52,6 +53,7 @@ def predict(
     quiet: options.Quiet = False,
 ) -> None:
     """Write one run's predictions for a split as a CSV, or predict any audio and video files."""
+    from abaw_emi.data.folder import DataFolder
     from abaw_emi.ensembling.combine import write_ensemble
     from abaw_emi.runs.run import find_run
 
@@ -63,22 +65,16 @@ def predict(
     if split is None:
         raise UsageError(Problem("predict", "nothing to predict", "--split train, valid or test, or files"))
     problems: list[Problem] = []
-    runs: list[Run] = []
-    with collect_errors(problems):
-        runs.append(find_run(ckpt))
+    run = attempt(problems, find_run, ckpt)
     path = out or Path("predictions") / f"{ckpt.resolve().name}-{split}.csv"
-    with collect_errors(problems):
-        check_writable(path)
-    if problems:
+    attempt(problems, check_writable, path)
+    if problems or run is None:
         raise EmiError(problems)
     reporter = Reporter(quiet=quiet)
-    predicted = predict_with(runs, data, features, split, on_bad_clip, device, precision, reporter)
-    written = write_ensemble(
-        predicted,
-        path,
-        split=split,
-        command="abaw-emi predict",
+    predicted = predict_with(
+        [run], DataFolder(data, features), split, on_bad_clip, device, precision, reporter
     )
+    written = write_ensemble(predicted, path, split=split, command="abaw-emi predict")
     print_result(
         {
             "path": str(path),
@@ -118,8 +114,7 @@ def _predict_files(
 
 def predict_with(
     runs: Sequence[Run],
-    data: Path,
-    features: Path,
+    data: DataFolder,
     split: Split,
     on_bad_clip: OnBadClip,
     device: str,
@@ -133,9 +128,8 @@ def predict_with(
         return Members()
     check_installation()
 
-    from abaw_emi.data.folder import DataFolder
     from abaw_emi.inference.members import predict_runs
     from abaw_emi.models.device import Runtime
 
     runtime = Runtime.for_prediction(device, precision, reporter)
-    return predict_runs(runs, DataFolder(data, features), split, runtime, on_bad=on_bad_clip)
+    return predict_runs(runs, data, split, runtime, on_bad=on_bad_clip)

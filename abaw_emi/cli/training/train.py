@@ -109,7 +109,7 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
-    from abaw_emi.config.run import replace_values
+    from abaw_emi.config.read import replace_values
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.runs.run import find_run
 
@@ -166,7 +166,7 @@ def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
 def _read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> tuple[str, RunConfig]:
     """The name and the config of a preset or of a file, with the changes of `--set`."""
     from abaw_emi.config.presets import find_preset
-    from abaw_emi.config.run import change_config, read_config
+    from abaw_emi.config.read import change_config, read_config
 
     name = config_file.stem if config_file else preset or "paper"
     return name, change_config(read_config(config_file) if config_file else find_preset(name), changes)

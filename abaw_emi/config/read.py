@@ -1,0 +1,141 @@
+"""The configuration of a run: read from TOML, changed by key, compared, written."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.errors import ConfigError, Problem, UsageError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+def read_config(path: Path) -> RunConfig:
+    """The run that the TOML file at `path` describes; what it leaves out has its default.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds unknown keys or impossible values.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(Problem(str(path), "no such file")) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(Problem(str(path), f"not readable as TOML: {error}")) from error
+    return _validate(values, str(path), ConfigError)
+
+
+def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
+    """`config` with each `KEY=VALUE` of `changes` applied, such as `training.epochs=3`.
+
+    The features of a model are numbered: `model.features.0.name=faces`.
+
+    Values are TOML; what is not TOML is taken as text.
+
+    Raises:
+        UsageError: a change is not KEY=VALUE, names no known key, or has an impossible value.
+    """
+    values = asdict(config)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        table, name = _find_table(values, key)
+        if not equals or table is None:
+            known = ", ".join(_keys(config))
+            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", f"one of {known}"))
+        try:
+            table[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[name] = text
+    return _validate(values, "--set", UsageError)
+
+
+def replace_values(config: RunConfig, values: Mapping[str, Any], where: str) -> RunConfig:
+    """`config` with these values at keys such as "data.fold"; what is None stays as it is.
+
+    Raises:
+        UsageError: a value is impossible; messages begin with `where`.
+    """
+    tables = asdict(config)
+    for key, value in values.items():
+        table, name = key.split(".")
+        if value is not None:
+            tables[table][name] = value
+    return _validate(tables, where, UsageError)
+
+
+def has_key(config: RunConfig, key: str) -> bool:
+    """Whether `--set` can change this key of a run."""
+    return _find_table(asdict(config), key)[0] is not None
+
+
+def compare_configs(found: RunConfig, asked: RunConfig) -> list[str]:
+    """What two runs do not share, in words.
+
+    >>> from abaw_emi.config.run import TrainingConfig
+    >>> compare_configs(RunConfig(), RunConfig(training=TrainingConfig(epochs=3)))
+    ['training.epochs is 30, not 3']
+    """
+    wanted = asdict(asked)
+    return [
+        f"{table}.{key} is {value!r}, not {wanted[table][key]!r}"
+        for table, values in asdict(found).items()
+        for key, value in values.items()
+        if wanted[table][key] != value
+    ]
+
+
+def format_config(config: RunConfig) -> str:
+    """The text of `run.toml`."""
+    return tomli_w.dumps(asdict(config))
+
+
+def _find_table(values: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:
+    """The table that holds the value of a dotted key, None for no such value, and the value's name in it."""
+    *parents, name = key.strip().split(".")
+    table: Any = values
+    for parent in parents:
+        if isinstance(table, dict):
+            table = table.get(parent)
+        elif isinstance(table, (list, tuple)) and parent.isdecimal() and int(parent) < len(table):
+            table = table[int(parent)]
+        else:
+            return None, name
+    known = isinstance(table, dict) and name in table and not isinstance(table[name], dict)
+    return (table if known else None), name
+
+
+def _keys(config: Any, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for item in fields(config):
+        value = getattr(config, item.name)
+        keys += _keys(value, f"{prefix}{item.name}.") if is_dataclass(value) else [prefix + item.name]
+        if isinstance(value, tuple):
+            for number, entry in enumerate(value):
+                keys += _keys(entry, f"{prefix}{item.name}.{number}.") if is_dataclass(entry) else []
+    return keys
+
+
+def _validate(values: dict[str, Any], where: str, error_class: type[ConfigError | UsageError]) -> RunConfig:
+    try:
+        return TypeAdapter(RunConfig).validate_python(values)
+    except ValidationError as error:
+        raise error_class(_describe(where, item) for item in error.errors()) from None
+
+
+def _describe(where: str, item: ErrorDetails) -> Problem:
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] == "unexpected_keyword_argument":
+        return Problem(f"{where}, {key}", "no such key", next_step="mend its name or remove it")
+    found = item["msg"].removeprefix("Value error, ")
+    return Problem(
+        f"{where}, {key}" if key else where,
+        found if item["type"] == "value_error" else f"{item['input']!r}: {found}",
+    )
