@@ -81,13 +81,13 @@ def format_p(p: float) -> str:
 def _terminal(table: TextTable) -> str:
     from rich.table import Table
 
-    from abaw_emi.core.terminal import Console
+    from abaw_emi.core.terminal import Console, escape_controls
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.header):
         grid.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in table.rows:
-        grid.add_row(*row)
+        grid.add_row(*(escape_controls(cell, line=True) for cell in row))
     console = Console(piped_width=10_000, file=io.StringIO(), force_terminal=False)
     console.print(grid)
     text = console.file.getvalue()  # type: ignore[attr-defined]

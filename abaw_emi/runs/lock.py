@@ -6,7 +6,8 @@ It is `flock` on the file `.NAME.lock` beside the folder, which holds the proces
   stay after `kill -9`, and on a network disk nobody could tell whether its holder lives.
 * It works between machines where their disk has such locks: NFS, Lustre mounted with `flock`, GPFS, CephFS. A
   disk without any is reported, and training goes on.
-* The file stays: on NFS a process could lock a file that another has just deleted.
+* The file is deleted when it is let go, and marked: a process that opened it before, perhaps on another
+  machine, and locks it after that sees that it is gone, and opens the new one.
 * The package filelock is not used: until its version 4, each process that tries empties the file.
 """
 
@@ -28,6 +29,9 @@ from abaw_emi.runs.run import Run
 _ATTEMPTS, _SECONDS = 10, 0.05
 """A lock is tried again so often, after so long: `find_holder` may have it for a moment."""
 
+_GONE = "gone"
+"""What a deleted file holds."""
+
 
 def lock_runs(runs: Sequence[Run], locks: ExitStack) -> tuple[dict[Run, Problem], list[Problem]]:
     """Locks the run folders, which need not exist yet, until `locks` is closed.
@@ -39,20 +43,19 @@ def lock_runs(runs: Sequence[Run], locks: ExitStack) -> tuple[dict[Run, Problem]
     warnings: list[Problem] = []
     for run in runs:
         path = _lock_file(run)
+        made = [folder for folder in path.parents if not folder.exists()]
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = locks.enter_context(path.open("a+b"))
-            if not _lock(file):
-                file.seek(0)
-                found = f"in use by {_read(file) or 'another process'}"
+            file = _open(path)
+            if file is None:
+                found = f"in use by {find_holder(run) or 'another process'}"
                 held[run] = Problem(str(run.folder), found, next_step="wait for it, or end it")
                 continue
         except OSError as error:
             step = "see that no other process trains this run"
             warnings.append(Problem(str(path), f"cannot be locked: {error.strerror}", next_step=step))
             continue
+        locks.callback(_let_go, path, file, made)
         _write(file, f"process {os.getpid()} on {socket.gethostname()}")
-        locks.callback(_write, file, "")
     return held, warnings
 
 
@@ -71,14 +74,31 @@ def _lock_file(run: Run) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
 
-def _lock(file: IO[bytes]) -> bool:
-    """Whether the lock could be had."""
+def _open(path: Path) -> IO[bytes] | None:
+    """The file, locked; None if another process has it."""
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_SECONDS)
-        if _flock(file):
-            return True
-    return False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        except FileNotFoundError:  # another process, which had made the folder, has just let go
+            continue
+        file.seek(0)
+        if _flock(file) and _read(file) != _GONE:
+            return file
+        file.close()
+    return None
+
+
+def _let_go(path: Path, file: IO[bytes], made: Sequence[Path]) -> None:
+    """Deletes the file, and the folders that were made for it where nothing else lies there now."""
+    with file, suppress(OSError):
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            path.unlink()
+            _write(file, _GONE)
+        for folder in made:
+            folder.rmdir()
 
 
 def _flock(file: IO[bytes], *, shared: bool = False) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from abaw_emi.reproduction.published import ROWS, PublishedRow, find_rows
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, plan_rows
 from abaw_emi.reproduction.table import Outcome
 from abaw_emi.reproduction.train import Failure, train_rows
+from abaw_emi.runs.lock import lock_runs
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
 from tests.backbones import small_config, write_backbone
@@ -223,6 +225,18 @@ def test_each_row_is_one_line_and_each_warning_is_printed_once(
 def test_data_that_cannot_be_read_is_reported_once(world: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="does not exist"):
         run(world, plan(world, tmp_path, ["baseline-audio", "frozen"]), data="nowhere")
+
+
+def test_a_run_that_another_process_trains_is_skipped(world: Path, tmp_path: Path) -> None:
+    plans = plan(world, tmp_path, ["baseline-audio"], seeds=[1, 2])
+    reporter = Reporter(quiet=True)
+    with ExitStack() as locks:
+        lock_runs([plans[0].runs[1]], locks)
+        folder = DataFolder(world / "data", world / "features")
+        assert train_rows(plans, folder, reporter, device="cpu") == {}
+    assert [plans[0].runs[seed].finished for seed in (1, 2)] == [False, True]
+    assert [str(warning).endswith("; skipped") for warning in reporter.warnings].count(True) == 1
+    assert read_outcome(plans[0], folder, world / "submissions").state == "unfinished"
 
 
 def test_changes_go_to_the_rows_that_have_the_key(world: Path, tmp_path: Path) -> None:

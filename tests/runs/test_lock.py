@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,8 +55,30 @@ def test_the_holder_is_named_until_it_lets_go(tmp_path: Path) -> None:
         ]
         assert find_holder(run) == ME
     assert find_holder(run) == ""
+    assert not run.folder.parent.exists()  # nothing was made in it
     with ExitStack() as locks:
         assert lock_runs([run], locks) == ({}, [])
+
+
+def test_a_process_that_opened_the_lock_before_it_was_let_go_does_not_hold_a_deleted_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "a")
+    first, second = ExitStack(), ExitStack()
+    lock_runs([run], first)
+    flock = fcntl.flock
+
+    def let_go_first(file: Any, kind: int) -> None:
+        first.close()
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", let_go_first)
+    with second:
+        assert lock_runs([run], second) == ({}, [])
+        monkeypatch.undo()
+        assert find_holder(run) == ME
+        with ExitStack() as third:
+            assert lock_runs([run], third)[0]
 
 
 def test_another_spelling_of_the_folder_is_the_same_run(tmp_path: Path) -> None:
@@ -96,9 +121,6 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-    import fcntl
-
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
