@@ -81,6 +81,40 @@ def test_a_process_that_opened_the_lock_before_it_was_let_go_does_not_hold_a_del
             assert lock_runs([run], third)[0]
 
 
+_TAKE_TURNS = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from abaw_emi.runs.lock import lock_runs
+from abaw_emi.runs.run import Run
+folder, turns = Path(sys.argv[1]), 0
+sys.stdin.readline()
+while turns < 300:
+    with ExitStack() as locks:
+        held, warnings = lock_runs([Run(folder / "a")], locks)
+        assert not warnings, warnings
+        if not held:
+            (folder / "inside").open("x").close()  # fails if another process is inside
+            (folder / "inside").unlink()
+            turns += 1
+"""
+
+
+def test_never_two_hold_it_however_often_it_is_let_go(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _TAKE_TURNS, str(tmp_path)]
+    processes = [
+        subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_spelling_of_the_folder_is_the_same_run(tmp_path: Path) -> None:
     run = Run(tmp_path / "a")
     run.folder.mkdir()
