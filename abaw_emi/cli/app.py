@@ -36,7 +36,7 @@ app = typer.Typer(
 _MANY = 20
 """With more problems than this, their number is printed too: the first ones have scrolled away."""
 
-_PRINTED = (["score"], ["compare"], ["check"], ["runs"])
+_PRINTED = (["score"], ["compare"], ["check"], ["runs"], ["presets"], ["options"])
 """Commands that do nothing but print: where that is lost, they have failed."""
 
 

@@ -86,33 +86,25 @@ class Reporter:
     @contextmanager
     def bar(self, description: str, total: float, unit: str = "clips", done: int = 0) -> Iterator[Bar]:
         """A bar with rate and time left."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            ProgressColumn,
-            Task,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress
         from rich.text import Text
 
-        class Rate(ProgressColumn):
-            def render(self, task: Task) -> Text:
+        class Rate(progress.ProgressColumn):
+            def render(self, task: progress.Task) -> Text:
                 speed = task.finished_speed or task.speed
                 return Text(f"{speed:,.1f} {unit}/s" if speed else "", style="progress.data.speed")
 
-        progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+        shown = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
             Rate(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=self.quiet or not self.console.is_terminal,
             transient=True,
         )
-        with progress:
+        with shown:
             label = escape_controls(description, line=True)
-            yield Bar(progress, progress.add_task(label, total=total, completed=done, note=""))
+            yield Bar(shown, shown.add_task(label, total=total, completed=done, note=""))

@@ -74,22 +74,13 @@ class CrossFit:
     def table(self) -> TextTable:
         """The report as a table of text."""
         header = ["Out of fold", "Mean", "95 % interval", f"minus {BEST}", "95 % interval", "minus mean"]
-        rows = [[BEST, format_r(self.best.mean_pearson), format_interval(self.best.interval.get(MEAN))]]
-        rows[0] += [""] * 5
+        rows = [[BEST, *_show_score(self.best), "", "", "", "", ""]]
         for scheme, report in self.schemes.items():
-            row = [
-                scheme,
-                format_r(report.score.mean_pearson),
-                format_interval(report.score.interval.get(MEAN)),
-                format_r(report.against_best.difference[MEAN], signed=True),
-                format_interval(report.against_best.interval[MEAN], signed=True),
-            ]
-            difference = report.against_mean
-            row += ["", "", ""] if difference is None else [
-                format_r(difference.difference[MEAN], signed=True),
-                format_interval(difference.interval[MEAN], signed=True),
-                format_p(difference.p_holm[MEAN]),
-            ]  # fmt: skip
+            row = [scheme, *_show_score(report.score), *_show_difference(report.against_best)]
+            if report.against_mean is None:
+                row += ["", "", ""]
+            else:
+                row += [*_show_difference(report.against_mean), format_p(report.against_mean.p_holm[MEAN])]
             rows.append(row)
         return TextTable([*header, "95 % interval", "p (Holm)"], rows)
 
@@ -110,6 +101,15 @@ class CrossFit:
             },
             "signature": self.signature,
         }
+
+
+def _show_score(score: Score) -> list[str]:
+    return [format_r(score.mean_pearson), format_interval(score.interval.get(MEAN))]
+
+
+def _show_difference(difference: Difference) -> list[str]:
+    interval = format_interval(difference.interval[MEAN], signed=True)
+    return [format_r(difference.difference[MEAN], signed=True), interval]
 
 
 def cross_fit(

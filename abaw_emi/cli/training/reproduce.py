@@ -10,7 +10,7 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.output import is_given, print_json, print_line, texts
-from abaw_emi.core.constants import OnBadClip, Precision, TableName
+from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
 from abaw_emi.core.progress import Reporter
@@ -94,9 +94,16 @@ def tables(
         return
     assert table is not None, "refused above"
     reporter = Reporter(quiet=quiet)
-    failures = {} if no_run else _train(plans, folder, reporter, on_bad_clip, device, precision)
+    failures: dict[str, Failure] = {}
+    if not no_run:
+        _check_training()
+        from abaw_emi.reproduction.train import train_rows
+
+        failures = train_rows(
+            plans, folder, reporter, on_bad_clip=on_bad_clip, device=device, precision=precision
+        )
     outcomes = [read_outcome(plan, folder, submissions, failures.get(plan.row.name)) for plan in plans]
-    problems = _tell(plans, outcomes, failures, reporter)
+    problems = _report(plans, outcomes, failures, reporter)
     if form == "json":
         print_json({**table_to_json(table, outcomes), "problems": [*texts(reporter.warnings), *problems]})
     else:
@@ -131,27 +138,15 @@ def _plan(
     )
 
 
-def _train(
-    plans: Sequence[RowPlan],
-    folder: DataFolder,
-    reporter: Reporter,
-    on_bad_clip: OnBadClip,
-    device: str,
-    precision: Precision,
-) -> dict[str, Failure]:
+def _check_training() -> None:
+    """Raises a UsageError, or an InstallationError, where runs cannot be trained from here."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        found = "under torchrun"
-        raise UsageError(
-            Problem("tables", found, "one process", "train the rows' presets with torchrun first")
-        )
+        step = "train the rows' presets with torchrun first"
+        raise UsageError(Problem("tables", "under torchrun", "one process", step))
     check_installation()
 
-    from abaw_emi.reproduction.train import train_rows
 
-    return train_rows(plans, folder, reporter, on_bad_clip=on_bad_clip, device=device, precision=precision)
-
-
-def _tell(
+def _report(
     plans: Sequence[RowPlan], outcomes: Sequence[Outcome], failures: Mapping[str, Failure], reporter: Reporter
 ) -> list[str]:
     """Reports what was not reported yet; returns the problems of rows without numbers, for JSON."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,14 +113,14 @@ def train(
     from abaw_emi.runs.run import find_run
 
     trial = verify or limit is not None
-    _refuse(
-        {
-            ("both --resume and --overwrite", "one of them"): resume and overwrite,
-            ("both --preset and --config", "one of them"): preset and config_file,
-            ("--epochs-from without --train-plus-val", "both"): epochs_from and not train_plus_val,
-            ("a trial under torchrun", "one process"): trial and int(os.environ.get("WORLD_SIZE", "1")) > 1,
-        }
-    )
+    wrong = {
+        ("both --resume and --overwrite", "one of them"): resume and overwrite,
+        ("both --preset and --config", "one of them"): preset and config_file,
+        ("--epochs-from without --train-plus-val", "both"): epochs_from and not train_plus_val,
+        ("a trial under torchrun", "one process"): trial and int(os.environ.get("WORLD_SIZE", "1")) > 1,
+    }
+    if problems := [Problem("train", *texts) for texts, holds in wrong.items() if holds]:
+        raise UsageError(problems)
     name, config = _read_config(preset, config_file, changes or [])
     config = replace_values(
         config,
@@ -154,13 +153,6 @@ def train(
         precision=precision,
     )
     _carry_out(plan, DataFolder(data, features), Reporter(quiet=quiet), verify=verify)
-
-
-def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
-    """Raises a UsageError of each (found, expected) that holds."""
-    problems = [Problem("train", *texts) for texts, holds in wrong.items() if holds]
-    if problems:
-        raise UsageError(problems)
 
 
 def _read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> tuple[str, RunConfig]:
