@@ -47,17 +47,20 @@ def suggest(arguments: Sequence[str], *, saved: bool = False) -> str:
         arguments: of the command.
         saved: whether the run that it trained is known to be there.
     """
-    command = arguments[0] if arguments else ""
+    program, again = "abaw-emi", [word for word in arguments if word != "--overwrite"]
+    if arguments[:1] == ["train"] and _can_resume(arguments, saved):
+        again = [*(word for word in again if word != "--resume"), "--resume"]
+        if several := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun's
+            program = f"torchrun --nproc-per-node {several} -m abaw_emi"
+    elif arguments[:1] not in (["tables"], ["extract"], ["transcribe"]):
+        return f"start again with: abaw-emi {shlex.join(arguments)}"
+    return f"go on with: {program} {shlex.join(again)}"
+
+
+def _can_resume(arguments: Sequence[str], saved: bool) -> bool:
     trial = any(word == "--verify-resume" or word.startswith("--limit") for word in arguments)
     fresh = "--overwrite" in arguments and not saved  # nothing of the new run may be there
-    if command in ("tables", "extract", "transcribe") or (command == "train" and not trial and not fresh):
-        again = [word for word in arguments if word != "--overwrite"]
-        if command == "train":
-            again = [*(word for word in again if word != "--resume"), "--resume"]
-        several = os.environ.get("LOCAL_WORLD_SIZE") if command == "train" else None  # torchrun's
-        program = f"torchrun --nproc-per-node {several} -m abaw_emi" if several else "abaw-emi"
-        return f"go on with: {program} {shlex.join(again)}"
-    return f"start again with: abaw-emi {shlex.join(arguments)}"
+    return not trial and not fresh
 
 
 def _describe(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -119,8 +120,7 @@ def train(
         ("--epochs-from without --train-plus-val", "both"): epochs_from and not train_plus_val,
         ("a trial under torchrun", "one process"): trial and int(os.environ.get("WORLD_SIZE", "1")) > 1,
     }
-    if problems := [Problem("train", *texts) for texts, holds in wrong.items() if holds]:
-        raise UsageError(problems)
+    _refuse(wrong)
     name, config = _read_config(preset, config_file, changes or [])
     config = replace_values(
         config,
@@ -153,6 +153,12 @@ def train(
         precision=precision,
     )
     _carry_out(plan, DataFolder(data, features), Reporter(quiet=quiet), verify=verify)
+
+
+def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
+    """Raises a UsageError of each (found, expected) that holds."""
+    if problems := [Problem("train", *texts) for texts, holds in wrong.items() if holds]:
+        raise UsageError(problems)
 
 
 def _read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> tuple[str, RunConfig]:
