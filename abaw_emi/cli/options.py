@@ -110,6 +110,10 @@ Groups = Annotated[
 ]
 Method = Annotated[IntervalMethod, typer.Option("--interval", help="How intervals are made of resamples.")]
 Permutations = Annotated[int, typer.Option("--permutations", help="Of each paired test.", min=1)]
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option("--seeds", help="One run for each.", show_default="1", min=0, max=2**63 - 1),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all resampling.", min=0)]
 
 DEFAULT_DATA = Path("data")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from abaw_emi.core.constants import MIN_SAMPLES
 
@@ -16,9 +16,16 @@ SOUND = "sound"
 STRICT = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False, use_attribute_docstrings=True)
 """Of every part: pydantic would ignore unknown keys."""
 
+
+def _check_bits(value: int) -> int:
+    if value >= 2**63:
+        raise ValueError("an integer of more than 64 bits, which TOML does not have")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Size = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True), AfterValidator(_check_bits)]
+Size = Annotated[int, Field(ge=0, strict=True), AfterValidator(_check_bits)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +111,7 @@ class LogMelConfig:
     hidden_size: Count = 48
     """Width of the hidden states, H."""
 
-    layers: Annotated[int, Field(ge=0, strict=True)] = 2
+    layers: Size = 2
     """Residual convolutions after the first one."""
 
     kernel: Count = 5

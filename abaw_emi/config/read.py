@@ -17,6 +17,9 @@ from abaw_emi.core.errors import ConfigError, Problem, UsageError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_SHOWN = 200
+"""Characters of an impossible value that a message shows."""
+
 
 def read_config(path: Path) -> RunConfig:
     """The run that the TOML file at `path` describes; what it leaves out has its default.
@@ -28,7 +31,9 @@ def read_config(path: Path) -> RunConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(Problem(str(path), "no such file")) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(Problem(str(path), "not readable as TOML: nested too deeply")) from None
+    except (OSError, ValueError) as error:  # also integers of thousands of digits
         raise ConfigError(Problem(str(path), f"not readable as TOML: {error}")) from error
     return _validate(values, str(path), ConfigError)
 
@@ -52,7 +57,7 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
             raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", f"one of {known}"))
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             table[name] = text
     return _validate(values, "--set", UsageError)
 
@@ -137,5 +142,13 @@ def _describe(where: str, item: ErrorDetails) -> Problem:
     found = item["msg"].removeprefix("Value error, ")
     return Problem(
         f"{where}, {key}" if key else where,
-        found if item["type"] == "value_error" else f"{item['input']!r}: {found}",
+        found if item["type"] == "value_error" else f"{_show(item['input'])}: {found}",
     )
+
+
+def _show(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print it
+        return "an integer of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -23,6 +23,7 @@ from abaw_emi.config.parts import (
     Fraction,
     FusionConfig,
     LogMelConfig,
+    Size,
     parse_loss,
 )
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE, Precision
@@ -152,7 +153,7 @@ class TrainingConfig:
     warmup_epochs: Annotated[float, Field(ge=0, strict=True)] = 1.0
     """Epochs of linear warm-up before the cosine, counted in steps (CODE; the paper says only cosine)."""
 
-    patience: Annotated[int, Field(ge=0, strict=True)] = 5
+    patience: Size = 5
     """Epochs without a better validation mean Pearson before training stops; 0 for never. The paper stops
     early and gives no number: 5 is ours. CODE never stops early."""
 
@@ -172,7 +173,7 @@ class TrainingConfig:
     """Arithmetic of the model (CODE: fp16 with a loss scaler); "auto" is bf16 on a GPU that has it, else
     fp32."""
 
-    seed: Annotated[int, Field(ge=0, strict=True)] = 1
+    seed: Size = 1
     """Seed of the new weights, the batches and the dropouts (CODE: 1)."""
 
     init_from: str = ""

@@ -134,6 +134,7 @@ def test_default_paths_are_those_of_the_contract() -> None:
         (["train", "--resume", "--overwrite"], "both --resume and --overwrite"),
         (["train", "--preset", "tiny", "--config", "x.toml"], "both --preset and --config"),
         (["train", "--limit", "0"], "--limit"),
+        (["train", "--seeds", str(2**63)], "--seeds"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -93,6 +93,10 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("[model]\nlstm = false\nglobal_vector = false\n", "model: global_vector and lstm are both off"),
         ("[model]\nencoder = 'logmel'\n", "model: vad_head needs a wav2vec2"),
         ("training = 3\n", "training: 3"),
+        (f"[model]\nbackbone = 0x{'9' * 5_000}\n", "model.backbone: an integer of thousands of digits"),
+        (f"[training]\nepochs = {2**63}\n", "training.epochs: an integer of more than 64 bits"),
+        (f"[training]\nseed = {2**63}\n", "training.seed: an integer of more than 64 bits"),
+        (f"[training]\nepochs = '{'x' * 5_000}'\n", f"training.epochs: '{'x' * 199}...: Input should be"),
     ],
 )
 def test_an_impossible_file_is_refused_by_key_and_value(tmp_path: Path, text: str, where: str) -> None:
@@ -113,7 +117,18 @@ def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     assert keys == ["data.max_seconds", "training.epochs", "training.speed"]
 
 
-@pytest.mark.parametrize("content", [b"epochs = ", b"[training", b"\xff\xfe", b"a = 1\na = 2\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"epochs = ",
+        b"[training",
+        b"\xff\xfe",
+        b"a = 1\na = 2\n",
+        b"a = " + b"[" * 5_000 + b"]" * 5_000,
+        b"a = " + b"9" * 5_000,
+    ],
+    ids=lambda content: content[:9].decode(errors="replace"),
+)
 def test_what_is_no_toml_is_a_config_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(content)

@@ -47,9 +47,7 @@ def tables(
         typer.Option("--table", help="Of the paper, or the numbers of its text.", show_default=False),
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="These rows; --list names them.")] = None,
-    seeds: Annotated[
-        list[int] | None, typer.Option("--seeds", help="One run for each.", show_default="1", min=0)
-    ] = None,
+    seeds: options.Seeds = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, for every row that has the key.")
     ] = None,

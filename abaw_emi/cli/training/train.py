@@ -62,9 +62,7 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, such as training.epochs=10.")
     ] = None,
-    seeds: Annotated[
-        list[int] | None, typer.Option("--seeds", help="One run for each.", show_default="1", min=0)
-    ] = None,
+    seeds: options.Seeds = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="wav2vec 2.0 to start from: a hub id or a folder.")
     ] = None,
