@@ -10,10 +10,15 @@ from boltons.fileutils import atomic_save
 from abaw_emi.core.errors import Problem, TableError
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of `path`; TableError if it cannot be read."""
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of `path`; TableError if it cannot be read, or is larger than `limit` bytes."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if limit is not None and size > limit:
+                found = f"is too large to be read: {size:,} bytes"
+                raise TableError(Problem(str(path), found, f"at most {limit:,}"))
+            return file.read()
     except FileNotFoundError:
         raise TableError(Problem(str(path), "no such file")) from None
     except OSError as error:

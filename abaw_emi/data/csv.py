@@ -18,7 +18,39 @@ SEPARATOR = ","
 SHOWN = 15
 """Problems of one file that are shown one by one: more than that usually have one cause."""
 
+MAX_BYTES = 2**25
+"""The largest table that is read: the official files hold 1 MB, 100,000 rows of 20 digits a number 16 MB."""
+
+MAX_ROWS = 100_000
+"""There are no more ids than that."""
+
+MAX_COLUMNS = 1_000
+
+BLANKS = " \t"
+"""What may stand around a number or an id: pandas and polars strip these, and no other space of Unicode."""
+
 _LONE_RETURN = re.compile(r"\r(?!\n)")
+
+# What files of other kinds begin with. A workbook of a spreadsheet program is a zip, too.
+_KINDS = {
+    b"PK\x03\x04": "a zip file or a workbook",
+    b"PK\x05\x06": "an empty zip file",
+    b"\xd0\xcf\x11\xe0": "an old workbook",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x93NUMPY": "a NumPy file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "gzip-compressed",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ": "xz-compressed",
+    b"(\xb5/\xfd": "zstd-compressed",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"%PDF": "a PDF file",
+    b"\x80\x04\x95": "a pickle",
+    b"\x80\x05\x95": "a pickle",
+    b"\x00\x05\x16\x07": "a file that macOS adds",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +75,19 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
         name: what messages call the file.
         strict: whether a byte-order mark and lines that end in a carriage return alone are problems.
 
-    Rows of the wrong width are named and left out of what is returned.
+    Rows of the wrong width are named and left out of what is returned. Blank lines at the end are no rows.
     """
+    nothing = CsvText(name=name, header=(), rows=[], lines=[])
+    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
+    if kind:
+        return nothing, [Problem(name, f"is {kind}", "a CSV file of one row a clip")]
     text, problems = _decode(content, name, strict=strict)
-    if not text.strip():
+    if "\0" in text:  # no text, whatever else it may be
+        return nothing, problems
+    text = text.rstrip("\r\n" + BLANKS)
+    if not text:
         problems.append(Problem(name, "the file is empty", "a header line and one row a clip"))
-        return CsvText(name=name, header=(), rows=[], lines=[]), problems
+        return nothing, problems
     if strict and _LONE_RETURN.search(text):
         problems.append(Problem(name, "lines end in a carriage return alone", "line feeds"))
     separator = _find_separator(text)
@@ -62,6 +101,11 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
         for row in reader:
             if not header and row:
                 header = tuple(row)
+                if len(header) > MAX_COLUMNS:
+                    return nothing, [Problem(f"{name}, line 1", f"{len(header):,} columns", "seven")]
+            elif len(rows) + len(problems) > MAX_ROWS:
+                where = f"{name}, line {reader.line_num}"
+                return nothing, [Problem(where, f"more than {MAX_ROWS:,} rows", "one row a clip")]
             elif not row:
                 problems.append(Problem(f"{name}, line {reader.line_num}", "a blank line"))
             elif len(row) != len(header):
@@ -77,6 +121,13 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
     except csv.Error as error:
         problems.append(Problem(f"{name}, line {reader.line_num}", f"not readable as CSV: {error}"))
     return CsvText(name=name, header=header, rows=rows, lines=lines), problems
+
+
+def find_cut(content: bytes, name: str) -> list[Problem]:
+    """A warning where the last line of a CSV has no end: it may be cut inside its last number."""
+    if content.endswith((b"\n", b"\r")):
+        return []
+    return [Problem(name, "ends without a line break", next_step="see that it is whole, and its last number")]
 
 
 def shorten(problems: list[Problem], name: str, step: str = "") -> list[Problem]:
@@ -106,8 +157,7 @@ def _decode(content: bytes, name: str, *, strict: bool) -> tuple[str, list[Probl
         text = content.decode("latin-1")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        problems.append(Problem(f"{name}, line {line}", "a NUL byte", "text"))
-        text = text.replace("\0", "")
+        problems = [Problem(f"{name}, line {line}", "a NUL byte", "text")]
     return text, problems
 
 

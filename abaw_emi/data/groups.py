@@ -17,7 +17,7 @@ from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import Problem, ScoreError, TableError
 from abaw_emi.core.files import read_bytes
 from abaw_emi.data.align import list_ids
-from abaw_emi.data.csv import parse_csv, shorten
+from abaw_emi.data.csv import BLANKS, MAX_BYTES, parse_csv, shorten
 from abaw_emi.data.tables import find_ids
 
 GROUP = "Group"
@@ -32,13 +32,13 @@ def read_groups(path: Path) -> pl.DataFrame:
     Raises:
         TableError: the file is missing, has other columns, or a bad or repeated id; all problems together.
     """
-    text, problems = parse_csv(read_bytes(path), str(path))
+    text, problems = parse_csv(read_bytes(path, MAX_BYTES), str(path))
     if len(text.header) != 2 or text.header[0] != FILENAME:
         found = f"columns {', '.join(text.header) or '(none)'}"
         wanted = Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")
         raise TableError(shorten([wanted, *problems], str(path)))
     rows, bad_ids = find_ids(text)
-    groups = {filename: text.rows[row][1].strip() for filename, row in rows.items()}
+    groups = {filename: text.rows[row][1].strip(BLANKS) for filename, row in rows.items()}
     problems += bad_ids
     problems += [
         Problem(text.where(rows[filename], text.header[1]), "no group", "the group of the clip")

@@ -10,18 +10,46 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, Required
 
 import polars as pl
+from typing_extensions import TypedDict
 
 from abaw_emi.core.constants import VERSION
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import EmiError, Problem
 from abaw_emi.core.files import read_bytes, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
+from abaw_emi.core.records import read_json
+from abaw_emi.data.csv import MAX_BYTES, find_cut
 from abaw_emi.data.tables import parse_table, write_predictions
 
 SUFFIX = ".provenance.json"
+
+
+class _OutOfFold(TypedDict):
+    members: list[str]
+    schemes: dict[str, dict[str, Any]]
+
+
+class _Scheme(TypedDict, total=False):
+    scheme: Required[str]
+    out_of_fold: _OutOfFold | None
+
+
+class _Record(TypedDict):
+    """A record as JSON holds it."""
+
+    command: str
+    split: str
+    members: list[dict[str, Any]]
+    trained_on: list[str]
+    trained_on_complete: bool
+    skipped: list[str]
+    read_from_video: dict[str, list[str]]
+    sha256: str
+    version: str
+    scheme: NotRequired[_Scheme]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +147,16 @@ class PredictionFile:
 
 
 def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:
-    """The prediction file `path`, and what is wrong with its record; see `read_provenance`.
+    """The prediction file `path`, and what is doubtful: its end, its record (see `read_provenance`).
 
     Raises:
         TableError: the file is missing, or breaks the schema of predictions; all problems together.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, MAX_BYTES)
     table = parse_table(content, str(path), "predictions")
     digest = sha256(content)
     record, problems = read_provenance(path, digest)
+    problems += find_cut(content, str(path))
     return PredictionFile(table=table, sha256=digest, record=record), problems
 
 
@@ -144,22 +173,25 @@ def read_provenance(path: Path, digest: str = "") -> tuple[Provenance | None, li
     if not beside.is_file():
         return None, []
     try:
-        values = json.loads(beside.read_text(encoding="utf-8"))
-        record = Provenance(
-            command=values["command"],
-            split=values["split"],
-            members=values["members"],
-            trained_on=frozenset(unpack_ids(values["trained_on"])),
-            trained_on_complete=bool(values["trained_on_complete"]),
-            skipped=values["skipped"],
-            read_from_video=values["read_from_video"],
-            sha256=values["sha256"],
-            version=values["version"],
-            scheme=dict(values.get("scheme", {})),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, [Problem(str(beside), f"not a provenance record ({type(error).__name__}: {error})")]
-    if record.sha256 != (digest or sha256(read_bytes(path))):
+        values: _Record = read_json(beside, _Record, "a provenance record")
+        seen = frozenset(unpack_ids(values["trained_on"]))
+    except EmiError as error:
+        return None, list(error.problems)
+    except ValueError as error:
+        return None, [Problem(str(beside), f"not a provenance record ({error})")]
+    record = Provenance(
+        command=values["command"],
+        split=values["split"],
+        members=values["members"],
+        trained_on=seen,
+        trained_on_complete=values["trained_on_complete"],
+        skipped=values["skipped"],
+        read_from_video=values["read_from_video"],
+        sha256=values["sha256"],
+        version=values["version"],
+        scheme=values.get("scheme", {}),
+    )
+    if record.sha256 != (digest or sha256(read_bytes(path, MAX_BYTES))):
         found = f"it was written for other bytes than {path.name} holds now"
         return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
     return record, []

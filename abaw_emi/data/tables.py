@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTEN
 from abaw_emi.core.errors import Problem, TableError
 from abaw_emi.core.files import read_bytes, write_bytes
 from abaw_emi.core.ids import parse_id
-from abaw_emi.data.csv import CsvText, parse_csv, shorten
+from abaw_emi.data.csv import BLANKS, MAX_BYTES, CsvText, parse_csv, shorten
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -36,7 +37,17 @@ _ASKED: dict[Kind, str] = {
 }
 """What to ask of a file with many problems."""
 
+_LONGEST = 50
+"""Characters of a column's name that are compared with the official ones."""
+
 _LARGEST = float(np.finfo(np.float32).max)
+_SCIENTIFIC = re.compile(r"\d+(\.\d*)?[eE][-+]?\d+", re.ASCII)
+_DESCRIBED = 1_000
+"""Bad cells of a file that are described; the others are counted: each takes a kilobyte."""
+
+_MANY = Problem("", "is bad, too")
+"""One of those."""
+
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*", re.ASCII)
 
 
@@ -46,7 +57,7 @@ def read_labels(path: Path) -> pl.DataFrame:
     Raises:
         TableError: the file is missing, or breaks the schema; all problems together.
     """
-    return parse_table(read_bytes(path), str(path), "labels")
+    return parse_table(read_bytes(path, MAX_BYTES), str(path), "labels")
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
@@ -55,7 +66,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     Raises:
         TableError: the file is missing, or breaks the schema; all problems together.
     """
-    return parse_table(read_bytes(path), str(path), "predictions")
+    return parse_table(read_bytes(path, MAX_BYTES), str(path), "predictions")
 
 
 def read_ids(path: Path) -> list[str]:
@@ -64,7 +75,7 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         TableError: no column `Filename`, a bad id or a duplicate; all problems together.
     """
-    text, problems = parse_csv(read_bytes(path), str(path))
+    text, problems = parse_csv(read_bytes(path, MAX_BYTES), str(path))
     if FILENAME not in text.header:
         missing = Problem(f"{path}, line 1", f"column {FILENAME} is missing")
         raise TableError(shorten([missing, *problems], str(path)))
@@ -138,7 +149,7 @@ def inspect_text(
             **{emotion: cells[emotion] for emotion in EMOTIONS},
         },
         schema=dict.fromkeys(COLUMNS, pl.String),
-    ).with_columns(pl.col(EMOTIONS).str.strip_chars().cast(pl.Float64, strict=False))
+    ).with_columns(pl.col(EMOTIONS).str.strip_chars(BLANKS).cast(pl.Float64, strict=False))
     limits = None if kind == "predictions" else bounds
     problems += _check_values(frame, text, cells, limits)
     return frame, shorten(problems, name, _ASKED[kind])
@@ -167,13 +178,28 @@ def _check_header(text: CsvText) -> list[Problem]:
     where, header = f"{text.name}, line 1", text.header
     if not header or header == COLUMNS:
         return []
-    problems = [Problem(where, f"column {column} is missing") for column in COLUMNS if column not in header]
-    problems += [_unknown_column(where, column) for column in header if column not in COLUMNS]
+    missing = [column for column in COLUMNS if column not in header]
+    unknown = [column for column in header if column not in COLUMNS]
+    alike = {found: meant for found in unknown if (meant := _find_alike(found, missing))}
+    problems = [
+        Problem(where, f"column {found!r}", repr(meant), "rename it") for found, meant in alike.items()
+    ]
+    problems += [
+        Problem(where, f"column {column} is missing") for column in missing if column not in alike.values()
+    ]
+    problems += [_unknown_column(where, column) for column in unknown if column not in alike]
     repeated = sorted(column for column, count in Counter(header).items() if count > 1)
     problems += [Problem(where, f"column {column!r} appears more than once") for column in repeated]
     if problems:
         return problems
     return [Problem(where, f"columns in the order {', '.join(header)}", f"the order {', '.join(COLUMNS)}")]
+
+
+def _find_alike(column: str, official: Sequence[str]) -> str:
+    """The official name that a column's own resembles, as `empathic_pain` does; "" if none."""
+    plain = {"".join(filter(str.isalnum, name)).lower(): name for name in official}
+    near = get_close_matches("".join(filter(str.isalnum, column[:_LONGEST])).lower(), plain, 1, 0.8)
+    return plain[near[0]] if near else ""
 
 
 def _unknown_column(where: str, column: str) -> Problem:
@@ -200,7 +226,8 @@ def _check_values(
         first_line.setdefault(filename, line)
     order = {column: rank for rank, column in enumerate(COLUMNS)}
     # A cell that fails several checks (NaN is "null" and "out of range") is named once.
-    for row, column in sorted(failures.iter_rows(), key=lambda failure: (failure[0], order[failure[1]])):
+    found = sorted(failures.head(_DESCRIBED).iter_rows(), key=lambda cell: (cell[0], order[cell[1]]))
+    for row, column in found:
         cell = cells[column][row]
         where = text.where(row, column)
         if column != FILENAME:
@@ -209,7 +236,7 @@ def _check_values(
             problems.append(_bad_id(where, cell))
         elif first_line[frame[FILENAME][row]] != text.lines[row]:
             problems.append(_duplicate(where, frame[FILENAME][row], first_line[frame[FILENAME][row]]))
-    return problems
+    return problems + [_MANY] * (len(failures) - len(found))
 
 
 @cache
@@ -251,8 +278,10 @@ def _no_rows(name: str) -> Problem:
 def _bad_id(where: str, cell: str) -> Problem:
     expected = f"an id of up to {ID_WIDTH} digits, such as 00042"
     stem, dot, suffix = cell.strip().rpartition(".")
-    if dot and parse_id(stem) and not suffix.isdigit():
+    if dot and parse_id(stem) and suffix[:1].isalpha():
         return Problem(where, f"{cell!r} has an extension", expected)
+    if _SCIENTIFIC.fullmatch(cell.strip()):
+        return Problem(where, f"{cell!r} is a number in scientific notation", expected, "make ids text")
     return Problem(where, f"{cell!r} is not a clip id" if cell.strip() else "no id", expected)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from typing_extensions import TypedDict
 
 from abaw_emi.config.read import compare_configs
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, collect_errors
+from abaw_emi.core.records import read_json
 from abaw_emi.data.align import align
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import hold_out
@@ -29,6 +30,16 @@ from abaw_emi.runs.kfold import find_fold_runs, score_folds
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import MANIFEST
 from abaw_emi.submission.ledger import read_ledger
+
+
+class _Origin(TypedDict):
+    members: list[dict[str, Any]]
+
+
+class _Manifest(TypedDict):
+    """What is read of a submission's manifest."""
+
+    provenance: _Origin
 
 
 def read_outcome(
@@ -118,13 +129,13 @@ def find_test_score(plan: RowPlan, submissions: Path) -> tuple[Tested | None, li
             continue
         path = submissions / entry.name / MANIFEST
         try:
-            members = json.loads(path.read_bytes())["provenance"]["members"]
-            made_of = {(leaf.get("run"), leaf.get("weights_sha256")) for leaf in _leaves(members)}
-        except FileNotFoundError:
-            continue  # the folder was moved away, so the runs of the submission are not known
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            if not path.is_file():
+                continue  # the folder was moved away, so the runs of the submission are not known
+            members = read_json(path, _Manifest, "a manifest")["provenance"]["members"]
+        except EmiError:
             warnings.append(Problem(str(path), "does not say from which runs it was made"))
             continue
+        made_of = {(leaf.get("run"), leaf.get("weights_sha256")) for leaf in _leaves(members)}
         if made_of == runs:
             found = Tested(mean_pearson=entry.test_score, submission=entry.name)
     return found, warnings

@@ -19,13 +19,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from abaw_emi.config.read import format_config, read_config
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.errors import EmiError, Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids
+from abaw_emi.core.records import read_json
 
 _DATA_FILE = "data.json"
+
+
+class _Valid(TypedDict, total=False):
+    mean_pearson: float | None
+    pearson: dict[str, float | None]
+
+
+class _Record(TypedDict, total=False):
+    """What is read of a run's record; an unfinished run has less of it."""
+
+    preset: str | None
+    seed: int | None
+    fold: str | None
+    train_plus_val: bool | None
+    trained_on: list[str]
+    trained_on_complete: bool
+    best_epoch: int | None
+    epochs: int | None
+    valid: _Valid | None
+    weights_sha256: str | None
+    precision: str | None
+    backbone: dict[str, Any] | None
+    missing: dict[str, list[str]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +109,12 @@ class Run:
         Raises:
             RunError: it is damaged.
         """
-        try:
-            record = json.loads(self.provenance_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self.provenance_file.is_file():
             return {}
-        except (OSError, ValueError) as error:
-            raise RunError(Problem(str(self.provenance_file), f"cannot be read: {error}")) from error
-        if not isinstance(record, dict):
-            raise RunError(Problem(str(self.provenance_file), "not a JSON object", "a run's record"))
+        try:
+            record: dict[str, Any] = read_json(self.provenance_file, _Record, "a run's record")
+        except EmiError as error:
+            raise RunError(error.problems) from None
         return record
 
     def write_data(self, record: dict[str, Any]) -> None:

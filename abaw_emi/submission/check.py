@@ -5,7 +5,6 @@ The form of a submission is that of a profile (`submission.format`), assumed whe
 
 from __future__ import annotations
 
-import json
 import lzma
 import re
 import struct
@@ -18,21 +17,36 @@ from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 
 import polars as pl
+from typing_extensions import TypedDict
 
 from abaw_emi.core.constants import FILENAME
-from abaw_emi.core.errors import Problem, SubmissionError
+from abaw_emi.core.errors import EmiError, Problem, SubmissionError
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import parse_id
+from abaw_emi.core.records import read_json
 from abaw_emi.data.align import compare_ids
-from abaw_emi.data.csv import CsvText, parse_csv, shorten
+from abaw_emi.data.csv import MAX_BYTES, CsvText, find_cut, parse_csv, shorten
 from abaw_emi.data.tables import Kind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 
 MANIFEST = "manifest.json"
 
+
+class _Manifest(TypedDict):
+    """What is read of a manifest."""
+
+    sha256: str
+
+
 _ID_WITH_POINT = re.compile(r"\d+\.0*", re.ASCII)
+
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_BYTES = 22
+
+_MAX_RATIO = 100
+"""Of a zip's contents to its size: numbers deflate to a half, the same row again and again to a hundredth."""
 
 # Whatever the zip reader and its decompressors raise on damaged bytes.
 _ZIP_ERRORS = (
@@ -76,7 +90,7 @@ def check_path(
     """
     if path.is_dir():
         return _check_folder(path, test_ids, kind, profile)
-    content = read_bytes(path)
+    content = read_bytes(path, MAX_BYTES)
     if path.suffix.lower() == ".zip" or content.startswith(b"PK\x03\x04"):
         return check_zip(content, str(path), test_ids, kind, profile)
     return check_csv(content, str(path), test_ids, kind, profile)
@@ -118,11 +132,12 @@ def check_csv(
     problems += [*_check_ids(table, text, test_ids), *_check_order(table, text)]
     constant = find_constant(table, name).values()
     diagnostics = [] if problems else inspect_values(table, name=name)
+    cut = find_cut(content, name)
     if kind == "predictions":
-        return Check(problems=tuple(problems), warnings=(*constant, *diagnostics), rows=len(table))
+        return Check(problems=tuple(problems), warnings=(*cut, *constant, *diagnostics), rows=len(table))
     # A submission is clipped, and written with the decimals that the organisers want.
     usual = {"clipped"} | ({"rounded"} if profile.decimals else set())
-    warnings = [*_check_spelling(text), *(each for each in diagnostics if each.code not in usual)]
+    warnings = [*cut, *_check_spelling(text), *(each for each in diagnostics if each.code not in usual)]
     return Check(problems=(*problems, *constant), warnings=tuple(warnings), rows=len(table))
 
 
@@ -155,29 +170,61 @@ def read_zip(content: bytes, name: str) -> list[tuple[str, bytes]]:
     """The members of a zip: their names, and of CSVs what they hold.
 
     Raises:
-        SubmissionError: it is no zip, or damaged.
+        SubmissionError: it is no zip, is damaged, has bytes around it, or its members are compressed in a
+            way, or to a degree, that no submission is.
     """
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
-            damaged = archive.testzip()
-            infos = [] if damaged else archive.infolist()
+            problems = _check_archive(archive, content, name)
+            if not problems and (damaged := archive.testzip()):
+                problems = [Problem(f"{name}, {damaged}", "damaged inside the zip")]
+            infos = [] if problems else archive.infolist()
             members = [(i.filename, archive.read(i) if _is_csv(i.filename) else b"") for i in infos]
     except _ZIP_ERRORS as error:
-        raise SubmissionError(Problem(name, f"not a sound zip file: {error}")) from error
-    if damaged:
-        raise SubmissionError(Problem(f"{name}, {damaged}", "damaged inside the zip"))
+        problems = [Problem(name, f"not a sound zip file: {error}")]
+    if problems:
+        raise SubmissionError(problems)
     return members
 
 
+def _check_archive(archive: zipfile.ZipFile, content: bytes, name: str) -> list[Problem]:
+    """What is known to be wrong with a zip before anything in it is decompressed."""
+    infos = archive.infolist()
+    problems = [
+        Problem(f"{name}, {info.filename}", "neither stored nor deflated", "one of the two")
+        for info in infos
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    ]
+    size = sum(info.file_size for info in infos)
+    if size > min(MAX_BYTES, _MAX_RATIO * len(content)):
+        found = f"{len(content):,} bytes that unpack to {size:,}"
+        problems.append(Problem(name, found, "a CSV of about 1 MB"))
+    end = content.rfind(_ZIP_END) + _ZIP_END_BYTES + len(archive.comment)
+    if not content.startswith((b"PK\x03\x04", _ZIP_END)) or archive.comment or end != len(content):
+        found = "bytes before or after the zip, or a comment in it"
+        problems.append(Problem(name, found, "the zip alone"))
+    return shorten(problems, name)
+
+
 def _is_csv(member: str) -> bool:
-    return member.lower().endswith(".csv")
+    return member.lower().endswith(".csv") and not _is_added(member)
+
+
+def _is_added(member: str) -> bool:
+    """Whether macOS put it beside a file, or into its zip."""
+    return member.startswith("__MACOSX/") or member.rpartition("/")[2].startswith("._")
 
 
 def _check_members(members: Sequence[str], name: str, profile: SubmissionFormat) -> list[Problem]:
     """What is wrong with the names of a zip's members."""
     problems = []
     for member in members:
-        if len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
+        if _is_added(member):
+            step = "make it with abaw-emi submit, or with zip -X"
+            problems.append(
+                Problem(name, f"{member}, which macOS adds, is in the zip", "nothing but the CSV", step)
+            )
+        elif len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
             found = f"{member} lies in a folder inside the zip"
             problems.append(Problem(name, found, "the CSV at the zip's root", "zip the file, not its folder"))
         elif not _is_csv(member):
@@ -187,13 +234,14 @@ def _check_members(members: Sequence[str], name: str, profile: SubmissionFormat)
         problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
     elif "csv_name" in profile.given and csv_names != [profile.csv_name]:
         problems.append(Problem(name, f"the CSV is named {csv_names[0]}", profile.csv_name))
-    return problems
+    return shorten(problems, name)
 
 
 def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: SubmissionFormat) -> Check:
     """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
-    archives = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")
+    shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    tables = [path for path in shown if path.suffix.lower() == ".csv"]
+    archives = [path for path in shown if path.suffix.lower() == ".zip"]
     problems: list[Problem] = []
     if len(tables) != 1:
         problems.append(Problem(str(folder), f"{len(tables)} CSV files", "exactly one"))
@@ -219,9 +267,9 @@ def _check_manifest(path: Path, content: bytes) -> list[Problem]:
     if not path.is_file():
         return [Problem(str(path), "no manifest", "the one that abaw-emi submit writes")]
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [Problem(str(path), f"not a manifest ({type(error).__name__}: {error})")]
+        recorded = read_json(path, _Manifest, "a manifest")["sha256"]
+    except EmiError as error:
+        return list(error.problems)
     if recorded != sha256(content):
         return [Problem(str(path), "the CSV was changed after it was written", f"SHA-256 {recorded}")]
     return []

@@ -20,22 +20,24 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import polars as pl
 from pydantic import Field
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, SubmissionError
 from abaw_emi.core.ids import parse_id
-from abaw_emi.data.csv import CsvText, shorten
+from abaw_emi.data.csv import BLANKS, CsvText, shorten
 from abaw_emi.data.tables import format_predictions
 
 IdForm = Literal["padded", "plain"]
 
 _PLAIN_NAME = re.compile(r"[\w{}][\w{} .-]*", re.ASCII)
-
+_SUFFIX = re.compile(r"[\w.-]*", re.ASCII)
 
 _Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -82,6 +84,23 @@ class SubmissionFormat:
         rest = f"; the rest is that of {self.source}" if self.given else ": see submissions/README.md"
         return f"the format is assumed ({what}){rest}"
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value within `range` that can be written, in float32 and `decimals`.
+
+        >>> low, high = SubmissionFormat(range=(0.1, 0.3)).bounds
+        >>> 0.1 <= low < 0.1 + 1e-7, 0.3 - 1e-7 < high <= 0.3
+        (True, True)
+        """
+        low, high = (Decimal(repr(bound)) for bound in self.range)
+        if self.decimals is not None:
+            step = Decimal(1).scaleb(-self.decimals)
+            low, high = low.quantize(step, ROUND_CEILING), high.quantize(step, ROUND_FLOOR)
+        least, most = np.float32(float(low)), np.float32(float(high))
+        least = least if Decimal(float(least)) >= low else np.nextafter(least, np.float32(np.inf))
+        most = most if Decimal(float(most)) <= high else np.nextafter(most, np.float32(-np.inf))
+        return float(least), float(most)
+
     def mark(self, key: str) -> str:
         """The mark of an attribute that nobody gave: " (assumed)", else nothing."""
         return "" if key in self.given else " (assumed)"
@@ -124,7 +143,7 @@ class SubmissionFormat:
         problems: list[Problem] = []
         rows = []
         for row, (cell, *values) in enumerate(text.rows):
-            spelled = cell.strip().removesuffix(self.id_suffix)
+            spelled = cell.strip(BLANKS).removesuffix(self.id_suffix)
             filename = parse_id(spelled)
             if filename and cell != self.spell(filename) and self.given & {"id_form", "id_suffix"}:
                 problems.append(Problem(text.where(row, self.header[0]), cell, self.spell(filename)))
@@ -138,7 +157,7 @@ class SubmissionFormat:
         return [
             Problem(f"{where}, {column}", cell, f"{self.decimals} decimals")
             for column, cell in zip(self.header[1:], values, strict=True)
-            if len(cell.strip().partition(".")[2]) != self.decimals
+            if len(cell.strip(BLANKS).partition(".")[2]) != self.decimals
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -202,7 +221,7 @@ def _check(profile: SubmissionFormat, path: Path) -> list[Problem]:
     if moved:  # the header renames columns in their official order, so it would name them wrongly
         expected = f"the order {', '.join(COLUMNS)}, under whatever names"
         problems.append(Problem(f"{path}, header", f"{', '.join(moved)} in another's place", expected))
-    if not profile.range[0] < profile.range[1]:
+    if not profile.range[0] < profile.range[1] or not profile.bounds[0] < profile.bounds[1]:
         problems.append(Problem(f"{path}, range", f"{list(profile.range)}", "the lower value first"))
     for key, suffix in (("csv_name", ".csv"), ("zip_name", ".zip")):
         value = getattr(profile, key)
@@ -210,6 +229,12 @@ def _check(profile: SubmissionFormat, path: Path) -> list[Problem]:
             problems.append(
                 Problem(f"{path}, {key}", repr(value), f"a plain file name that ends in {suffix}")
             )
-    if re.sub(r"\{name\}", "", profile.zip_name + profile.csv_name).count("{"):
+    if re.search("[{}]", profile.zip_name.replace("{name}", "")):
         problems.append(Problem(f"{path}, zip_name", repr(profile.zip_name), "no braces but {name}"))
+    if re.search("[{}]", profile.csv_name):
+        problems.append(
+            Problem(f"{path}, csv_name", repr(profile.csv_name), "no braces; zip_name has {name}")
+        )
+    if not _SUFFIX.fullmatch(profile.id_suffix):
+        problems.append(Problem(f"{path}, id_suffix", repr(profile.id_suffix), "letters, digits, . _ -"))
     return problems

@@ -15,17 +15,50 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Required
 
-from abaw_emi.core.errors import Problem, SubmissionError
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from abaw_emi.core.errors import EmiError, Problem, SubmissionError
+from abaw_emi.core.records import parse_json
 
 LEDGER = "ledger.jsonl"
 _LOCK = ".ledger.lock"
 _WAIT = 60.0
 """Seconds to wait for another writer; one takes well under a second."""
+
+
+class _Source(TypedDict, total=False):
+    sha256: str
+
+
+class _Validation(TypedDict, total=False):
+    mean_pearson: Required[float]
+    interval: dict[str, list[float] | None]
+    kind: str
+
+
+class _Line(TypedDict, total=False):
+    """What is read of the line of a submission."""
+
+    name: Required[str]
+    created: str
+    sha256: str
+    signature: str
+    source: _Source
+    val: _Validation | None
+
+
+class _Amendment(TypedDict, total=False):
+    """What is read of the line that amends one."""
+
+    amends: Required[str]
+    test_score: Annotated[float, Field(ge=-1, le=1)] | None
+    sent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +82,14 @@ class Entry:
     @property
     def val(self) -> Mapping[str, Any] | None:
         """What is known of its validation score: "mean_pearson", "interval", "kind"; None for nothing."""
-        value = self.record.get("val")
-        return value if isinstance(value, dict) else None
+        val: Mapping[str, Any] | None = self.record.get("val")
+        return val
 
     @property
     def hashes(self) -> frozenset[str]:
         """SHA-256 of the CSV that was sent, and of the file that it was made from."""
-        source = self.record.get("source")
-        given = [self.record.get("sha256"), source.get("sha256") if isinstance(source, dict) else ""]
-        return frozenset(value for value in given if isinstance(value, str) and value)
+        given = [self.record.get("sha256"), self.record.get("source", {}).get("sha256")]
+        return frozenset(filter(None, given))
 
     def to_json(self) -> dict[str, Any]:
         """The entry as JSON values."""
@@ -70,16 +102,18 @@ class Ledger:
 
     Attributes:
         entries: the submissions, the oldest first.
-        problems: lines that cannot be read; they are left as they are.
+        unread: lines that cannot be read; they are left as they are.
+        problems: these, and lines that say what others say, too.
     """
 
     entries: tuple[Entry, ...] = ()
+    unread: int = 0
     problems: tuple[Problem, ...] = field(default=())
 
     @property
     def used(self) -> int:
-        """How many tries are used."""
-        return sum(entry.sent for entry in self.entries)
+        """How many attempts are used; a line that cannot be read may be one."""
+        return sum(entry.sent for entry in self.entries) + self.unread
 
     def find(self, name: str) -> Entry | None:
         """The submission of that name."""
@@ -89,29 +123,46 @@ class Ledger:
 def read_ledger(out: Path) -> Ledger:
     """The ledger of the folder `out`; empty where there is none yet.
 
+    Two submissions of one name, as in the joined ledgers of two people, are two attempts.
+
     Raises:
         SubmissionError: it is there and cannot be read.
     """
     path = out / LEDGER
-    entries: dict[str, Entry] = {}
-    problems = []
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    unread = 0
     lines = _read(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        where, amends = f"{path}, line {number}", b'"amends"' in line
         try:
-            record = json.loads(line)
-            name = record.get("amends") or record["name"]
-            if "amends" in record:
-                entries[name] = _amend(entries[name], record)
-            elif not is_partial(out, name):
-                entries[name] = Entry(name=name, created=str(record.get("created", "")), record=record)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            record = parse_json(line, where, _Amendment if amends else _Line, "a line of a ledger")
+        except EmiError as error:
             if number < len(lines) or not any(out.glob(".*.partial")):  # else: half a line of one killed
-                problems.append(
-                    Problem(f"{path}, line {number}", "not a line of a ledger", "JSON with a name")
-                )
-    return Ledger(entries=tuple(entries.values()), problems=tuple(problems))
+                problems += error.problems if amends else [_count(problem) for problem in error.problems]
+                unread += not amends
+            continue
+        name = record["amends" if amends else "name"]
+        same = [place for place, entry in enumerate(entries) if entry.name == name]
+        if amends and same:
+            entries[same[-1]] = _amend(entries[same[-1]], record)
+        elif amends:
+            problems.append(Problem(where, f"no submission {name!r} before it"))
+        elif any(entries[place].record == record for place in same):
+            problems.append(
+                Problem(where, f"submission {name!r} again, word for word", next_step="counted once")
+            )
+        elif not is_partial(out, name):
+            entries.append(Entry(name=name, created=record.get("created", ""), record=record))
+            if same:
+                problems.append(Problem(where, f"another submission {name!r}", next_step="both count"))
+    return Ledger(entries=tuple(entries), unread=unread, problems=tuple(problems))
+
+
+def _count(problem: Problem) -> Problem:
+    return replace(problem, next_step="it counts as an attempt, until it is mended")
 
 
 @contextmanager
@@ -224,14 +275,8 @@ def _clear_up(out: Path) -> None:
 
 
 def _amend(entry: Entry, record: Mapping[str, Any]) -> Entry:
-    score = record.get("test_score", entry.test_score)
-    return Entry(
-        name=entry.name,
-        created=entry.created,
-        record=entry.record,
-        test_score=None if score is None else float(score),
-        sent=bool(record.get("sent", entry.sent)),
-    )
+    known = {key: record[key] for key in ("test_score", "sent") if key in record}
+    return replace(entry, **known)
 
 
 def _read(path: Path) -> bytes:

@@ -11,9 +11,10 @@ import polars as pl
 
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
 from abaw_emi.core.errors import Problem
+from abaw_emi.core.files import read_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.data.align import compare_ids
-from abaw_emi.data.csv import parse_csv
+from abaw_emi.data.csv import MAX_BYTES, parse_csv
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
@@ -54,7 +55,7 @@ def prepare(
 ) -> Ready:
     """The table in its final form, and every problem of it."""
     problems = check_origin(provenance, test_ids, where, source.get("sha256", ""))
-    table, clipped, range_problems = _clip(table, where, profile.range, clip=clip)
+    table, clipped, range_problems = _clip(table, where, profile, clip=clip)
     problems += range_problems
     for emotion, constant in find_constant(table, where).items():
         count = clipped[emotion]
@@ -132,7 +133,7 @@ def doubt(ready: Ready, out: Path, ledger: Ledger, profile: SubmissionFormat, wh
             again.append(Problem(where, f"the same file as submission {entry.name}", "another system", step))
             continue
         for path in sorted((out / entry.name).glob("*.csv")):
-            text, form = parse_csv(path.read_bytes(), str(path))
+            text, form = parse_csv(read_bytes(path, MAX_BYTES), str(path))
             other, found = inspect_text(profile.to_official(text)[0], form, "predictions")
             if other is not None and not found:
                 earlier[f"submission {entry.name}"] = other
@@ -167,9 +168,9 @@ def _fill(
 
 
 def _clip(
-    table: pl.DataFrame, where: str, bounds: tuple[float, float], *, clip: bool
+    table: pl.DataFrame, where: str, profile: SubmissionFormat, *, clip: bool
 ) -> tuple[pl.DataFrame, dict[str, int], list[Problem]]:
-    low, high = bounds
+    low, high = profile.range
     outside = {
         emotion: int(table.select(((pl.col(emotion) < low) | (pl.col(emotion) > high)).sum()).item())
         for emotion in EMOTIONS
@@ -181,4 +182,5 @@ def _clip(
             if count
         ]
         return table, dict.fromkeys(EMOTIONS, 0), problems
-    return table.with_columns(pl.col(EMOTIONS).clip(low, high)), outside, []
+    # In float32, which is what is written: rounded afterwards, a value could leave the range again.
+    return table.with_columns(pl.col(EMOTIONS).cast(pl.Float32).clip(*profile.bounds)), outside, []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ from abaw_emi.submission.ledger import (
     size_of,
 )
 from abaw_emi.submission.prepare import Ready, doubt, prepare
+
+_NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
+"""Names that every system takes for a folder, and that no CSV, JSON or shell misreads."""
 
 _LEDGER_KEYS = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "val", "signature")
 
@@ -109,8 +113,10 @@ def write_submission(
         SubmissionError: everything that would get the file rejected, all together; nothing is written.
         UsageError: `name` is not a plain folder name.
     """
-    if name and (Path(name).name != name or name.startswith(".")):
-        raise UsageError(Problem("--name", f"{name!r} is not a plain folder name"))
+    if name and not _NAME.fullmatch(name):
+        raise UsageError(
+            Problem("--name", repr(name), "a plain folder name: letters, digits, . _ - or spaces")
+        )
     ready = prepare(
         table,
         test_ids,

@@ -101,7 +101,7 @@ def test_an_incomplete_set_stands_for_nothing_and_is_told(runs: Path, labels: pl
     assert result is None
     assert str(problems[0]) == "paper: 3-fold runs of seed 1 lack fold 2; expected every fold"
     path.write_text("{")
-    assert str(find_fold_runs(runs, "paper")[1][0]).startswith(f"{path}: cannot be read: Expecting")
+    assert str(find_fold_runs(runs, "paper")[1][0]).startswith(f"{path}: not a run's record (no JSON")
     path.write_text('{"preset": "paper", "fold": "4/3", "seed": 1, "train_plus_val": true}')
     (said,) = map(str, find_fold_runs(runs, "paper")[1])
     assert said == f"{path}: cannot be used (ValueError: fold '4/3'; expected k/K, such as 1/5)"

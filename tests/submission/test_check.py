@@ -43,9 +43,7 @@ def folder(predictions: pl.DataFrame, test_ids: list[str], out: Path) -> Path:
 # Zips.
 
 
-@pytest.mark.parametrize(
-    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-)
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_zip_of_any_origin_that_holds_just_the_csv_is_sound(compression: int) -> None:
     finding = check_zip(zipped(("anything.csv", CSV), compression=compression), "s.zip", IDS)
     assert (finding.problems, finding.rows) == ((), 3)
@@ -73,7 +71,7 @@ def test_a_zip_of_any_origin_that_holds_just_the_csv_is_sound(compression: int) 
         ),
         (
             [("p.csv", CSV), ("__MACOSX/._p.csv", b"\0")],
-            ["s.zip: __MACOSX/._p.csv lies in a folder", "s.zip: 2 CSV files", "s.zip, __MACOSX/._p.csv"],
+            ["s.zip: __MACOSX/._p.csv, which macOS adds, is in the zip; expected nothing but the CSV"],
         ),
         (
             [("p.csv", CSV.replace(b"0.75", b"1.75"))],
@@ -122,20 +120,22 @@ def test_damaged_bytes_are_never_an_exception(compression: int, data: st.DataObj
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "found"),
     [
-        (6, b"\1"),  # flags: encrypted
-        (8, b"\x63"),  # a method of compression that nobody has
+        (6, b"\1", "s.zip: not a sound zip file"),  # flags: encrypted
+        (8, b"\x63", "s.zip, p.csv: neither stored nor deflated"),  # a method that nobody has
     ],
     ids=["encrypted", "unknown method"],
 )
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_member_that_cannot_be_unpacked_is_found(compression: int, field: int, value: bytes) -> None:
+def test_a_member_that_cannot_be_unpacked_is_found(
+    compression: int, field: int, value: bytes, found: str
+) -> None:
     content = bytearray(zipped(("p.csv", CSV), compression=compression))
     for start in (content.index(b"PK\3\4"), content.index(b"PK\1\2") + 2):  # the member's two headers
         content[start + field : start + field + len(value)] = value
     (line,) = lines(bytes(content))
-    assert line.startswith("s.zip: not a sound zip file")
+    assert line.startswith(found)
 
 
 @given(place=st.integers(0, len(CSV) - 1), bit=st.integers(0, 7))

@@ -205,7 +205,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(
 def test_a_name_that_is_no_plain_folder_name_is_refused(
     predictions: pl.DataFrame, test_ids: list[str], out: Path, name: str
 ) -> None:
-    with pytest.raises(UsageError, match="is not a plain folder name"):
+    with pytest.raises(UsageError, match="expected a plain folder name"):
         write_submission(predictions, test_ids, out, name=name)
     assert not out.exists()
 

@@ -68,7 +68,7 @@ def ledger(
                 describe_val(entry.val),
                 "" if entry.test_score is None else format_r(entry.test_score),
                 "yes" if entry.sent else "no",
-                str(entry.val["kind"]) if entry.val else "",
+                str(entry.val.get("kind", "")) if entry.val else "",
             ]
             for entry in found.entries
         ]

@@ -1,0 +1,46 @@
+"""JSON that this package wrote, and that anybody may have changed since: read with its types checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from abaw_emi.core.errors import EmiError, Problem
+from abaw_emi.core.files import read_bytes
+
+MAX_BYTES = 2**26
+"""The largest record that is read; an audit of 17,246 clips takes 3 MB."""
+
+
+def read_json(path: Path, kind: Any, what: str) -> Any:
+    """The values of the JSON file `path`, which are of the type `kind`, such as a TypedDict.
+
+    Raises:
+        EmiError: it cannot be read, or is not `what`; the first difference is named.
+    """
+    return parse_json(read_bytes(path, MAX_BYTES), str(path), kind, what)
+
+
+def parse_json(content: bytes, where: str, kind: Any, what: str) -> Any:
+    """The values of the JSON text `content`, which are of the type `kind`.
+
+    Keys that the type does not have are kept.
+
+    Raises:
+        EmiError: it is not `what`; the first difference is named, at `where`.
+    """
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import from_json
+
+    try:
+        values = from_json(content)
+        TypeAdapter(kind).validate_python(values, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = f"{key}: {first['msg']}" if key else first["msg"]
+    except ValueError as error:
+        reason = f"no JSON: {error}"
+    else:
+        return values
+    raise EmiError(Problem(where, f"not {what} ({reason})"))
