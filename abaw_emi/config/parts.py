@@ -126,7 +126,7 @@ class LogMelConfig:
 
 
 LOSSES = ("mse", "ccc", "pearson")
-"""Names of the losses; `learning.losses` has the formulas."""
+"""Names of the losses; `training.losses` has the formulas."""
 
 
 def parse_loss(text: str) -> tuple[tuple[float, str], ...]:

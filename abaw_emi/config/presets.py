@@ -23,7 +23,7 @@ _XLSR = "facebook/wav2vec2-large-xlsr-53"
 
 
 def _paper(training: dict[str, Any] | None = None, **parts: Any) -> RunConfig:
-    """The paper's recipe with other parts of the model, or other training options."""
+    """The paper's system with other parts of the model, or other training options."""
     return replace(
         _PAPER, model=replace(_PAPER.model, **parts), training=replace(_PAPER.training, **(training or {}))
     )

@@ -1,4 +1,4 @@
-"""Predictions of the same clips combined into one, by a recipe given or found on labelled clips.
+"""Predictions of the same clips combined into one, by a scheme that is given or found on labelled clips.
 
 Members are matched by Filename, never by row. Weights of different runs are never averaged, only what
 they predict.

@@ -66,7 +66,7 @@ class Loss:
     """A weighted sum of losses.
 
     Args:
-        text: as in `recipes.parse_loss`.
+        text: as in `config.parts.parse_loss`.
 
     Attributes:
         separable: whether a batch's loss is the mean of its clips' own losses, so that parts of a batch,

@@ -32,7 +32,7 @@ EXAMPLES = """Presets, described in docs/paper.md and by abaw-emi tables --list:
 
 Examples:
 
-  abaw-emi train                                   the paper's recipe, seed 1
+  abaw-emi train                                   the paper's system, seed 1
 
   abaw-emi train --train-plus-val --seeds 1 2 3    what a submission is made of
 
