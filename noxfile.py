@@ -74,6 +74,12 @@ def fuzz_media(session: nox.Session) -> None:
     python(session, "tests.audio.fuzz", *session.posargs)
 
 
+@nox.session(default=False)
+def fuzz_tables(session: nox.Session) -> None:
+    """10,000 damaged tables, archives and records, read rightly or refused; `-- --seed N` repeats them."""
+    python(session, "tests.submission.fuzz", *session.posargs)
+
+
 @nox.session(default=False, venv_backend="venv")
 def browser(session: nox.Session) -> None:
     """The report's page in headless Chromium, Debian's package `chromium`; without one the tests fail."""

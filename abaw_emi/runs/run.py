@@ -17,7 +17,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required
 
 from typing_extensions import TypedDict
 
@@ -26,14 +26,23 @@ from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import EmiError, Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids
-from abaw_emi.core.records import read_json
+from abaw_emi.core.records import parse_json, read_json
 
 _DATA_FILE = "data.json"
 
 
-class _Valid(TypedDict, total=False):
-    mean_pearson: float | None
+class _Valid(TypedDict):
+    mean_pearson: float
     pearson: dict[str, float | None]
+
+
+class _Metrics(TypedDict, total=False):
+    """What is read of a line of metrics."""
+
+    epoch: Required[int]
+    step: int
+    train_loss: float
+    valid: _Valid
 
 
 class _Record(TypedDict, total=False):
@@ -184,7 +193,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Lines that stand for whole epochs hold `epoch`; lines inside an epoch hold `step`, too.
 
     Raises:
-        RunError: the file is there and cannot be read.
+        RunError: the file is there and cannot be read, or a line is of another shape.
     """
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
@@ -192,11 +201,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(Problem(str(path), f"cannot be read: {error}")) from error
-    lines = []
-    for text in texts:
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, start=1):
         with suppress(ValueError):
-            lines.append(json.loads(text))
-    return [line for line in lines if isinstance(line, dict)]
+            json.loads(text)
+            lines.append(parse_json(text.encode(), f"{path}, line {number}", _Metrics, "a line of metrics"))
+    return lines
 
 
 def find_run(path: Path) -> Run:
