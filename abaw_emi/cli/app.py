@@ -13,7 +13,7 @@ from abaw_emi.cli.data import audit, extract
 from abaw_emi.cli.evaluation import report, score
 from abaw_emi.cli.failures import describe_error, suggest
 from abaw_emi.cli.options import Command
-from abaw_emi.cli.output import is_given
+from abaw_emi.cli.output import is_given, wants_json
 from abaw_emi.cli.prediction import ensemble, predict
 from abaw_emi.cli.streams import guard_streams, lost_output
 from abaw_emi.cli.submission import ledger, submit
@@ -120,5 +120,5 @@ def _report(problems: list[str], code: int) -> int:
 
 
 def _print_as_json(problems: list[str]) -> None:
-    if is_given("--json"):
+    if wants_json():
         print(json.dumps({"problems": problems}))  # noqa: T201

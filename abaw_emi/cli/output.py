@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.errors import Diagnostic, Problem
@@ -24,6 +25,12 @@ def is_given(flag: str) -> bool:
     return flag in sys.argv[1:]
 
 
+def wants_json() -> bool:
+    """Whether the command line asks for JSON: `--json`, or `--format json` where tables have formats."""
+    words = sys.argv[1:]
+    return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
+
+
 def print_result(
     values: Mapping[str, Any], show: str | Callable[[], object], problems: Iterable[Problem] = ()
 ) -> None:
@@ -34,7 +41,7 @@ def print_result(
         show: otherwise: the text, or what prints it.
         problems: warnings.
     """
-    if is_given("--json"):
+    if wants_json():
         print_json({**values, "problems": texts(problems)})
     elif callable(show):
         show()

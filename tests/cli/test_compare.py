@@ -153,3 +153,10 @@ def test_diagnostics_are_warnings_on_stderr_and_stand_in_json(shell: Shell, syst
 @pytest.mark.usefixtures("systems")
 def test_it_works_without_torch(shell_without_torch: Shell) -> None:
     problems(shell_without_torch("compare", "a.csv", "b.csv", "labels.csv", "--bootstrap", "20"), 0)
+
+
+@pytest.mark.parametrize("form", [["--json"], ["--format", "json"], ["--format=json"]])
+def test_a_failure_is_one_json_object_too(form: list[str], shell: Shell, folder: Path) -> None:
+    done = shell("compare", "no.csv", "none.csv", "data/valid_split.csv", *form)
+    assert problems(done, 1) == ["no.csv: no such file", "none.csv: no such file"]
+    assert json.loads(done.stdout) == {"problems": ["no.csv: no such file", "none.csv: no such file"]}

@@ -47,7 +47,7 @@ def score(
     ] = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.cli.output import is_given, print_json, print_line, print_score, score_to_json
+    from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json, wants_json
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
@@ -85,7 +85,7 @@ def score(
     if result.seen:
         folds, found_folds = find_fold_score(record, runs, DataFolder(data))
         warnings += found_folds
-    if is_given("--json"):
+    if wants_json():
         kfold = None if folds is None else folds.to_json()
         print_json({**score_to_json(result, warnings, diagnostics), "kfold": kfold})
     else:
@@ -118,7 +118,7 @@ def compare(
     form: TableFormat = "table",
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
-    from abaw_emi.cli.output import describe_intervals, is_given, print_json, print_line, texts
+    from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.compare import compare as compare_tables
@@ -144,7 +144,7 @@ def compare(
     )
     diagnostics = diagnose_systems(systems.tables, systems.truth)
     warnings = [*systems.warnings, *diagnostics, *result.problems]
-    if is_given("--json") or form == "json":
+    if wants_json():
         print_json({**result.to_json(), "problems": texts(warnings)})
     else:
         print_line(result.render(form))

@@ -41,14 +41,14 @@ def ledger(
     """List what was submitted: when, its validation score with interval, the test score once it is known."""
     if context.invoked_subcommand is not None:
         return
-    from abaw_emi.cli.output import is_given, print_json, print_line, texts
+    from abaw_emi.cli.output import print_json, print_line, texts, wants_json
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.text_tables import TextTable, format_r, render
     from abaw_emi.submission.ledger import read_ledger
 
     organisers = read_form(profile)
     found = read_ledger(out)
-    if is_given("--json") or form == "json":
+    if wants_json():
         print_json(
             {
                 "submissions": [entry.to_json() for entry in found.entries],
@@ -93,7 +93,7 @@ def set_entry(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Enter what became known of a submission: its test score, or that it was never sent."""
-    from abaw_emi.cli.output import is_given, print_json, print_line
+    from abaw_emi.cli.output import print_json, print_line, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.submission.ledger import amend
 
@@ -102,7 +102,7 @@ def set_entry(
     if not changes:
         raise UsageError(Problem("ledger set", "nothing to enter", "--test-score, --sent or --not-sent"))
     entry = amend(out, name, **changes)
-    if is_given("--json"):
+    if wants_json():
         print_json({**entry.to_json(), "problems": []})
         return
     print_line(_describe_entry(entry))

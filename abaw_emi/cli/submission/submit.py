@@ -52,7 +52,7 @@ def submit(
 ) -> None:
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
     from abaw_emi.audit.record import recall_audit
-    from abaw_emi.cli.output import is_given, print_json, texts
+    from abaw_emi.cli.output import print_json, texts, wants_json
     from abaw_emi.core.errors import Problem, SubmissionError, collect_errors
     from abaw_emi.core.progress import Reporter
     from abaw_emi.core.signals import deferred_signals
@@ -103,7 +103,7 @@ def submit(
         )
         reporter.warn(submission.warnings)
         used = read_ledger(out).used
-        if not is_given("--json"):
+        if not wants_json():
             _print_submission(submission, form, used, dry_run=dry_run)
             return
         print_json(
@@ -152,7 +152,7 @@ def check(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Check a CSV, folder or zip, of any origin, against the test ids, and warn of likely mistakes."""
-    from abaw_emi.cli.output import is_given, print_json, print_line, texts
+    from abaw_emi.cli.output import print_json, print_line, texts, wants_json
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_provenance
@@ -169,7 +169,7 @@ def check(
         problems += [*found, *check_origin(record, test_ids, str(path))]
     reporter = Reporter()
     reporter.warn([*folder.check_counts("test"), *checked.warnings])
-    if is_given("--json"):
+    if wants_json():
         print_json(
             {
                 "ok": not problems,
@@ -181,7 +181,7 @@ def check(
     if problems:
         reporter.fail(problems)
         raise typer.Exit(1)
-    if not is_given("--json"):
+    if not wants_json():
         verdict = "fit to be sent" if kind == "submission" else "sound"
         print_line(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":

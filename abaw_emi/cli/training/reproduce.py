@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abaw_emi.cli import options
-from abaw_emi.cli.output import is_given, print_json, print_line, texts
+from abaw_emi.cli.output import print_json, print_line, texts, wants_json
 from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
@@ -86,7 +86,7 @@ def tables(
 
     plans = _plan(table, only or (), seeds or (), changes or (), backbone or (), out, listed=listed)
     folder = DataFolder(data, features)
-    form = "json" if is_given("--json") else form
+    form = "json" if wants_json() else form
     if listed:
         _print_list(plans, folder, form)
         return
