@@ -71,17 +71,32 @@ def make_table(filenames: Sequence[str], intensities: Float32) -> pl.DataFrame:
     return pl.DataFrame({FILENAME: ids, **columns})
 
 
+def describe_files(run: Run) -> dict[str, Any]:
+    """What a run's record says of the files that its predictions follow from."""
+    return {
+        "weights_sha256": hash_file(run.weights_file),
+        "files_sha256": {path.name: hash_file(path) for path in (run.model_config_file, run.config_file)},
+    }
+
+
 def verify_weights(run: Run) -> str:
-    """The SHA-256 of a run's weights.
+    """The SHA-256 of a run's weights; its configuration is verified with them.
 
     Raises:
-        RunError: they are not those of the run's record.
+        RunError: they are not those of the run's record; runs of before recorded the weights alone.
     """
-    found = hash_file(run.weights_file)
-    expected = run.read_provenance().get("weights_sha256")
-    if expected != found:
-        raise RunError(Problem(str(run.weights_file), f"SHA-256 {found}", f"{expected}, as the run recorded"))
-    return found
+    record, found = run.read_provenance(), describe_files(run)
+    expected = {run.weights_file.name: record.get("weights_sha256"), **(record.get("files_sha256") or {})}
+    actual = {run.weights_file.name: found["weights_sha256"], **found["files_sha256"]}
+    step = "put the file back as it was; for other options, train another run"
+    problems = [
+        Problem(str(run.folder / name), f"SHA-256 {actual[name]}", f"{value}, as the run recorded", step)
+        for name, value in expected.items()
+        if actual.get(name) != value
+    ]
+    if problems:
+        raise RunError(problems)
+    return str(found["weights_sha256"])
 
 
 def load_model(run: Run, device: torch.device, precision: Precision = "fp32") -> EmiModel:

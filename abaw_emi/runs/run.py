@@ -17,7 +17,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Required
+from typing import Any, Literal, Required
 
 from typing_extensions import TypedDict
 
@@ -58,6 +58,7 @@ class _Record(TypedDict, total=False):
     epochs: int | None
     valid: _Valid | None
     weights_sha256: str | None
+    files_sha256: dict[Literal["config.json", "run.toml"], str] | None
     precision: str | None
     backbone: dict[str, Any] | None
     missing: dict[str, list[str]] | None
@@ -83,6 +84,11 @@ class Run:
     def weights_file(self) -> Path:
         """The model's weights."""
         return self.folder / "model.safetensors"
+
+    @property
+    def model_config_file(self) -> Path:
+        """What rebuilds the model."""
+        return self.folder / "config.json"
 
     @property
     def metrics_file(self) -> Path:

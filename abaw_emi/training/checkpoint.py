@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zipfile
@@ -14,7 +15,8 @@ import torch
 from boltons.fileutils import atomic_save
 from transformers.utils import logging as transformers_logging
 
-from abaw_emi.core.errors import Problem, RunError, shorten_error
+from abaw_emi.core.errors import Problem, RunError, TrainingError, shorten_error
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 
@@ -34,6 +36,7 @@ class Checkpoint:
     Attributes:
         best: best validation mean Pearson so far; None before the first, and for train+val.
         best_epoch: the epoch (counted from 1) whose weights lie in `best_folder`; 0 for none.
+        best_files: SHA-256 of the files there, by name; empty for none, and in checkpoints of before.
         pearson: that epoch's validation r per emotion.
         loss_sum: sum of the losses of this epoch's clips so far.
         loss_clips: how many clips that are.
@@ -43,6 +46,7 @@ class Checkpoint:
     step: int = 0
     best: float | None = None
     best_epoch: int = 0
+    best_files: dict[str, str] = field(default_factory=dict)
     pearson: dict[str, float | None] = field(default_factory=dict)
     loss_sum: float = 0.0
     loss_clips: int = 0
@@ -96,14 +100,38 @@ def _checkpoints(run: Run) -> list[Path]:
     return sorted(run.state_folder.glob("training-*.pt"), reverse=True)
 
 
-def save_model(model: EmiModel, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors` into `folder`, the second one last."""
+def save_model(model: EmiModel, folder: Path) -> dict[str, str]:
+    """Writes `config.json` and `model.safetensors` into `folder`, the second one last, and to the disk.
+
+    Returns:
+        The SHA-256 of each.
+    """
     transformers_logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as staging:
         model.save_pretrained(staging)
+        hashes = {}
         for name in _MODEL_FILES:
-            (Path(staging) / name).replace(folder / name)
+            path = Path(staging) / name
+            path.chmod(0o644)  # safetensors writes for its owner alone
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            hashes[name] = hash_file(path)
+            path.replace(folder / name)
+    return hashes
+
+
+def check_weights(model: EmiModel) -> None:
+    """Passes if all weights are finite.
+
+    Raises:
+        TrainingError: some are not; they are named.
+    """
+    broken = [name for name, values in model.state_dict().items() if not values.isfinite().all()]
+    if broken:
+        found = f"not finite in {len(broken)} tensors: {', '.join(broken[:5])}"
+        step = "lower training.learning_rate, or use --precision fp32; the last whole checkpoint is kept"
+        raise TrainingError(Problem("the weights", found, next_step=step))
 
 
 def best_folder(run: Run, epoch: int) -> Path:
@@ -111,9 +139,21 @@ def best_folder(run: Run, epoch: int) -> Path:
     return run.state_folder / f"best-{epoch}"
 
 
-def install_best(run: Run, epoch: int) -> None:
-    """Moves the weights of the best epoch into the run folder; nothing to do if that was done before."""
-    for name in _MODEL_FILES:
-        path = best_folder(run, epoch) / name
-        if path.exists():
-            path.replace(run.folder / name)
+def install_best(run: Run, at: Checkpoint) -> None:
+    """Moves the weights of the best epoch into the run folder; nothing to do if that was done before.
+
+    Raises:
+        RunError: they are not what was saved: the disk, or somebody, changed or removed them.
+    """
+    waiting = {name: best_folder(run, at.best_epoch) / name for name in _MODEL_FILES}
+    paths = {name: path if path.exists() else run.folder / name for name, path in waiting.items()}
+    problems = []
+    for name, expected in at.best_files.items():
+        found = f"SHA-256 {hash_file(paths[name])}" if paths[name].is_file() else "is not there"
+        if expected not in found:
+            step = "these weights are lost: train again with --overwrite"
+            problems.append(Problem(str(paths[name]), found, f"{expected}, as it was saved", step))
+    if problems:
+        raise RunError(problems)
+    for name, path in paths.items():
+        path.replace(run.folder / name)

@@ -8,15 +8,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.hashing import hash_file
+from abaw_emi.inference.predict import describe_files, load_model
 from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.weights import import_released
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
-from abaw_emi.training.checkpoint import save_model
+from abaw_emi.training.checkpoint import check_weights, save_model
 
 
 def import_run(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
@@ -40,6 +43,7 @@ def _import(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
         raise RunError(Problem(str(out), "already there", next_step="give --out another folder"))
     backbone = find_backbone(backbone_name, revision, needs_weights=False)
     model = import_released(file, backbone)
+    check_weights(model)
     staging = Run(out.with_name(f".{out.name}.partial"))
     shutil.rmtree(staging.folder, ignore_errors=True)
     try:
@@ -55,10 +59,11 @@ def _import(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
                 "imported_from": {"file": file.name, "sha256": hash_file(file)},
                 "trained_on": None,
                 "backbone": {"name": backbone.name, "revision": revision, "commit": backbone.commit},
-                "weights_sha256": hash_file(staging.weights_file),
+                **describe_files(staging),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+        load_model(staging, torch.device("cpu"))  # as whoever uses the run will
         staging.folder.rename(out)
     except BaseException:
         shutil.rmtree(staging.folder, ignore_errors=True)

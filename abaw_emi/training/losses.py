@@ -77,12 +77,23 @@ class Loss:
         self._terms = [(weight, _FORMULAS[name]) for weight, name in parse_loss(text)]
         self.separable = all(formula is mse for _, formula in self._terms)
 
-    def __call__(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch, a scalar in the predictions' precision."""
+    def __call__(self, predictions: Tensor, labels: Tensor, heads: Tensor | None = None) -> Tensor:
+        """The loss of a batch, a scalar in the predictions' precision.
+
+        Args:
+            predictions: (N, 6).
+            labels: (N, 6).
+            heads: (N,) the head that each row comes from, where heads know nothing of each other: the loss
+                is then taken over the rows of each, and these are averaged by their numbers of rows.
+        """
+        if heads is not None:
+            rows = [heads == head for head in heads.unique()]
+            parts = [self(predictions[own], labels[own]) * (own.sum() / len(heads)) for own in rows]
+            return torch.stack(parts).sum()
         first, *others = [weight * formula(predictions, labels) for weight, formula in self._terms]
         return sum(others, start=first)
 
-    def gradient(self, predictions: Tensor, labels: Tensor) -> Tensor:
+    def gradient(self, predictions: Tensor, labels: Tensor, heads: Tensor | None = None) -> Tensor:
         """How the loss of a batch changes with each prediction: (N, 6) float64, without a graph.
 
         A loss that is not separable needs all of the batch's predictions together, but not their graphs:
@@ -92,5 +103,5 @@ class Loss:
         """
         with torch.enable_grad():
             leaf = predictions.detach().double().requires_grad_()
-            (slopes,) = torch.autograd.grad(self(leaf, labels.detach()), leaf)
+            (slopes,) = torch.autograd.grad(self(leaf, labels.detach(), heads), leaf)
         return slopes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from abaw_emi.training.losses import Loss
 from abaw_emi.training.optim import ExponentialAverage, build_optimizer
 
 T = TypeVar("T")
+
+_ADVICE = "lower training.learning_rate or use --precision fp32; the last whole checkpoint is kept"
 
 _FP16_SCALE = 2.0**10  # CODE: the loss scaler's first scale
 
@@ -65,8 +67,7 @@ class Outcome:
         loss = float(self.loss)
         if broken or not math.isfinite(loss):
             of = f" for {len(broken)} of {len(finite)} clips: {', '.join(broken[:10])}" if broken else ""
-            advice = "lower training.learning_rate or use --precision fp32; the last whole checkpoint is kept"
-            raise TrainingError(Problem(str(self.place), f"the loss is not finite{of}", next_step=advice))
+            raise TrainingError(Problem(str(self.place), f"the loss is not finite{of}", next_step=_ADVICE))
         return loss
 
 
@@ -94,6 +95,8 @@ class TrainStep:
             self.device.type, init_scale=_FP16_SCALE, enabled=runtime.precision == "fp16"
         )
         self.average = ExponentialAverage(model, config.ema_decay) if config.ema_decay else None
+        fusion = model.parts.fusion
+        self._apart = fusion.kind == "mean" and fusion.one_at_a_time
         self.most: int | None = None
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         for weight in self.weights:
@@ -121,8 +124,11 @@ class TrainStep:
             step, _ = self._retry(
                 step, place, remake, lambda step, place: self._backward_from(step, place, grads)
             )
-        self.world.sum([weight.grad for weight in self.weights if weight.grad is not None])
+        self.world.sum(self._grads())
         self.scaler.unscale_(self.optimizer)
+        # A loss scaler skips such a step. Looked at before the weights change; a GPU has to be waited for.
+        if not self.scaler.is_enabled() and not _are_finite(self._grads()):
+            self._blame(remake(1), place)
         if self.config.clip_grad_value:
             torch.nn.utils.clip_grad_value_(self.weights, self.config.clip_grad_value)
         if self.config.clip_grad_norm:
@@ -133,6 +139,21 @@ class TrainStep:
             self.average.update()
         filenames = [filename for group in step.groups for filename in group.filenames]
         return Outcome(place, loss, step.size, filenames, outputs.isfinite().all(dim=1))
+
+    def _blame(self, step: Step, place: Place) -> NoReturn:
+        """Names the clips of this process, one a group, whose own gradients are not finite."""
+        broken: list[str] = []
+        for index, batch in self._on_device(step):
+            self.optimizer.zero_grad(set_to_none=False)
+            output = self._forward(batch, place, index)
+            output.sum().backward()
+            if not _are_finite([output, *self._grads()]):
+                broken += batch.filenames
+        of = f" for {len(broken)} of {step.size} clips: {', '.join(broken[:10])}" if broken else ""
+        raise TrainingError(Problem(str(place), f"the gradient is not finite{of}", next_step=_ADVICE))
+
+    def _grads(self) -> list[Tensor]:
+        return [weight.grad for weight in self.weights if weight.grad is not None]
 
     def set_rate(self, factor: float) -> None:
         """Sets each group of weights to this share of its own peak learning rate."""
@@ -190,14 +211,25 @@ class TrainStep:
         """The gradient of the loss of all processes' clips by this one's outputs (N, 6), and that loss."""
         labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
         truth = torch.cat(labels) if labels else torch.zeros(0, outputs.shape[1])
-        shares = [(outputs, truth.to(self.device, non_blocking=True))]
+        heads = self._heads(step)
+        shares = [(outputs, truth.to(self.device, non_blocking=True), heads)]
         if self.world.size > 1:
-            shares = self.world.gather((outputs.cpu(), truth))
-        every_output = torch.cat([share[0] for share in shares])
-        every_truth = torch.cat([share[1] for share in shares])
+            shares = self.world.gather((outputs.cpu(), truth, heads))
+        every_output, every_truth, every_head = map(torch.cat, zip(*shares, strict=True))
+        apart = every_head.to(every_output.device) if self._apart else None
         start = sum(step.counts[: self.world.rank])
-        grads = self.loss.gradient(every_output, every_truth)[start : start + len(outputs)]
-        return grads.to(outputs), self.loss(every_output, every_truth).detach().to(self.device)
+        grads = self.loss.gradient(every_output, every_truth, apart)[start : start + len(outputs)]
+        return grads.to(outputs), self.loss(every_output, every_truth, apart).detach().to(self.device)
+
+    def _heads(self, step: Step) -> Tensor:
+        """(N,) the modality that each clip is predicted from, where that is one; zeros elsewhere."""
+        drawn = [
+            torch.zeros(len(batch), dtype=torch.long)
+            if batch.modalities is None
+            else batch.modalities.present.long().argmax(dim=1)
+            for batch in step.groups
+        ]
+        return torch.cat([torch.zeros(0, dtype=torch.long), *drawn])
 
     def _backward_from(self, step: Step, place: Place, grads: Tensor) -> None:
         """Adds up the weights' gradients; each group runs again, with the dropouts of the first time."""
@@ -241,3 +273,7 @@ class TrainStep:
             next_step = f"groups of {self.most} from here on; the gradients stay those of the whole batch"
             self.runtime.reporter.warn([Problem(str(place), found, next_step=next_step)])
             step = remake(self.most)
+
+
+def _are_finite(tensors: Sequence[Tensor]) -> bool:
+    return all(bool(values.isfinite().all()) for values in tensors)

@@ -12,12 +12,11 @@ from typing import Any
 
 from abaw_emi.batching.examples import InputSpec
 from abaw_emi.core.errors import Problem, RunError, collect_errors
-from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import parse_fold
 from abaw_emi.data.provenance import Provenance, write_with_provenance
-from abaw_emi.inference.predict import describe_run, load_model, predict
+from abaw_emi.inference.predict import describe_files, describe_run, load_model, predict
 from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
 from abaw_emi.runs.lock import lock_runs
@@ -189,17 +188,17 @@ class _Session:
     def _close(self, record: dict[str, Any], training: Training) -> None:
         """Installs the best weights, predicts with them what was held out, and marks the run as done."""
         run, at = self.run, training.at
-        install_best(run, at.best_epoch)
+        install_best(run, at)
         record |= {
             "epochs": at.epoch,
             "best_epoch": at.best_epoch,
             "valid": {"mean_pearson": at.best, "pearson": at.pearson} if self.data.valid else None,
-            "weights_sha256": hash_file(run.weights_file),
+            **describe_files(run),
         }
         run.write_provenance(record)
+        model = load_model(run, self.runtime.device)  # as whoever uses the run will; NaN and holes end here
         if self.data.valid:
             runtime = self.runtime
-            model = load_model(run, runtime.device)
             table = predict(model, training.valid, runtime)
             provenance = Provenance(
                 command="abaw-emi train",

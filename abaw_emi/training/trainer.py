@@ -33,6 +33,7 @@ from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import (
     Checkpoint,
     best_folder,
+    check_weights,
     read_checkpoint,
     save_model,
     write_checkpoint,
@@ -225,11 +226,12 @@ class Training:
             kept = self.at.best is None or valid.mean_pearson > self.at.best
         if not kept:
             return
+        check_weights(self.model)  # on every process: all of them end
         self.at.best_epoch = self.at.epoch
         if valid is not None:
             self.at.best, self.at.pearson = valid.mean_pearson, valid.pearson
         if self.world.is_main:
-            save_model(self.model, best_folder(self.run, self.at.best_epoch))
+            self.at.best_files = save_model(self.model, best_folder(self.run, self.at.best_epoch))
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience

@@ -5,9 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from abaw_emi.core.errors import RunError
+from abaw_emi.core.errors import RunError, TrainingError
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.runs.run import Run
-from abaw_emi.training.checkpoint import Checkpoint, best_folder, read_checkpoint, write_checkpoint
+from abaw_emi.training.checkpoint import (
+    Checkpoint,
+    best_folder,
+    check_weights,
+    install_best,
+    read_checkpoint,
+    save_model,
+    write_checkpoint,
+)
+from tests.small_models import small_model
 
 
 @pytest.fixture
@@ -67,3 +77,51 @@ def test_where_all_are_damaged_each_is_named(run: Run) -> None:
 
 def test_nothing_saved_is_nothing_read(tmp_path: Path) -> None:
     assert read_checkpoint(Run(tmp_path / "run")) is None
+
+
+@pytest.fixture
+def best(tmp_path: Path) -> tuple[Run, Checkpoint]:
+    """A run whose best weights wait to be installed."""
+    run = Run(tmp_path / "best")
+    return run, Checkpoint(best_epoch=3, best_files=save_model(small_model("logmel"), best_folder(run, 3)))
+
+
+def test_what_was_saved_is_installed_and_anyone_may_read_it(best: tuple[Run, Checkpoint]) -> None:
+    run, at = best
+    install_best(run, at)
+    install_best(run, at)  # killed after it, and continued
+    assert {path.name: hash_file(path) for path in run.folder.iterdir() if path.is_file()} == at.best_files
+    assert run.weights_file.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("damage", ["one bit", "emptied", "removed"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_weights_that_changed_while_they_waited_do_not_become_the_runs(
+    name: str, damage: str, best: tuple[Run, Checkpoint]
+) -> None:
+    run, at = best
+    path = best_folder(run, 3) / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "one bit" else b"")
+    with pytest.raises(RunError, match=rf"{name}: .*; expected {at.best_files[name]}, as it was saved"):
+        install_best(run, at)
+    assert not run.weights_file.exists()
+
+
+def test_a_checkpoint_of_before_names_no_hashes_and_is_installed(best: tuple[Run, Checkpoint]) -> None:
+    run, at = best
+    install_best(run, Checkpoint(best_epoch=at.best_epoch))
+    assert run.weights_file.is_file()
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    model = small_model("logmel")
+    check_weights(model)
+    with torch.no_grad():
+        model.head.projection.bias[2] = float("inf")
+    with pytest.raises(TrainingError, match=r"^the weights: not finite in 1 tensors: head\.projection\.bias"):
+        check_weights(model)

@@ -248,3 +248,23 @@ def test_ccc_is_symmetric_and_no_better_than_pearson(seed: int, clips: int, offs
         concordance = 1 - Loss("ccc")(p, y).item()
         assert concordance == pytest.approx(1 - Loss("ccc")(y, p).item(), abs=1e-12)
         assert abs(concordance) <= abs(1 - Loss("pearson")(p, y).item()) + 1e-12
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_heads_that_know_nothing_of_each_other_have_a_loss_of_their_own_rows(text: str) -> None:
+    predictions, labels = draw(5, 12)
+    heads = torch.tensor([0, 2, 2, 0, 0, 2, 2, 2, 0, 2, 2, 2])
+    loss = Loss(text)
+    expected = torch.zeros_like(predictions)
+    value = 0.0
+    for head in (0, 2):
+        rows = heads == head
+        share = rows.sum() / len(rows)
+        expected[rows] = loss.gradient(predictions[rows], labels[rows]) * share
+        value += float(loss(predictions[rows], labels[rows]) * share)
+    torch.testing.assert_close(loss.gradient(predictions, labels, heads), expected, rtol=0, atol=1e-12)
+    assert float(loss(predictions, labels, heads)) == pytest.approx(value, abs=1e-12)
+    moved = predictions.clone()
+    moved[heads == 2] += 3.0
+    there = loss.gradient(moved, labels, heads)[heads == 0]
+    torch.testing.assert_close(there, expected[heads == 0], rtol=0, atol=1e-12)

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 import torch
 
-from abaw_emi.batching.batches import make_batch
+from abaw_emi.batching.batches import Batch, make_batch
 from abaw_emi.batching.examples import InputSpec
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.run import ModelConfig, RunConfig, TrainingConfig
@@ -412,3 +412,48 @@ def test_every_run_that_is_there_is_named_at_once(
     with pytest.raises(RunError) as error:
         train(plan_for(config, tmp_path, seeds=[1, 2]), DataFolder(data_root), QUIET)
     assert [problem.where[-5:] for problem in error.value.problems] == ["seed1", "seed2"]
+
+
+@pytest.mark.parametrize("loss", ["mse", "pearson"])
+def test_a_gradient_that_is_no_number_names_its_clip_and_never_ends_in_a_finished_run(
+    loss: str, config: RunConfig, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, forward = "00007", Batch.run
+
+    def run(self: Batch, model: EmiModel) -> torch.Tensor:
+        outputs = forward(self, model)
+        if broken in self.filenames and outputs.requires_grad:
+            row = self.filenames.index(broken)
+            outputs.register_hook(lambda grad: grad.index_fill(0, torch.tensor([row]), math.nan))
+        return outputs
+
+    monkeypatch.setattr(Batch, "run", run)
+    training = replace(config.training, epochs=1, batch_size=20, group_size=4, loss=loss)
+    plan = plan_for(replace(config, training=training), tmp_path, train_plus_val=True)
+    with pytest.raises(TrainingError, match=rf"the gradient is not finite for 1 of 20 clips: {broken};"):
+        train(plan, DataFolder(data_root), QUIET)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert not Run(folder).finished
+    assert not Run(folder).weights_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("run.toml", "max_seconds = 12.0", "max_seconds = 3.0"),
+        ("config.json", '"pad_samples": 0', '"pad_samples": 9'),
+    ],
+)
+def test_options_that_were_changed_by_hand_are_not_predicted_with(
+    name: str, old: str, new: str, finished: Run, data_root: Path, tmp_path: Path
+) -> None:
+    run = Run(Path(shutil.copytree(finished.folder, tmp_path / "changed")))
+    text = (run.folder / name).read_text()
+    assert old in text
+    (run.folder / name).write_text(text.replace(old, new))
+    with pytest.raises(RunError, match=rf"{name}: SHA-256 .*; put the file back as it was"):
+        predict_runs([run], DataFolder(data_root), "valid", CPU)
+    record = run.read_provenance()
+    del record["files_sha256"]  # a run of before
+    run.write_provenance(record)
+    predict_runs([run], DataFolder(data_root), "valid", CPU)
