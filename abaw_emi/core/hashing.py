@@ -9,7 +9,6 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from boltons.fileutils import atomic_save
 from pydantic import TypeAdapter
@@ -29,27 +28,10 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Look(NamedTuple):
-    """Size, times and inode: they change when a file does. ctime (POSIX) cannot be set back."""
+_Look = tuple[int, int, int, int]
+"""Size, mtime, ctime and inode of a file: they change when it does. ctime (POSIX) cannot be set back."""
 
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-
-def look_at(path: Path) -> Look | None:
-    """Size, times and inode of a file; None if it is not a regular file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return Look(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-_KNOWN = TypeAdapter(dict[str, tuple[Look, str]])
+_KNOWN = TypeAdapter(dict[str, tuple[_Look, str]])
 
 
 class FileHashes:
@@ -58,33 +40,32 @@ class FileHashes:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = self._load()
-        self._new: dict[str, tuple[Look, str]] = {}
+        self._new: dict[str, tuple[_Look, str]] = {}
 
-    def _load(self) -> dict[str, tuple[Look, str]]:
+    def _load(self) -> dict[str, tuple[_Look, str]]:
         try:
             return _KNOWN.validate_json(self._path.read_bytes())
         except (OSError, ValueError):  # only a memory: without it, all files are hashed again
             return {}
 
     def get(self, path: Path) -> str | None:
-        """The hash of a file; None if it cannot be read."""
-        look = look_at(path)
-        if look is None:
-            return None
-        known = self._known.get(str(path.absolute()))
-        if known is not None and known[0] == look:
-            return known[1]
+        """The hash of a file; None if it cannot be read, or is not a regular file."""
+        key = str(path.absolute())
         try:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            look = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            known = self._known.get(key)
+            if known is not None and known[0] == look:
+                return known[1]
             source_hash = hash_file(path)
         except OSError:
             return None
-        self.remember(path, look, source_hash)
+        # Not of a file so new that a change might leave its time stamps.
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS:
+            self._known[key] = self._new[key] = (look, source_hash)
         return source_hash
-
-    def remember(self, path: Path, look: Look, source_hash: str) -> None:
-        """Remembers a hash, unless the file is so new that a change might leave its time stamps."""
-        if time.time_ns() - max(look.mtime_ns, look.ctime_ns) > _SETTLED_NS:
-            self._known[str(path.absolute())] = self._new[str(path.absolute())] = (look, source_hash)
 
     def save(self) -> None:
         """Saves the new hashes together with those of other processes, without files that no longer exist."""

@@ -60,7 +60,7 @@ class Members:
         return {member.name: member.table for member in self.members}
 
 
-def read_member(path: Path, split: str = "") -> tuple[Member, list[Problem]]:
+def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem]]:
     """The prediction file `path` as a member of an ensemble, and what is wrong with its record.
 
     Raises:
@@ -93,11 +93,7 @@ def read_members(
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    members: dict[str, Member] = {}
-    for path in files:
-        with collect_errors(problems):
-            members[str(path)], found = read_member(path, split)
-            warnings += found
+    members = collect_members({str(path): path for path in files}, problems, warnings, split=split)
     labelled: list[Split] = ["train", "valid"]
     known = [other for other in labelled if data.label_file(other).is_file()]
     for other in known:
@@ -124,6 +120,7 @@ def collect_members(
     problems: list[Problem],
     doubts: list[Problem],
     trained_on: Mapping[str, Collection[str]] | None = None,
+    split: str = "",
 ) -> dict[str, Member]:
     """Tables and files as members, by the names of `sources`, without those that cannot be used.
 
@@ -132,12 +129,13 @@ def collect_members(
         problems: where the problems of sources that cannot be used are added.
         doubts: where what is wrong with files' records is added.
         trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
+        split: what the files are to predict; one whose record names another is not used.
     """
     members = {}
     for name, source in sources.items():
         with collect_errors(problems):
             if isinstance(source, (str, os.PathLike)):
-                member, found = read_member(Path(source))
+                member, found = _read_member(Path(source), split)
                 doubts += found
             else:
                 member = Member(name=name, table=read_table(source, name, "predictions").table)
