@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.batching.examples import Example
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE, Precision
-from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError
+from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError, shorten_error
 from abaw_emi.core.hashing import hash_file
+from abaw_emi.core.records import read_json
 from abaw_emi.inference.workers import run_examples
+from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoder import Wav2Vec2Encoder
@@ -113,11 +115,13 @@ def load_model(run: Run, device: torch.device, precision: Precision = "fp32") ->
         UsageError: bf16 on this CPU gives other frames than float32 does.
     """
     verify_weights(run)
+    _check_keys(run.model_config_file)
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = EmiModel.from_pretrained(run.folder, output_loading_info=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RunError(Problem(str(run.folder), f"the model cannot be loaded: {error}")) from error
+    except Exception as error:  # a config that was changed by hand fails anywhere
+        found = f"the model cannot be loaded: {shorten_error(error)}"
+        raise RunError(Problem(str(run.folder), found)) from error
     model, info = loaded
     strays = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
     if strays:
@@ -126,6 +130,15 @@ def load_model(run: Run, device: torch.device, precision: Precision = "fp32") ->
     if precision == "bf16" and device.type == "cpu" and isinstance(ready.encoder, Wav2Vec2Encoder):
         _narrow_encoder(ready)
     return ready
+
+
+def _check_keys(path: Path) -> None:
+    """Refuses keys of a model's config that transformers would obey: other kernels, quantisation, code."""
+    known = EmiConfig().to_dict().keys() | {"architectures", "dtype", "torch_dtype"}
+    values = read_json(path, dict[str, Any], "a model's config")
+    if unknown := sorted(values.keys() - known):
+        found = f"unknown keys: {', '.join(unknown)}"
+        raise RunError(Problem(str(path), found, next_step="remove them; train wrote none of them"))
 
 
 def _narrow_encoder(model: EmiModel) -> None:

@@ -46,6 +46,9 @@ class Runtime:
     ) -> Self:
         """The runtime for what the command line says; see `choose_device` and `choose_precision`."""
         world = world or World()
+        if world.size > 1 and device.startswith("cuda:"):
+            found = f"{device!r} under torchrun, for {world.size} processes"
+            raise UsageError(Problem("--device", found, "auto or cuda: a GPU for each"))
         chosen = choose_device(device, world.local_rank)
         arithmetic = choose_precision(precision, preset, chosen)
         return cls(device=chosen, precision=arithmetic, reporter=reporter, world=world)
@@ -62,13 +65,15 @@ class Runtime:
 
 
 def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """The device called `name`; "auto" is the GPU of this process, counted on its machine, else the CPU.
+    """The device called `name`; "cuda" is this process's GPU, of its machine's; "auto" that or the CPU.
 
     Raises:
         UsageError: there is no such device here.
     """
     if name == "auto":
-        return torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

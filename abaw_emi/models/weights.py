@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from abaw_emi.config.run import ModelConfig
-from abaw_emi.core.errors import Problem, WeightsError
+from abaw_emi.core.errors import EmiError, Problem, WeightsError, shorten_error
 from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
@@ -88,9 +88,29 @@ def import_released(path: Path, backbone: Pretrained) -> EmiModel:
     weights = _load_torch(path)
     if all(key.startswith("module.") for key in weights):  # saved from torch's DataParallel
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
-    model = EmiModel(EmiConfig.from_parts(ModelConfig(backbone=backbone.name), backbone.config))
+    model = make_model(ModelConfig(backbone=backbone.name), backbone)
     _fill(model, weights, _name_as(_RELEASED, model), str(path))
     return model
+
+
+def make_model(
+    parts: ModelConfig, backbone: Pretrained | None = None, widths: Mapping[str, int] | None = None
+) -> EmiModel:
+    """A new model on the CPU, its encoder as large as the backbone's config says.
+
+    Raises:
+        WeightsError: the config describes no model.
+    """
+    if backbone is None:
+        return EmiModel(EmiConfig.from_parts(parts, None, widths))
+    try:
+        return EmiModel(EmiConfig.from_parts(parts, backbone.config, widths))
+    except EmiError:
+        raise
+    except Exception as error:  # transformers checks few of its values
+        where = str(backbone.folder / "config.json")
+        found = f"describes no model: {shorten_error(error)}"
+        raise WeightsError(Problem(where, found, "the config of a wav2vec 2.0")) from error
 
 
 def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:
@@ -123,8 +143,11 @@ def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, 
         found, expected = tuple(weights[key].shape), tuple(state[targets[key]].shape)
         if found != expected:
             problems.append(Problem(f"{name}, {key}", f"shape {found}", str(expected)))
-        elif not torch.isfinite(weights[key]).all():
-            problems.append(Problem(f"{name}, {key}", "a value that is not finite"))
+        elif not weights[key].is_floating_point():
+            kind = str(weights[key].dtype).removeprefix("torch.")
+            problems.append(Problem(f"{name}, {key}", f"{kind} numbers", "floats"))
+        elif not torch.isfinite(weights[key].to(state[targets[key]].dtype)).all():
+            problems.append(Problem(f"{name}, {key}", "a value that is not finite in float32"))
     if problems:
         raise WeightsError(problems)
     # Strict above: here only the weights that are no targets stay as they are.
@@ -144,7 +167,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     else:
         try:
             weights = load_file(path)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, RuntimeError, OverflowError) as error:
             raise WeightsError(Problem(str(path), f"not readable as safetensors: {error}")) from error
     return {_rename(key): value for key, value in weights.items()}
 

@@ -17,7 +17,7 @@ from abaw_emi.data.layout import ClipFiles
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.report.history import Curve, read_curve
 from abaw_emi.report.systems import System, make_unique, read_system
-from abaw_emi.runs.run import Run
+from abaw_emi.runs.run import Run, find_runs
 from abaw_emi.submission.ledger import LEDGER, Entry, Ledger, read_ledger
 
 LABELLED: tuple[Split, ...] = ("train", "valid")
@@ -182,8 +182,7 @@ def _read_data(sources: Sources, material: Material, problems: list[Problem]) ->
 def _find_runs(path: Path) -> list[Run]:
     if Run(path).config_file.is_file():
         return [Run(path)]
-    below = sorted(path.iterdir()) if path.is_dir() else []
-    runs = [Run(folder) for folder in below if Run(folder).config_file.is_file()]
+    runs = find_runs(path) if path.is_dir() else []
     if not runs:
         found = "no run in it" if path.is_dir() else "no such run"
         raise RunError(Problem(str(path), found, "a run folder, made by abaw-emi train"))

@@ -96,7 +96,7 @@ def find_fold_runs(runs: Path, preset: str) -> tuple[list[FoldRun], list[Problem
     """The finished K-fold runs of a preset in the folder `runs`, and a problem for each unusable one."""
     found: list[FoldRun] = []
     problems: list[Problem] = []
-    for file in sorted(runs.glob("*/provenance.json")):
+    for file in sorted(runs.glob("[!.]*/provenance.json")):
         run = Run(file.parent)
         try:
             record = run.read_provenance()

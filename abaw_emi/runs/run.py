@@ -29,6 +29,7 @@ from abaw_emi.core.ids import unpack_ids
 from abaw_emi.core.records import parse_json, read_json
 
 _DATA_FILE = "data.json"
+_REMOVED = ".removed"
 
 
 class _Valid(TypedDict):
@@ -187,10 +188,31 @@ class Run:
         """Removes the run folder, where it exists, with everything in it."""
         if self.folder.exists():
             # Out of sight in one step: a process killed on the way leaves no half of a run.
-            aside = self.folder.with_name(f".{self.folder.name}.removed")
+            aside = self.folder.with_name(f".{self.folder.name}{_REMOVED}")
             shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
             shutil.rmtree(aside)
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The runs in a folder, by name, finished or not; what is hidden is none."""
+    return [
+        run
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and (run := Run(path)).config_file.is_file()
+    ]
+
+
+def find_leftovers(folder: Path) -> list[Problem]:
+    """A warning for each run in a folder that was on its way out when `--overwrite` was killed."""
+    return [
+        Problem(
+            str(path),
+            "a run that --overwrite was removing when it was killed",
+            next_step=f"delete it, or rename it to {path.name[1:].removesuffix(_REMOVED)} to keep it",
+        )
+        for path in sorted(folder.glob(f".*{_REMOVED}"))
+    ]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abaw_emi.core.errors import Problem, RunError, collect_errors
-from abaw_emi.runs.run import Run, read_metrics
+from abaw_emi.runs.run import Run, find_runs, read_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,9 @@ def summarise_runs(folder: Path) -> list[Summary]:
         raise RunError(Problem(str(folder), "no such folder", "a folder of run folders, as train makes them"))
     problems: list[Problem] = []
     summaries = []
-    for path in sorted(folder.iterdir()):
-        run = Run(path)
-        if run.config_file.is_file():
-            with collect_errors(problems):
-                summaries.append(_summarise(run))
+    for run in find_runs(folder):
+        with collect_errors(problems):
+            summaries.append(_summarise(run))
     if problems:
         raise RunError(problems)
     return summaries

@@ -19,7 +19,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import Pretrained, find_backbone
 from abaw_emi.models.logmel import LogMelEncoder
-from abaw_emi.models.weights import load_backbone
+from abaw_emi.models.weights import load_backbone, make_model
 from abaw_emi.runs.run import Run, find_run
 
 _SHOWN = 400
@@ -52,8 +52,7 @@ class InitialWeights:
         torch.manual_seed(config.training.seed)
         if self.run is not None:
             return _continue_from(self.run, config, widths)
-        encoder_config = self.backbone.config if self.backbone else None
-        model = EmiModel(EmiConfig.from_parts(config.model, encoder_config, widths))
+        model = make_model(config.model, self.backbone, widths)
         if self.backbone is not None:
             reporter.warn(load_backbone(model, self.backbone))
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import time
@@ -260,3 +261,20 @@ def test_features_of_another_length_than_the_clip_are_warned_of(tmp_path: Path) 
     assert "00004.npy" in told[0]
     assert "has 300 frames" in told[0]
     assert any("384, as the organisers' vit features have" in str(warning) for warning in warnings)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62], [2**62, 0], [2**40, 0, 2**40], [0]])
+def test_a_tensor_of_an_impossible_shape_is_damaged(shape: list[int], tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "00001.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(FeatureError, match=r"00001\.safetensors: "):
+        read_array(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_that_numpy_does_not_write_is_refused_unread(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "00001.npz", "w", method) as archive:
+        archive.writestr("x.npy", bytes(10_000_000))
+    with pytest.raises(FeatureError, match="is not compressed by NumPy"):
+        read_array(tmp_path / "00001.npz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predict import load_model, predict
 from abaw_emi.models.device import Runtime
+from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run, find_run
 from tests.small_models import CPU, ENCODERS, make_clip, make_example, small_model
@@ -426,3 +428,28 @@ def test_runs_of_one_frozen_encoder_share_its_frames(data: DataFolder, tmp_path:
     assert len(list(cache.glob("frames-*"))) == 1
     first, second = (to_array(member.table) for member in found.members)
     np.testing.assert_allclose(second, first + 1, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "quantization_config", "auto_map"])
+def test_keys_that_transformers_would_obey_are_refused(key: str, runs: list[Run], data: DataFolder) -> None:
+    path = runs[0].folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: {"x": "y"}}))
+    with pytest.raises(RunError, match=rf"config\.json: unknown keys: {key}"):
+        predict_valid(runs[:1], data)
+
+
+@pytest.mark.parametrize(
+    "change", [{"encoder_config": None}, {"lstm_layers": "x"}, {"widths": 3}, {"fusion": []}]
+)
+def test_a_config_of_impossible_values_is_the_runs_problem(
+    change: dict[str, object], runs: list[Run], data: DataFolder
+) -> None:
+    path = runs[0].folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=f"^{runs[0].folder}: the model cannot be loaded: "):
+        predict_valid(runs[:1], data)
+
+
+def test_one_gpu_is_not_shared_by_the_processes_of_torchrun() -> None:
+    with pytest.raises(UsageError, match="'cuda:0' under torchrun, for 2 processes; expected auto or cuda"):
+        Runtime.choose("cuda:0", "fp32", CPU.reporter, world=World(rank=1, size=2, local_rank=1))

@@ -27,7 +27,7 @@ from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import find_backbone
-from abaw_emi.models.weights import load_backbone, read_weights
+from abaw_emi.models.weights import load_backbone, make_model, read_weights
 from tests.backbones import AUDEERING, backbone_weights, small_config, write_backbone, write_hub_cache
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,6 +177,42 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> 
     weights["wav2vec2.encoder.layers.0.attention.q_proj.bias"] = torch.zeros(31)
     with pytest.raises(WeightsError, match=r"layers\.0\.attention\.q_proj\.bias: shape \(31,\).*\(32,\)"):
         load(write(tmp_path / "backbone", weights))
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (torch.ones(3, 4, dtype=torch.int32), "int32 numbers; expected floats"),
+        (torch.full((3, 4), 1e300, dtype=torch.float64), "a value that is not finite in float32"),
+        (torch.ones(3, 4, dtype=torch.complex64), ""),
+    ],
+)
+def test_numbers_that_are_no_float32_are_named(values: Tensor, found: str, tmp_path: Path) -> None:
+    weights = backbone_weights(CONFIG)
+    key = "classifier.out_proj.bias"
+    weights[key] = values.reshape(-1)[: len(weights[key])].clone()
+    folder = write(tmp_path / "backbone", weights)
+    with pytest.raises(WeightsError) as caught:
+        load(folder)
+    assert "weights_only" not in str(caught.value)
+    if found:
+        assert str(caught.value).endswith(f", {key}: {found}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": "x"},
+        {"conv_dim": None},
+        {"num_attention_heads": 0},
+        {"conv_kernel": [1]},
+    ],
+    ids=str,
+)
+def test_a_config_that_describes_no_model_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    backbone = find_backbone(str(write(tmp_path / "backbone", {"x": torch.ones(1)}, CONFIG | change)))
+    with pytest.raises(WeightsError, match=r"config\.json: describes no model: "):
+        make_model(ModelConfig(backbone=str(tmp_path)), backbone)
 
 
 def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def _choose(
     from abaw_emi.report.sources import Sources
 
     named = {"data": data != DEFAULT_DATA, "runs": runs, "predictions": preds, "submissions": submissions}
-    found_runs = [DEFAULT_RUNS] if any(DEFAULT_RUNS.glob("*/run.toml")) else []
+    found_runs = [DEFAULT_RUNS] if any(DEFAULT_RUNS.glob("[!.]*/run.toml")) else []
     return Sources(
         data=data if data != DEFAULT_DATA or data.is_dir() else None,
         runs=found_runs if runs is None else runs,

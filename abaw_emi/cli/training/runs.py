@@ -37,12 +37,17 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs"),
 ) -> None:
     """List the runs: preset, seed, best epoch, validation per emotion, and whether finished or in use."""
+    from abaw_emi.core.progress import Reporter
+    from abaw_emi.runs.run import find_leftovers
     from abaw_emi.runs.summary import summarise_runs
 
-    found = summarise_runs(folder)
+    found, leftovers = summarise_runs(folder), find_leftovers(folder)
+    Reporter().warn(leftovers)
     none = f"{folder}: no runs yet; make one with abaw-emi train"
     print_result(
-        {"runs": [_to_json(summary) for summary in found]}, partial(_print_runs, found) if found else none
+        {"runs": [_to_json(summary) for summary in found]},
+        partial(_print_runs, found) if found else none,
+        leftovers,
     )
 
 
