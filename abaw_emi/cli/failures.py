@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from abaw_emi.core.errors import EmiError, shorten_error
 
+_FULL = r"No space left|StorageFull|os error 28\b"
+
 _CAUSES = {
     r"/dev/shm|/torch_\d|shared memory|shm_open": "too little shared memory; enlarge /dev/shm",
-    r"No space left|StorageFull|os error 28\b": "the disk is full; free some room",
+    _FULL: "the disk is full; free some room",
     r"quota exceeded|os error 122\b": "the quota of the disk is used up; free some of it",
     r"Read-only file system|os error 30\b": "the disk cannot be written; use another folder",
     r"Input/output error|os error 5\b": "the disk fails; save what is on it, and use another",
@@ -27,7 +29,10 @@ def describe_error(error: Exception, arguments: Sequence[str]) -> list[str]:
     """What is wrong, a line for each problem; and how to go on, where the machine is to blame."""
     if isinstance(error, EmiError):
         lines = list(map(str, error.problems))
-        full = any(getattr(each, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for each in _chain(error))
+        full = any(
+            getattr(each, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or re.search(_FULL, str(each))
+            for each in _chain(error)
+        )
         return [*lines[:-1], f"{lines[-1]}; {suggest(arguments)}"] if full else lines
     for each in _chain(error):
         text = f"{type(each).__name__}: {each}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from boltons.fileutils import atomic_save
+from typing import IO
 
 from abaw_emi.core.errors import Problem, TableError
 
@@ -42,7 +43,35 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whole or not at all, making its folder; TableError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
+        with open_whole(path) as file:
             file.write(content)
     except OSError as error:
         raise TableError(Problem(str(path), f"cannot be written: {error.strerror}")) from error
+
+
+@contextmanager
+def open_whole(path: Path, suffix: str = ".part") -> Iterator[IO[bytes]]:
+    """A file that is at `path` when the block has ended: whole and on the disk; else that is as before.
+
+    Of our own: boltons' `atomic_save` leaves its part where a full disk shows when the file is closed.
+
+    Args:
+        path: the file.
+        suffix: of its name until then; one of their own for processes that may write it together.
+
+    Raises:
+        OSError: it cannot be written; it names `path`, and nothing of it is left.
+    """
+    part = path.with_name(path.name + suffix)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # that of `write` names none
+        raise

@@ -10,8 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from boltons.fileutils import atomic_save
 from pydantic import TypeAdapter
+
+from abaw_emi.core.files import open_whole
 
 _SETTLED_NS = 2_000_000_000
 """Age in ns from which a further change of a file changes its time stamps: FAT's resolution is 2 s."""
@@ -73,7 +74,6 @@ class FileHashes:
             return
         known = {path: entry for path, entry in self._load().items() if Path(path).exists()}
         content = json.dumps(known | self._new, separators=(",", ":")).encode()
-        part = f"{self._path.name}.{os.getpid()}.part"
-        with suppress(OSError), atomic_save(str(self._path), text_mode=False, part_file=part) as file:
+        with suppress(OSError), open_whole(self._path, f".{os.getpid()}.part") as file:
             file.write(content)
         self._new.clear()

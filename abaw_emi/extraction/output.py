@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 
 from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError
 from abaw_emi.core.files import write_bytes
@@ -178,7 +179,7 @@ class ClipFolder:
 
     def _read_record(self) -> dict[str, Any]:
         try:
-            record = json.loads(self._record.read_text(encoding="utf-8"))
+            record = from_json(self._record.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:

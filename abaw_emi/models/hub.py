@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic_core import from_json
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import feature_extraction_auto, image_processing_auto, tokenization_auto
 from transformers.utils import logging as transformers_logging
@@ -168,7 +168,7 @@ def _find_silence(name: str, revision: str) -> str:
 
 def _read_config(path: Path, model_type: str) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise WeightsError(Problem(str(path), f"cannot be read: {error}")) from error
     found = config.get("model_type") if isinstance(config, dict) else None

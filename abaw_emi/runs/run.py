@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Required
 
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from abaw_emi.config.read import format_config, read_config
@@ -140,7 +141,7 @@ class Run:
     def read_data(self) -> dict[str, Any] | None:
         """What `write_data` wrote; None where there is none, or it is damaged."""
         try:
-            record: dict[str, Any] = json.loads((self.state_folder / _DATA_FILE).read_bytes())
+            record: dict[str, Any] = from_json((self.state_folder / _DATA_FILE).read_bytes())
         except (OSError, ValueError):
             return None
         return record
@@ -232,7 +233,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
         with suppress(ValueError):
-            json.loads(text)
+            from_json(text)
             lines.append(parse_json(text.encode(), f"{path}, line {number}", _Metrics, "a line of metrics"))
     return lines
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from boltons.fileutils import atomic_save
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.core.errors import Problem, RunError, TrainingError, shorten_error
+from abaw_emi.core.files import open_whole
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
@@ -56,8 +57,12 @@ def write_checkpoint(run: Run, at: Checkpoint, state: Mapping[str, Any]) -> None
     """Saves what resuming needs, `at` and `state`; drops what only checkpoints before the last two need."""
     run.state_folder.mkdir(parents=True, exist_ok=True)
     path = run.state_folder / _NAME.format(epoch=at.epoch, step=at.step, best_epoch=at.best_epoch)
-    with atomic_save(str(path), text_mode=False, overwrite_part=True) as file:
-        torch.save({"at": asdict(at), "state": state}, file)
+    try:
+        with open_whole(path) as file:
+            torch.save({"at": asdict(at), "state": state}, file)
+    except (OSError, RuntimeError) as error:
+        cause = error.__context__ or error  # torch hides that the disk is full
+        raise TrainingError(Problem(str(path), f"cannot be saved: {cause}")) from error
     for part in run.state_folder.glob("*.part"):  # of processes that were killed while they saved
         part.unlink()
     kept, dropped = _checkpoints(run)[:KEPT], _checkpoints(run)[KEPT:]
@@ -107,6 +112,13 @@ def save_model(model: EmiModel, folder: Path) -> dict[str, str]:
         The SHA-256 of each.
     """
     transformers_logging.disable_progress_bar()
+    try:
+        return _save_model(model, folder)
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of these
+        raise TrainingError(Problem(str(folder), f"cannot be saved: {shorten_error(error)}")) from error
+
+
+def _save_model(model: EmiModel, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as staging:
         model.save_pretrained(staging)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boltons.fileutils import atomic_save
-
+from abaw_emi.core.files import open_whole
 from abaw_emi.evaluation.score import Score
 from abaw_emi.runs.run import read_metrics
 from abaw_emi.training.checkpoint import Checkpoint
@@ -67,8 +66,8 @@ class MetricsLog:
             position = (line["epoch"], line["step"]) if "step" in line else (line["epoch"] + 1, 0)
             if position <= (epochs + 1, step):
                 kept.append(json.dumps(line) + "\n")
-        with atomic_save(str(self.path), text_mode=True, overwrite_part=True) as file:
-            file.writelines(kept)
+        with open_whole(self.path) as file:
+            file.write("".join(kept).encode())
 
     def show(self, number: int) -> None:
         """Writes to TensorBoard too, from step `number` on, if it is installed."""
