@@ -54,8 +54,8 @@ class _Record(TypedDict, total=False):
     seed: int | None
     fold: str | None
     train_plus_val: bool | None
-    trained_on: list[str]
-    trained_on_complete: bool
+    trained_on: list[str] | None
+    trained_on_complete: bool | None
     best_epoch: int | None
     epochs: int | None
     valid: _Valid | None
