@@ -173,7 +173,7 @@ def test_a_batch_without_sound_runs_no_encoder(cache: Cache, monkeypatch: pytest
     monkeypatch.setattr(model.encoder, "forward", counted)
     intensities(model, silent)
     before = model.join.missing[0].clone()
-    train_steps(model, silent)
+    train_steps(model, silent, "mse")
     assert not torch.equal(model.join.missing[0], before)
     assert encoded == []
     intensities(model, [*silent, heard])
