@@ -26,8 +26,15 @@ from transformers import (
     HubertConfig,
     HubertModel,
     PreTrainedModel,
+    SeamlessM4TFeatureExtractor,
+    UniSpeechConfig,
+    UniSpeechModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
     ViTConfig,
     ViTModel,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
@@ -44,6 +51,17 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from tests.backbones import small_config
 
 WAVEFORM_ENCODERS = ("wav2vec2", "wav2vec2-group", "hubert", "hubert-group", "wavlm", "data2vec")
+SPEECH_ENCODERS = (
+    *WAVEFORM_ENCODERS,
+    "hubert-plain",
+    "unispeech",
+    "unispeech-sat",
+    "wavlm-group",
+    "wav2vec2-bert",
+    "whisper",
+)
+"""Of these, too, `write_audio` makes one."""
+
 VISION_ENCODERS = ("vit", "dinov2", "convnext", "clip")
 
 _TRANSFORMER = {
@@ -66,16 +84,29 @@ def _shake(model: PreTrainedModel, seed: int, by: float = 0.05) -> PreTrainedMod
 
 
 def write_audio(folder: Path, kind: str, seed: int = 0) -> Path:
-    """A waveform encoder of `WAVEFORM_ENCODERS`; wav2vec2 as an ASR checkpoint, as the published ones are."""
+    """An encoder of `SPEECH_ENCODERS`; wav2vec2 as an ASR checkpoint, as the published ones are."""
+    if kind == "whisper":
+        return write_whisper(folder, seed)
     torch.manual_seed(seed)
     norm = "group" if kind.endswith("-group") else "layer"
     config = {key: value for key, value in small_config(norm).items() if key != "model_type"}
     model: Any
-    if kind.startswith("wav2vec2"):
+    if kind in ("wav2vec2", "wav2vec2-group"):
         model = Wav2Vec2ForCTC(Wav2Vec2Config(**config, vocab_size=8))
     elif kind.startswith("hubert"):
-        model = HubertModel(HubertConfig(**config))
-    elif kind == "wavlm":
+        model = HubertModel(HubertConfig(**config, feat_proj_layer_norm=kind != "hubert-plain"))
+    elif kind == "unispeech":
+        model = UniSpeechModel(UniSpeechConfig(**config))
+    elif kind == "unispeech-sat":
+        model = UniSpeechSatModel(UniSpeechSatConfig(**config))
+    elif kind == "wav2vec2-bert":
+        model = Wav2Vec2BertModel(
+            Wav2Vec2BertConfig(**_TRANSFORMER, layerdrop=0.1, conv_depthwise_kernel_size=7)
+        )
+        SeamlessM4TFeatureExtractor().save_pretrained(folder)
+        _shake(model, seed).save_pretrained(folder)
+        return folder
+    elif kind.startswith("wavlm"):
         model = WavLMModel(WavLMConfig(**config, num_buckets=32, max_bucket_distance=64))
     else:
         del config["num_conv_pos_embeddings"], config["feat_extract_norm"]

@@ -17,8 +17,8 @@ from abaw_emi.batching.examples import Example
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import MIN_SAMPLES
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.models.fusion import Modalities
-from abaw_emi.models.spec_augment import Masks
 
 Labels = Mapping[str, Float32]
 """Intensities (6,), by Filename."""
@@ -31,7 +31,7 @@ class Batch:
     Attributes:
         filenames: B ids.
         lengths: (B,) of each example, in samples or frames; 0 without either.
-        waveforms: (B, T) float32, each of zero mean and unit variance, zero-padded at the end.
+        waveforms: (B, T) float32, of zero mean and unit variance or as they are, zero-padded at the end.
         frames: (B, F, D) float32 that a frozen encoder made, zero-padded at the end.
         intensities: (B, 6) labels, None if there are none.
         masks: which layers, frames and features training leaves out, None for none.
@@ -84,6 +84,7 @@ def make_batch(
     *,
     masks: Masks | None = None,
     modalities: Modalities | None = None,
+    standardise: bool = True,
     multiple: int = 1,
 ) -> Batch:
     """The batch of `examples`, in their order; an example without sound has a row of zeros beside others.
@@ -93,6 +94,7 @@ def make_batch(
         labels: (6,) of each example.
         masks: what training leaves out of these examples.
         modalities: see `collect_modalities`.
+        standardise: whether each waveform is brought to zero mean and unit variance.
         multiple: of which T is one.
     """
     waveforms = frames = None
@@ -100,7 +102,7 @@ def make_batch(
     if any(example.frames is not None for example in examples):
         frames, lengths = _stack_frames(examples)
     elif any(example.audio is not None for example in examples):
-        waveforms, lengths = _stack_waveforms(examples, multiple)
+        waveforms, lengths = _stack_waveforms(examples, standardise, multiple)
     intensities = None
     if labels is not None:
         intensities = torch.from_numpy(np.stack([labels[example.filename] for example in examples]))
@@ -141,7 +143,9 @@ def collect_modalities(
     return Modalities(frames=frames, lengths=lengths, present=torch.tensor(present).T.contiguous())
 
 
-def _stack_waveforms(examples: Sequence[Example], multiple: int) -> tuple[Tensor, list[int]]:
+def _stack_waveforms(
+    examples: Sequence[Example], standardise: bool, multiple: int
+) -> tuple[Tensor, list[int]]:
     lengths = [MIN_SAMPLES if example.audio is None else example.audio.samples for example in examples]
     longest = max(lengths)
     waveforms = torch.empty(len(examples), longest + -longest % multiple)
@@ -151,7 +155,8 @@ def _stack_waveforms(examples: Sequence[Example], multiple: int) -> tuple[Tensor
             row[:length] = 0  # the encoder needs a first frame; `Modalities.present` says not to count it
         else:
             example.audio.read_into(row[:length])
-            _normalise(row[:length], *example.audio.moments)
+            if standardise:
+                _normalise(row[:length], *example.audio.moments)
         row[length:] = 0
     return waveforms, lengths
 

@@ -115,6 +115,7 @@ class Loader:
             self.labels,
             masks=model.draw_masks([example.samples for example in group], masking),
             modalities=modalities and modalities.leave_out(model.parts.fusion, leaving_out),
+            standardise=model.standardises,
             multiple=_COMPILED_SAMPLES if self.config.compile else 1,
         )
 

@@ -133,6 +133,9 @@ PRESETS: dict[str, RunConfig] = {
         ),
         fusion=FusionConfig(head_size=1027, modality_dropout=0.1),
     ),
+    "hubert": _paper(backbone="facebook/hubert-large-ll60k", vad_head=False),
+    "wavlm": _paper(backbone="microsoft/wavlm-large", vad_head=False),
+    "whisper": _paper(backbone="openai/whisper-medium", vad_head=False),
     "tiny": RunConfig(
         model=ModelConfig(encoder="logmel", vad_head=False),
         training=TrainingConfig(epochs=12, batch_size=16, group_size=16, learning_rate=4e-3, patience=6),
@@ -167,6 +170,9 @@ SUMMARIES: dict[str, str] = {
     "yu": "arXiv 2403.11757: temporal convolutions and a transformer; other face features than theirs",
     "zhang": "arXiv 2403.10825: transformers on faces, sound and text, averaged; all sizes are ours",
     "text-vision-audio": "arXiv 2504.11460, winner of the 8th edition: text and face features, trained sound",
+    "hubert": "ours: the paper's system on HuBERT large, for ensembles of unlike members",
+    "wavlm": "ours: the paper's system on WavLM large, for ensembles of unlike members",
+    "whisper": "ours: the paper's system on the encoder of Whisper medium, as large as the paper's",
     "tiny": "ours, for the demo: a small encoder on log-mel spectrograms, minutes on two cores",
 }
 """What each preset is, and where it comes from, in a line; docs/paper.md and `tables --list` say more."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from abaw_emi.config.parts import (
     STRICT,
@@ -50,17 +50,25 @@ class DataConfig:
             parse_fold(self.fold)
 
 
+_Encoder = Annotated[
+    Literal["pretrained", "logmel", "none"],
+    # Of before other encoders than wav2vec 2.0 could be trained.
+    BeforeValidator(lambda value: "pretrained" if value == "wav2vec2" else value),
+]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """The parts of the model; with the four switches the rows of PAPER, Table 2 are a matter of config."""
 
     __pydantic_config__ = STRICT
 
-    encoder: Literal["wav2vec2", "logmel", "none"] = "wav2vec2"
-    """Frames from a wav2vec 2.0 (`backbone`), from the small log-mel encoder, or no sound at all."""
+    encoder: _Encoder = "pretrained"
+    """Frames from a published speech encoder (`backbone`), from the small log-mel encoder, or no sound."""
 
     backbone: Annotated[str, Field(min_length=1)] = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
-    """Hub id or folder of the wav2vec 2.0 to start from (PAPER, section 4); `--backbone` sets it."""
+    """Hub id or folder of the encoder to start from (PAPER, section 4): a wav2vec 2.0, HuBERT, UniSpeech,
+    WavLM, data2vec, wav2vec2-BERT or Whisper; `--backbone` sets it."""
 
     revision: Annotated[str, Field(min_length=1)] = "main"
     """Commit, tag or branch of a backbone on the hub; `--revision` sets it."""
@@ -101,7 +109,7 @@ class ModelConfig:
     """How sound and features come together."""
 
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
-    """Sizes of the log-mel encoder; without effect for a wav2vec 2.0."""
+    """Sizes of the log-mel encoder; without effect for a pretrained one."""
 
     def __post_init__(self) -> None:
         names = [feature.name for feature in self.features]
@@ -111,12 +119,10 @@ class ModelConfig:
             raise ValueError('encoder is "none" and there are no features: nothing is left to predict from')
         if self.encoder != "none" and not (self.global_vector or self.lstm):
             raise ValueError("global_vector and lstm are both off: nothing is left to predict from")
-        if self.encoder != "wav2vec2" and self.vad_head:
-            raise ValueError("vad_head needs a wav2vec2 backbone that brings one")
-        if self.encoder != "wav2vec2" and self.freeze_extractor:
-            raise ValueError(
-                f"freeze_extractor needs a wav2vec2 backbone: {self.encoder} has nothing to freeze"
-            )
+        if self.encoder != "pretrained" and self.vad_head:
+            raise ValueError("vad_head needs a pretrained encoder that brings one")
+        if self.encoder != "pretrained" and self.freeze_extractor:
+            raise ValueError(f"freeze_extractor needs a pretrained encoder, not {self.encoder}")
         if self.pad_seconds and (self.encoder == "none" or self.freeze_encoder):
             raise ValueError("pad_seconds is for an encoder that is trained")
 

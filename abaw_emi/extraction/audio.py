@@ -32,6 +32,7 @@ _MASKED = frozenset({"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"
 """Types of model that read a mask everywhere; each is tested."""
 
 _WAVEFORM, _WHISPER = "Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor"
+_FILTER_BANK = "SeamlessM4TFeatureExtractor"
 
 _WHISPER_STRIDE = 2
 """Of the convolutions of Whisper's encoder: a frame of it is two of its spectrogram."""
@@ -41,10 +42,15 @@ SoundSource: TypeAlias = Source[Clip]
 
 @dataclass(frozen=True, slots=True)
 class Sounds:
-    """Clips as the encoder reads them, (B, T) or (B, mels, frames), and their lengths in samples."""
+    """Clips as the encoder reads them, (B, T) or spectrograms, and their lengths in samples.
+
+    Attributes:
+        mask: (B, F), which frames of a filter bank count.
+    """
 
     values: Tensor
     lengths: list[int]
+    mask: Tensor | None = None
 
 
 def read_sounds(
@@ -71,9 +77,10 @@ class AudioEncoder(FrameEncoder[Clip, Sounds]):
     def __init__(self, pretrained: Pretrained, settings: EncoderSettings) -> None:
         self._extractor = load_part(AutoFeatureExtractor, pretrained)
         self._form = type(self._extractor).__name__
-        if self._form not in (_WAVEFORM, _WHISPER):
+        if self._form not in (_WAVEFORM, _WHISPER, _FILTER_BANK):
             found = f"its pre-processor is a {self._form}"
-            raise WeightsError(Problem(pretrained.name, found, f"{_WAVEFORM} or {_WHISPER}"))
+            expected = f"{_WAVEFORM}, {_WHISPER} or {_FILTER_BANK}"
+            raise WeightsError(Problem(pretrained.name, found, expected))
         if self._extractor.sampling_rate != SAMPLE_RATE:
             found = f"reads sound at {self._extractor.sampling_rate} Hz"
             raise WeightsError(Problem(pretrained.name, found, f"{SAMPLE_RATE} Hz"))
@@ -105,6 +112,9 @@ class AudioEncoder(FrameEncoder[Clip, Sounds]):
         if self._form == _WHISPER:
             inputs = self._extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt")
             return Sounds(inputs["input_features"], lengths)
+        if self._form == _FILTER_BANK:  # of clips of equal length
+            inputs = self._extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            return Sounds(inputs["input_features"], lengths, inputs["attention_mask"])
         values = torch.zeros(len(waveforms), max(lengths))
         for row, waveform in zip(values, waveforms, strict=True):
             inputs = self._extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="np")
@@ -113,7 +123,9 @@ class AudioEncoder(FrameEncoder[Clip, Sounds]):
 
     def encode(self, prepared: Sounds) -> list[Float32]:
         """Frames (T, D) of each clip: 50 a second for wav2vec 2.0 and similar models, and for Whisper."""
-        inputs = {"input_features" if self._form == _WHISPER else "input_values": prepared.values}
+        inputs = {"input_values" if self._form == _WAVEFORM else "input_features": prepared.values}
+        if prepared.mask is not None:
+            inputs["attention_mask"] = prepared.mask
         lengths = torch.tensor(prepared.lengths)
         padded = self._form == _WAVEFORM and min(prepared.lengths) < prepared.values.shape[1]
         if padded:
@@ -123,6 +135,9 @@ class AudioEncoder(FrameEncoder[Clip, Sounds]):
         if self._form == _WHISPER:
             hop = self._extractor.hop_length * _WHISPER_STRIDE
             return [row[: -(-length // hop)] for row, length in zip(frames, prepared.lengths, strict=True)]
+        if prepared.mask is not None:
+            counts = prepared.mask.sum(dim=1).tolist()
+            return [row[:count] for row, count in zip(frames, counts, strict=True)]
         if padded:
             counts = self._model._get_feat_extract_output_lengths(lengths).tolist()
             return [row[:count] for row, count in zip(frames, counts, strict=True)]

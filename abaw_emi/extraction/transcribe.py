@@ -81,7 +81,7 @@ def transcribe(
     decoding = decoding or Decoding()
     check_place(out, data.root)
     chosen, arithmetic = choose_for_prediction(device, precision)
-    pretrained = find_pretrained(model, revision, "MODEL", model_type="whisper")
+    pretrained = find_pretrained(model, revision, "MODEL", ("whisper",))
     made_by = pretrained.to_json()
     settings = {"encoder": made_by, "precision": arithmetic, **decoding.to_json()}
     about = describe_hardware(chosen)

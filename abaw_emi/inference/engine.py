@@ -25,7 +25,6 @@ from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoder import Wav2Vec2Encoder
 from abaw_emi.models.fusion import Modalities
 
 ARITHMETIC = 1
@@ -70,7 +69,7 @@ class Inference:
         self.model = model
         self.runtime = runtime
         self.device = runtime.device
-        self.alone = self.device.type == "cpu" and isinstance(model.encoder, Wav2Vec2Encoder)
+        self.alone = self.device.type == "cpu" and model.encoder is not None and model.encoder.is_large
 
     def run(
         self,
@@ -99,7 +98,8 @@ class Inference:
 
     def _prepare(self, examples: Sequence[Example]) -> _Group:
         alone = self.alone and all(example.frames is None for example in examples)
-        batches = [make_batch(part) for part in ([[each] for each in examples] if alone else [examples])]
+        parts = [[each] for each in examples] if alone else [examples]
+        batches = [make_batch(part, standardise=self.model.standardises) for part in parts]
         uses_audio = self.model.encoder is not None
         modalities = collect_modalities(examples, self.model.widths, uses_audio=uses_audio)
         if self.device.type == "cuda":

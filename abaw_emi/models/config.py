@@ -71,7 +71,7 @@ class EmiConfig(PreTrainedConfig):
     def to_parts(self) -> ModelConfig:
         """The `ModelConfig`; its backbone's name is not stored, so it has the default one."""
         values = {name: getattr(self, name) for name in asdict(ModelConfig()).keys() - _REPLACED}
-        if values["encoder"] != "wav2vec2":
+        if values["encoder"] == "logmel":
             values["logmel"] = self.encoder_config
         return TypeAdapter(ModelConfig).validate_python(
             {**values, "pad_seconds": self.pad_samples / SAMPLE_RATE}

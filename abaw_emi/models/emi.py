@@ -22,12 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
-from abaw_emi.models.encoder import Wav2Vec2Encoder
+from abaw_emi.models.encoders.base import AudioEncoder
+from abaw_emi.models.encoders.logmel import LogMelEncoder
+from abaw_emi.models.encoders.spec_augment import Masks
+from abaw_emi.models.encoders.speech import make_encoder
+from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 from abaw_emi.models.fusion import Head, Join, LateMean, Modalities
-from abaw_emi.models.logmel import LogMelEncoder
-from abaw_emi.models.spec_augment import Masks
 
 
 class VadHead(nn.Module):
@@ -61,7 +64,7 @@ class EmiModel(PreTrainedModel):
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
         self.parts = parts = config.to_parts()
-        self.encoder: Wav2Vec2Encoder | LogMelEncoder | None = None
+        self.encoder: AudioEncoder | None = None
         self.widths = {
             feature.name: width for feature, width in zip(parts.features, config.widths, strict=True)
         }
@@ -84,13 +87,16 @@ class EmiModel(PreTrainedModel):
     def _make_audio_parts(self, encoder_config: dict[str, Any]) -> int:
         """Makes the encoder and what follows it, and returns the width of the vector they make of a clip."""
         parts = self.parts
-        if parts.encoder == "wav2vec2":
-            self.encoder = Wav2Vec2Encoder(encoder_config)
+        if parts.encoder == "pretrained":
+            self.encoder = make_encoder(encoder_config)
         else:
             self.encoder = LogMelEncoder(parts.logmel)
         width = self.encoder.hidden_size
         if parts.vad_head:
-            assert isinstance(self.encoder, Wav2Vec2Encoder), "config.ModelConfig checks it"
+            if not isinstance(self.encoder, Wav2Vec2Encoder):
+                found = f"model_type is {encoder_config['model_type']!r}, which has no VAD head"
+                step = "turn it off with --set model.vad_head=false"
+                raise WeightsError(Problem("backbone config.json", found, next_step=step))
             backbone: Any = self.encoder.wav2vec2.config
             self.vad_head = VadHead(width, backbone.num_labels, backbone.final_dropout)
             width += backbone.num_labels
@@ -104,13 +110,18 @@ class EmiModel(PreTrainedModel):
             )
         return width * (parts.global_vector + parts.lstm)
 
+    @property
+    def standardises(self) -> bool:
+        """Whether each waveform is to have zero mean and unit variance."""
+        return self.encoder is None or self.encoder.standardises
+
     def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
 
         None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
-        `regularisation` for the order.
+        `spec_augment` for the order.
         """
-        if self.parts.freeze_encoder or not isinstance(self.encoder, Wav2Vec2Encoder):
+        if self.parts.freeze_encoder or self.encoder is None:
             return None
         return self.encoder.draw_masks(lengths, rng)
 
@@ -128,8 +139,8 @@ class EmiModel(PreTrainedModel):
         """The frames of each clip; for models that have an encoder.
 
         Args:
-            waveforms: (B, T) at 16 kHz, each clip normalised to zero mean and unit variance
-                (`batches.normalise`), zero-padded at its end.
+            waveforms: (B, T) at 16 kHz, zero-padded at each clip's end; if `standardises`, of zero mean and
+                unit variance, clip by clip.
             lengths: (B,) samples of each clip, at least `facts.MIN_SAMPLES`.
             masks: what `draw_masks` drew for these clips, on the waveforms' device. Without them there is
                 neither LayerDrop nor SpecAugment, not even in training mode.
@@ -234,9 +245,7 @@ class EmiModel(PreTrainedModel):
     def _frozen(self) -> list[nn.Module]:
         if self.parts.freeze_encoder and self.encoder is not None:
             return [self.encoder, *([self.vad_head] if self.parts.vad_head else [])]
-        if self.parts.freeze_extractor and isinstance(self.encoder, Wav2Vec2Encoder):
-            return [self.encoder.wav2vec2.feature_extractor]
-        return []
+        return self.encoder.extractor() if self.parts.freeze_extractor and self.encoder is not None else []
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from transformers.utils import logging as transformers_logging
 from abaw_emi.core.constants import EncoderKind
 from abaw_emi.core.errors import Problem, UsageError, WeightsError, collect_errors, shorten_error
 from abaw_emi.core.hashing import hash_file
+from abaw_emi.core.records import read_json
+from abaw_emi.models.encoders.speech import SPEECH_ENCODERS
 
 # What transformers knows of each type of model; none of these names is documented, all are long-standing.
 _SOUND: Any = getattr(feature_extraction_auto, "FEATURE_EXTRACTOR_MAPPING_NAMES")  # noqa: B009 - untyped
@@ -77,8 +79,8 @@ def find_pretrained(
     name: str,
     revision: str = "main",
     option: str = "ENCODER",
+    model_types: Collection[str] = (),
     *,
-    model_type: str = "",
     needs_weights: bool = True,
 ) -> Pretrained:
     """The model at folder or hub id `name`; from the hub's local cache where the hub is out of reach.
@@ -87,7 +89,7 @@ def find_pretrained(
         name: a folder, or a hub id.
         revision: of the model on the hub; a plain folder has none.
         option: what takes a folder too, for messages.
-        model_type: the only one that is accepted; "" for any.
+        model_types: those that are accepted; () for any.
         needs_weights: whether its weights are needed, or only its configuration.
 
     Raises:
@@ -102,7 +104,7 @@ def find_pretrained(
     problems: list[Problem] = []
     config: dict[str, Any] = {}
     with collect_errors(problems):
-        config = _read_config(folder / "config.json", model_type)
+        config = _read_config(folder / "config.json", model_types)
     if needs_weights and not weights:
         problems.append(Problem(str(folder), "no weights", f"{_SAFETENSORS[0]} or {_TORCH[0]}"))
     if problems:
@@ -114,8 +116,16 @@ def find_pretrained(
 
 
 def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = True) -> Pretrained:
-    """The wav2vec 2.0 that a run starts from; as `find_pretrained`."""
-    return find_pretrained(name, revision, "--backbone", model_type="wav2vec2", needs_weights=needs_weights)
+    """The speech encoder that a run starts from; as `find_pretrained`.
+
+    Its config has `do_normalize` of its `preprocessor_config.json` where that is false.
+    """
+    found = find_pretrained(name, revision, "--backbone", SPEECH_ENCODERS, needs_weights=needs_weights)
+    path = found.folder / "preprocessor_config.json"
+    settings = read_json(path, dict[str, Any], "a preprocessor's config") if path.is_file() else {}
+    if settings.get("do_normalize", True):
+        return found
+    return replace(found, config={**found.config, "do_normalize": False})
 
 
 def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
@@ -166,14 +176,15 @@ def _find_silence(name: str, revision: str) -> str:
     return ""
 
 
-def _read_config(path: Path, model_type: str) -> dict[str, Any]:
+def _read_config(path: Path, model_types: Collection[str]) -> dict[str, Any]:
     try:
         config = from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise WeightsError(Problem(str(path), f"cannot be read: {error}")) from error
     found = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(found, str) or (model_type and found != model_type):
-        expected = repr(model_type) if model_type else "the config of a model of transformers"
+    if not isinstance(found, str) or (model_types and found not in model_types):
+        known = f"one of {', '.join(model_types)}"
+        expected = known if model_types else "the config of a model of transformers"
         raise WeightsError(Problem(str(path), f"model_type is {found!r}", expected))
     return dict(config)
 

@@ -1,6 +1,6 @@
 """Published weights into an `EmiModel`, strictly: a weight that was to be loaded and is not is an error.
 
-Sources of names: transformers' Wav2Vec2Model; the audeering checkpoint's `classifier.*` (its model card);
+Sources of names: transformers' models; the audeering checkpoint's `classifier.*` (its model card);
 the released code's state dict (CODE, abaw/model.py; see `core.constants`).
 """
 
@@ -19,6 +19,7 @@ from abaw_emi.core.errors import EmiError, Problem, WeightsError, shorten_error
 from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 from abaw_emi.models.hub import Pretrained, count_weights
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -28,10 +29,7 @@ _RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parame
 
 # The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
 # it; it is no part of the forward pass outside training.
-_MASK_VECTOR = "wav2vec2.masked_spec_embed"
-
-# The audeering checkpoint to this package.
-_BACKBONE = {"wav2vec2.": "encoder.wav2vec2.", "classifier.": "vad_head."}
+_MASK_VECTOR = "masked_spec_embed"
 
 # Released code to this package (CODE, abaw/model.py: class Model).
 _RELEASED = {
@@ -53,8 +51,7 @@ def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
         WeightsError: a weight is missing, has another shape, or the file cannot be read.
     """
     weights = read_weights(backbone.folder)
-    if not any(key.startswith("wav2vec2.") for key in weights):
-        weights = {f"wav2vec2.{key}": value for key, value in weights.items()}
+    prefix = _find_prefix(weights, backbone.config["model_type"])
     if model.parts.vad_head and "classifier.dense.weight" not in weights:
         raise WeightsError(
             Problem(
@@ -63,16 +60,29 @@ def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
                 next_step="use the audeering checkpoint, or --set model.vad_head=false",
             )
         )
-    targets = _name_as(_BACKBONE, model)
+    targets = _name_as(
+        {prefix: "encoder.wav2vec2."}
+        if isinstance(model.encoder, Wav2Vec2Encoder)
+        else {prefix: "encoder.model."},
+        model,
+    ) | _name_as({"classifier.": "vad_head."}, model)
     warnings = []
-    if _MASK_VECTOR in targets and _MASK_VECTOR not in weights:
-        weights[_MASK_VECTOR] = model.state_dict()[targets[_MASK_VECTOR]]
+    mask_vector = f"{prefix}{_MASK_VECTOR}"
+    if mask_vector in targets and mask_vector not in weights:
+        weights[mask_vector] = model.state_dict()[targets[mask_vector]]
         warnings.append(
-            Problem(backbone.name, f"no {_MASK_VECTOR}; SpecAugment starts from a new mask vector")
+            Problem(backbone.name, f"no {mask_vector}; SpecAugment starts from a new mask vector")
         )
     # What else a published checkpoint holds (a decoder, a quantiser) is no part of the encoder.
     _fill(model, {key: weights[key] for key in weights if key in targets}, targets, backbone.name)
     return warnings
+
+
+def _find_prefix(weights: Mapping[str, Tensor], model_type: str) -> str:
+    """What a file's names of the encoder's weights begin with: it may hold a model that contains it."""
+    own = f"{model_type.replace('-', '_')}."
+    prefixes = ("model.encoder.", "encoder.") if model_type == "whisper" else (own,)
+    return next((prefix for prefix in prefixes if any(key.startswith(prefix) for key in weights)), "")
 
 
 def import_released(path: Path, backbone: Pretrained) -> EmiModel:
@@ -110,7 +120,7 @@ def make_model(
     except Exception as error:  # transformers checks few of its values
         where = str(backbone.folder / "config.json")
         found = f"describes no model: {shorten_error(error)}"
-        raise WeightsError(Problem(where, found, "the config of a wav2vec 2.0")) from error
+        raise WeightsError(Problem(where, found, "the config of a speech encoder")) from error
 
 
 def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:

@@ -51,7 +51,7 @@ class RowPlan:
     def backbone(self) -> str | None:
         """Hub id or folder of its pretrained wav2vec 2.0; None where it uses none."""
         config = self.config
-        starts = self.runs and config.model.encoder == "wav2vec2" and not config.training.init_from
+        starts = self.runs and config.model.encoder == "pretrained" and not config.training.init_from
         return config.model.backbone if starts else None
 
     @property

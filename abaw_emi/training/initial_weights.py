@@ -11,14 +11,15 @@ import torch
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.errors import Problem, RunError, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.inference.predict import load_model
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.logmel import LogMelEncoder
 from abaw_emi.models.hub import Pretrained, find_backbone
-from abaw_emi.models.logmel import LogMelEncoder
 from abaw_emi.models.weights import load_backbone, make_model
 from abaw_emi.runs.run import Run, find_run
 
@@ -31,7 +32,7 @@ class InitialWeights:
     """Where a run's first weights come from; at most one of the two.
 
     Attributes:
-        backbone: a wav2vec 2.0.
+        backbone: a published speech encoder.
         run: a finished run.
     """
 
@@ -53,6 +54,10 @@ class InitialWeights:
         if self.run is not None:
             return _continue_from(self.run, config, widths)
         model = make_model(config.model, self.backbone, widths)
+        longest = None if model.encoder is None else model.encoder.max_samples
+        if longest is not None and config.data.max_seconds * SAMPLE_RATE > longest:
+            expected = f"at most {longest / SAMPLE_RATE:g}, which is what the encoder reads"
+            raise UsageError(Problem("data.max_seconds", f"{config.data.max_seconds:g}", expected))
         if self.backbone is not None:
             reporter.warn(load_backbone(model, self.backbone))
         return model
@@ -66,7 +71,7 @@ def find_initial_weights(config: RunConfig) -> InitialWeights:
     """
     if config.training.init_from:
         return InitialWeights(run=find_run(Path(config.training.init_from)))
-    if config.model.encoder != "wav2vec2":
+    if config.model.encoder != "pretrained":
         return InitialWeights()
     return InitialWeights(backbone=find_backbone(config.model.backbone, config.model.revision))
 
@@ -74,7 +79,7 @@ def find_initial_weights(config: RunConfig) -> InitialWeights:
 def fit_scales(model: EmiModel, examples: Sequence[Example], device: torch.device) -> None:
     """Fits what standardises spectra and features to the training examples, before the first step.
 
-    A wav2vec 2.0 is left as it is: its published weights include their own normalisation.
+    A published encoder is left as it is: its weights include their own normalisation.
 
     Args:
         model: on `device`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +12,6 @@ from torch import Tensor, nn
 
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoder import Wav2Vec2Encoder
-
-_LAYER = re.compile(r"encoder\.(?:wav2vec2\.encoder\.layers|norms|convolutions)\.(\d+)\.")
-_EXTRACTOR = "encoder.wav2vec2.feature_extractor."
-_NORM = "encoder.wav2vec2.encoder.layer_norm."
 
 
 def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.AdamW:
@@ -54,20 +48,10 @@ def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.Adam
 def _height(name: str, model: EmiModel) -> int:
     """How far the weight called `name` is above the waveform: 0 for the first convolutions."""
     encoder = model.encoder
-    if isinstance(encoder, Wav2Vec2Encoder):
-        layers = int(encoder.wav2vec2.config.num_hidden_layers)
-        # With this switch (the audeering model) it comes after the last layer, without it before the first.
-        norm_is_last = encoder.wav2vec2.config.do_stable_layer_norm
-    else:
-        layers, norm_is_last = (0 if encoder is None else encoder.config.layers), False
-    if not name.startswith("encoder."):
+    layers = 0 if encoder is None else encoder.layers
+    if encoder is None or not name.startswith("encoder."):
         return layers + 2 if name.startswith("vad_head.") else layers + 3
-    if layer := _LAYER.match(name):
-        return int(layer[1]) + 2
-    if name.startswith(_EXTRACTOR):
-        return 0
-    # Projection, positions and mask vector, or the log-mel encoder's entry: what the first layer sees.
-    return layers + 1 if name.startswith(_NORM) and norm_is_last else 1
+    return encoder.find_level(name.removeprefix("encoder."))
 
 
 def rate_factor(done: float, *, warmup: float, epochs: int) -> float:

@@ -28,7 +28,6 @@ from abaw_emi.inference.frozen_encoder import encode_examples
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoder import Wav2Vec2Encoder
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import (
     Checkpoint,
@@ -118,8 +117,9 @@ class Training:
         frozen = self.model.encoder is not None and self.model.parts.freeze_encoder
         if frozen and not self.config.augmentation.active:
             self._encode()
-        if self.config.compile and isinstance(self.model.encoder, Wav2Vec2Encoder):
-            self.model.encoder.compile_regions()
+        encoder = self.model.encoder
+        if self.config.compile and encoder is not None and encoder.is_large:
+            encoder.compile_regions()
         efficiency = self.loader.padding_efficiency(self.at.epoch)
         self.reporter.say(
             f"{self.steps:,} steps an epoch; {efficiency:.0%} of what is run is sound, not padding"

@@ -91,7 +91,7 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
         ("[data]\nmax_seconds = 0.02\n", "data.max_seconds: 0.02"),
         ("[model]\nlstm_dropout = 1\n", "model.lstm_dropout: 1"),
         ("[model]\nlstm = false\nglobal_vector = false\n", "model: global_vector and lstm are both off"),
-        ("[model]\nencoder = 'logmel'\n", "model: vad_head needs a wav2vec2"),
+        ("[model]\nencoder = 'logmel'\n", "model: vad_head needs a pretrained"),
         ("training = 3\n", "training: 3"),
         (f"[model]\nbackbone = 0x{'9' * 5_000}\n", "model.backbone: an integer of thousands of digits"),
         (f"[training]\nepochs = {2**63}\n", "training.epochs: an integer of more than 64 bits"),

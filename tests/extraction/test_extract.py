@@ -207,6 +207,15 @@ def test_whisper_reads_30_s_and_gives_the_frames_of_the_clip(data: DataFolder, t
         run(encoder, data, name="longer", max_seconds=31)
 
 
+def test_wav2vec2_bert_reads_a_filter_bank(data: DataFolder, tmp_path: Path) -> None:
+    encoder = write_audio(tmp_path / "bert", "wav2vec2-bert")
+    extractor = AutoFeatureExtractor.from_pretrained(encoder)
+    for filename, array in read_all(run(encoder, data, batch=4)).items():
+        inputs = extractor(waveform(data.root, filename), sampling_rate=16_000, return_tensors="pt")
+        expected = by_hand(encoder, inputs)[: int(inputs.attention_mask.sum())]
+        np.testing.assert_allclose(array, expected, rtol=0, atol=CLOSE)
+
+
 def test_sound_is_cut_and_the_cut_is_a_setting(data: DataFolder, tmp_path: Path) -> None:
     encoder = write_audio(tmp_path / "encoder", "wav2vec2")
     found = read_all(run(encoder, data, max_seconds=0.5))

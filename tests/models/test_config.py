@@ -65,7 +65,7 @@ def test_the_file_of_an_earlier_run_gives_its_parts_and_is_written_as_it_was() -
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_is_stored_gives_the_parts_back(preset: str) -> None:
     model = PRESETS[preset].model
-    backbone = small_config() if model.encoder == "wav2vec2" else None
+    backbone = small_config() if model.encoder == "pretrained" else None
     widths = {feature.name: 8 for feature in model.features}
     stored = json.loads(EmiConfig.from_parts(model, backbone, widths).to_json_string())
     default = ModelConfig()

@@ -18,7 +18,7 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.spec_augment import Masks
+from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.training.checkpoint import save_model
 from tests.small_models import CPU, ENCODERS, LONGEST, SHORTEST, make_example, small_model
 

@@ -66,7 +66,7 @@ def build(kind: str, *, encoder: str = "none", seed: int = 0, **parts: Any) -> E
         fusion=FusionConfig(kind=kind, **parts),  # type: ignore[arg-type]
     )
     torch.manual_seed(seed)
-    backbone = small_config() if encoder == "wav2vec2" else None
+    backbone = small_config() if encoder == "pretrained" else None
     model = EmiModel(EmiConfig.from_parts(config, backbone, WIDTHS))
     with torch.no_grad():
         for weight in model.parameters():
@@ -135,7 +135,7 @@ def test_a_learned_vector_stands_where_a_modality_is_missing_and_only_there(cach
 
 
 @pytest.mark.parametrize("kind", ["concatenate", "mean"])
-@pytest.mark.parametrize("encoder", ["logmel", "wav2vec2"])
+@pytest.mark.parametrize("encoder", ["logmel", "pretrained"])
 def test_a_clip_without_sound_is_predicted_from_its_features_alone_and_beside_others(
     cache: Cache, encoder: str, kind: str
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_clip_without_sound_is_predicted_from_its_features_alone_and_beside_ot
 
 
 def test_a_batch_without_sound_runs_no_encoder(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build("concatenate", encoder="wav2vec2")
+    model = build("concatenate", encoder="pretrained")
     encoded: list[int] = []
     silent = [
         without_sound(keep(cache, number, {"vit": draw(number, "vit")}), uses_audio=True)

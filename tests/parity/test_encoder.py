@@ -16,9 +16,9 @@ from abaw_emi.batching.batches import make_batch
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoder import Wav2Vec2Encoder
+from abaw_emi.models.encoders.spec_augment import Masks
+from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 from abaw_emi.models.hub import find_backbone
-from abaw_emi.models.spec_augment import Masks
 from abaw_emi.models.weights import load_backbone
 from tests.backbones import backbone_weights, small_config, write_backbone
 from tests.small_models import LONGEST, make_example

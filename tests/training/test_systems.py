@@ -13,17 +13,19 @@ import pytest
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.read import change_config
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.errors import ClipError, CorpusError
+from abaw_emi.core.errors import ClipError, CorpusError, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.inference.members import Members, predict_runs
+from abaw_emi.inference.predictor import load
 from abaw_emi.runs.run import Run
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
 from abaw_emi.training.verify_resume import verify_resume
 from tests.backbones import write_backbone
 from tests.foreign_data import EMOTIONS, write_data
+from tests.small_encoders import write_audio
 from tests.small_models import CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,6 +84,8 @@ def uses_sound_alone(config: RunConfig) -> bool:
 def test_every_preset_trains_and_predicts(
     preset: str, data: DataFolder, backbone: Path, tmp_path: Path
 ) -> None:
+    if preset == "whisper":  # which reads spectrograms of its own
+        backbone = write_audio(tmp_path / "whisper", "whisper")
     plan = plan_for(preset, backbone, tmp_path)
     lacking = preset in ("vision", "baseline-vision", "vision-within-train")
     if lacking:  # one modality is all that they have: a clip without it is a bad clip
@@ -108,6 +112,42 @@ def test_every_preset_trains_and_predicts(
     assert ("missing" in member.record) == (plan.config.model.encoder != "none")
     (again,) = predict_test(run, data).members  # from the store
     assert again.table.equals(member.table)
+
+
+FAMILIES = ("hubert", "wavlm", "data2vec", "wav2vec2-bert", "whisper")
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_of_speech_encoders_trains_and_predicts(
+    kind: str, freeze: bool, data: DataFolder, tmp_path: Path
+) -> None:
+    backbone = write_audio(tmp_path / "backbone", kind)
+    freezing = f"model.freeze_encoder={str(freeze).lower()}"
+    with pytest.raises(WeightsError, match=r"no VAD head.*--set model\.vad_head=false"):
+        train(plan_for("paper", backbone, tmp_path / "runs"), data, QUIET)
+    plan = plan_for("paper", backbone, tmp_path / "runs", "model.vad_head=false", freezing)
+    (run,) = train(plan, data, QUIET)
+    written = read_predictions(run.valid_predictions)
+    (member,) = predict_runs([run], data, "valid", CPU).members
+    assert _largest_difference(member.table, written) < 1e-6
+    ids = written["Filename"].to_list()
+    table = load(run.folder).predict([data.root / "audio" / f"{name}.wav" for name in ids])
+    assert _largest_difference(table, written) < 1e-6
+
+
+def test_whisper_does_not_read_more_than_30_s(data: DataFolder, tmp_path: Path) -> None:
+    backbone = write_audio(tmp_path / "backbone", "whisper")
+    plan = plan_for("paper", backbone, tmp_path, "model.vad_head=false", "data.max_seconds=31")
+    with pytest.raises(UsageError, match=r"data\.max_seconds: 31; expected at most 30"):
+        train(plan, data, QUIET)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_of_speech_encoders_resumes_exactly(kind: str, data: DataFolder, tmp_path: Path) -> None:
+    backbone = write_audio(tmp_path / "backbone", kind)
+    assert verify_resume(plan_for("paper", backbone, tmp_path, "model.vad_head=false"), data, QUIET).identical
 
 
 def test_a_finished_system_predicts_valid_as_its_training_did(

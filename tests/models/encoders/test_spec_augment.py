@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.wav2vec2 import modeling_wav2vec2
 
-from abaw_emi.models.spec_augment import Masks, Regularisation, Spans
+from abaw_emi.models.encoders.spec_augment import Masks, Regularisation, Spans
 from tests.small_models import small_model
 
 PUBLISHED = Spans(share=0.05, length=10, at_least=2)

@@ -1,29 +1,30 @@
 """wav2vec 2.0 as a frame encoder whose result does not depend on what else is in the batch.
 
-An encoder turns waveforms (B, T), normalised per clip and zero-padded, and their lengths (B,) in samples
-into hidden states (B, F, H) and their lengths (B,) in frames.
+Waveforms (B, T), normalised per clip and zero-padded, become hidden states (B, F, H).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
 from abaw_emi.core.errors import Problem, WeightsError
-from abaw_emi.models.spec_augment import Masks, Regularisation, Spans
-from abaw_emi.models.wav2vec2 import Wav2Vec2
+from abaw_emi.models.encoders.base import AudioEncoder, Lengths, check_config, may_be_padded
+from abaw_emi.models.encoders.spec_augment import Masks, Regularisation, Spans
+from abaw_emi.models.encoders.wav2vec2 import Wav2Vec2
 
-_Lengths = TypeVar("_Lengths", int, Tensor)
 
-
-class Wav2Vec2Encoder(nn.Module):
+class Wav2Vec2Encoder(AudioEncoder):
     """`wav2vec2.Wav2Vec2` as an encoder of padded batches.
+
+    HuBERT, UniSpeech and UniSpeech-SAT are the same network (`tests/parity/test_encoder.py`).
 
     Checkpoints whose feature extractor normalises each frame (`feat_extract_norm = "layer"`, such as the
     audeering model) run as one padded batch with an attention mask, which equals running each clip alone.
@@ -37,27 +38,31 @@ class Wav2Vec2Encoder(nn.Module):
         WeightsError: the config asks for what this network does not have.
     """
 
+    layer_prefixes = ("wav2vec2.encoder.layers",)
+    extractor_prefixes = ("wav2vec2.feature_extractor",)
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        backbone = Wav2Vec2Config(**config)
+        backbone = Wav2Vec2Config(**{**config, "model_type": "wav2vec2"})
         problems = _check(backbone)
         if problems:
             raise WeightsError(problems)
         self.wav2vec2 = Wav2Vec2(backbone)
-        self.hidden_size: int = backbone.hidden_size
-        self._regularisation = _read_regularisation(backbone)
+        self.hidden_size = backbone.hidden_size
+        self.standardises = config.get("do_normalize", True)
+        self.layers = backbone.num_hidden_layers
+        # With this switch (the audeering model) it comes after the last layer, without it before the first.
+        self.norm_prefix = "wav2vec2.encoder.layer_norm" if backbone.do_stable_layer_norm else None
+        self._regularisation = read_regularisation(backbone)
 
-    def frame_lengths(self, lengths: _Lengths) -> _Lengths:
+    def frame_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of clips of `lengths` samples, (B,) or of a single one."""
-        config = self.wav2vec2.config
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-            lengths = (lengths - kernel) // stride + 1
-        return lengths
+        return count_frames(self.wav2vec2.config, lengths)
 
     def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What clips of `lengths` samples leave out in one pass of training; None where it is never anything.
 
-        Reads the backbone's `layerdrop`, `mask_time_*` and `mask_feature_*`; see `regularisation`.
+        Reads the backbone's `layerdrop`, `mask_time_*` and `mask_feature_*`; see `spec_augment`.
         """
         if not self._regularisation:
             return None
@@ -66,60 +71,32 @@ class Wav2Vec2Encoder(nn.Module):
     def forward(
         self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, F, H) and frame lengths (B,); frames beyond a clip's length mean nothing.
+        """Hidden states (B, F, H) and frame lengths (B,), as `AudioEncoder.forward`.
 
-        Without `masks` there is no LayerDrop and no SpecAugment, in training neither; the other dropouts
-        are torch's own, on in training mode. Hidden states are of the weights' dtype, or as autocast has it.
+        Hidden states are of the weights' dtype, or as autocast has it.
         """
         if not torch.is_autocast_enabled(waveforms.device.type):
             waveforms = waveforms.to(self.wav2vec2.feature_projection.projection.weight.dtype)
         frames = self.frame_lengths(lengths)
         if self.wav2vec2.config.feat_extract_norm == "group":
-            return self._run_by_length(waveforms, lengths, masks), frames
+            return self._run_by_length(partial(self.wav2vec2, real=None), waveforms, lengths, masks), frames
         real = None
-        if _may_be_padded(waveforms, lengths):
+        if may_be_padded(waveforms, lengths):
             places = self.frame_lengths(waveforms.shape[1])
             real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
-        return self.wav2vec2(waveforms, real, masks), frames
-
-    def compile_regions(self, backend: str = "inductor") -> None:
-        """Compiles the convolutions and each layer, in place, with torch.compile at their first run.
-
-        The layers share one compiled graph, so it takes a minute and not twelve. Names in the state dict
-        stay. Without it everything runs as well; on a CPU that is the better choice, as compiling takes
-        minutes there.
-        """
-        self.wav2vec2.feature_extractor.compile(backend=backend)
-        for layer in self.wav2vec2.encoder.layers:
-            layer.compile(backend=backend)
-
-    def _run_by_length(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
-        hidden_states: Tensor | None = None
-        for length in lengths.unique().tolist():
-            rows = lengths == length
-            frames = self.frame_lengths(length)
-            taken = None if masks is None else masks.take(rows, frames)
-            alone = self.wav2vec2(waveforms[rows, :length], None, taken)  # (rows, its frames, H)
-            if hidden_states is None:
-                places = self.frame_lengths(waveforms.shape[1])
-                hidden_states = alone.new_zeros(len(lengths), places, self.hidden_size)
-            hidden_states[rows, :frames] = alone
-        assert hidden_states is not None
-        return hidden_states
+        return self.wav2vec2(waveforms, masks, real=real), frames
 
 
-def _may_be_padded(waveforms: Tensor, lengths: Tensor) -> bool:
-    """Whether a clip may end before its row does, by what is known without waiting for a device."""
-    if torch.compiler.is_compiling() or lengths.device.type != "cpu":
-        return True
-    return bool((lengths < waveforms.shape[1]).any())
+def count_frames(config: Any, lengths: Lengths) -> Lengths:
+    """Frames that the convolutions of wav2vec 2.0 and its relatives make of so many samples."""
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        lengths = (lengths - kernel) // stride + 1
+    return lengths
 
 
 def _check(config: Wav2Vec2Config) -> list[Problem]:
     where = "backbone config.json"
-    problems = []
-    if config.add_adapter:
-        problems.append(Problem(where, "add_adapter is true", "a wav2vec 2.0 without adapter layers"))
+    problems = check_config(config.to_dict())
     if config.adapter_attn_dim is not None:
         found = f"adapter_attn_dim is {config.adapter_attn_dim}"
         problems.append(Problem(where, found, "a wav2vec 2.0 without adapter layers"))
@@ -141,14 +118,15 @@ def _check(config: Wav2Vec2Config) -> list[Problem]:
     return problems
 
 
-def _read_regularisation(config: Wav2Vec2Config) -> Regularisation:
+def read_regularisation(config: Any) -> Regularisation:
+    """What a backbone's config leaves out while training."""
     time = Spans(
         share=config.mask_time_prob, length=config.mask_time_length, at_least=config.mask_time_min_masks
     )
     features = Spans(
         share=config.mask_feature_prob,
         length=config.mask_feature_length,
-        at_least=config.mask_feature_min_masks,
+        at_least=getattr(config, "mask_feature_min_masks", 0),  # WavLM has none,
     )
     on = config.apply_spec_augment
     return Regularisation(

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from abaw_emi.models.logmel import LogMelConfig, LogMelEncoder  # noqa: E402
+from abaw_emi.models.encoders.logmel import LogMelConfig, LogMelEncoder  # noqa: E402
 
 LENGTHS = (400, 719, 720, 1_024, 16_001, 48_000, 192_000)
 

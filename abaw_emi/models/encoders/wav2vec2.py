@@ -6,7 +6,7 @@
 Parameters have transformers' names and shapes, so published checkpoints load as they are, and a clip's result
 is what transformers gives that clip alone (`tests/parity/test_encoder.py`). What differs: frames stay
 (B, F, C) throughout, a convolution of stride s being a matrix product of windows; LayerDrop and SpecAugment
-come from outside (`regularisation.Masks`) and are each clip's own; nothing in here waits for the device or
+come from outside (`spec_augment.Masks`) and are each clip's own; nothing in here waits for the device or
 depends on values, so it compiles to one graph.
 """
 
@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
-from abaw_emi.models.spec_augment import Masks
+from abaw_emi.models.encoders.spec_augment import Masks
 
 
 class TimeNorm(nn.GroupNorm):
@@ -228,7 +228,7 @@ class Wav2Vec2(nn.Module):
     """wav2vec 2.0 from waveforms to hidden states.
 
     Args:
-        config: the backbone's; `encoders.Wav2Vec2Encoder` has checked it.
+        config: the backbone's; `waveform.Wav2Vec2Encoder` has checked it.
     """
 
     def __init__(self, config: Wav2Vec2Config) -> None:
@@ -241,13 +241,13 @@ class Wav2Vec2(nn.Module):
             self.masked_spec_embed = nn.Parameter(torch.rand(config.hidden_size))
         self.encoder = Transformer(config)
 
-    def forward(self, waveforms: Tensor, real: Tensor | None, masks: Masks | None) -> Tensor:
+    def forward(self, waveforms: Tensor, masks: Masks | None, *, real: Tensor | None) -> Tensor:
         """Hidden states (B, F, H), meaningless (but finite) beyond a clip's end.
 
         Args:
             waveforms: (B, T), zero-padded at the end.
-            real: (B, F), true within each clip; None where nothing is padded.
             masks: what to leave out; None for nothing.
+            real: (B, F), true within each clip; None where nothing is padded.
         """
         x = self.feature_projection(self.feature_extractor(waveforms))  # (B, F, H)
         x = self._mask(x, masks)
@@ -256,12 +256,11 @@ class Wav2Vec2(nn.Module):
 
     def _mask(self, x: Tensor, masks: Masks | None) -> Tensor:
         """SpecAugment on x (B, F, H)."""
-        frames = None if masks is None else masks.masked_frames
-        if frames is None and self.training and self.config.apply_spec_augment:
-            frames = x.new_zeros(x.shape[:2], dtype=torch.bool)  # so that the vector has a gradient: zero
-        if frames is not None and self.masked_spec_embed is not None:
-            frames = F.pad(frames, (0, x.shape[1] - frames.shape[1]))
-            x = torch.where(frames[..., None], self.masked_spec_embed.to(x.dtype), x)
-        if masks is not None and masks.masked_features is not None:
-            x = x.masked_fill(masks.masked_features[:, None], 0)
+        vector = self.masked_spec_embed
+        if masks is not None:
+            x = masks.write_over(x, vector)
+        drawn = masks is not None and masks.masked_frames is not None
+        if self.training and self.config.apply_spec_augment and vector is not None and not drawn:
+            nowhere = x.new_zeros((*x.shape[:2], 1), dtype=torch.bool)
+            x = torch.where(nowhere, vector.to(x.dtype), x)  # so that the vector has a gradient: zero
         return x

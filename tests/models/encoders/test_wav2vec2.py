@@ -11,8 +11,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoder import Wav2Vec2Encoder
-from abaw_emi.models.spec_augment import Masks
+from abaw_emi.models.encoders.spec_augment import Masks
+from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 from tests.backbones import small_config
 from tests.small_models import make_example, small_model
 

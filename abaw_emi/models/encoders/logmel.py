@@ -17,9 +17,11 @@ from torchaudio.functional import melscale_fbanks
 
 from abaw_emi.config.parts import LogMelConfig
 from abaw_emi.core import constants
+from abaw_emi.models.encoders.base import AudioEncoder, Lengths
+from abaw_emi.models.encoders.spec_augment import Masks
 
 
-class LogMelEncoder(nn.Module):
+class LogMelEncoder(AudioEncoder):
     """Waveforms to hidden states at 50 Hz: log-mels at 100 Hz, a convolution of stride 2, residual ones."""
 
     window: Tensor
@@ -27,9 +29,13 @@ class LogMelEncoder(nn.Module):
     feature_mean: Tensor
     feature_scale: Tensor
 
+    is_large = False
+    layer_prefixes = ("norms", "convolutions")
+
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
         self.config = config
+        self.layers = config.layers
         self.hidden_size = config.hidden_size
         # from_pretrained builds models without memory ("meta"), then loads what the state dict holds.
         with torch.device("cpu"):
@@ -48,8 +54,8 @@ class LogMelEncoder(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def frame_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames (B,) of clips of the given samples (B,): those of wav2vec 2.0, 1 from 400 samples on."""
+    def frame_lengths(self, lengths: Lengths) -> Lengths:
+        """Frames of clips of `lengths` samples: those of wav2vec 2.0, 1 from 400 samples on."""
         return (lengths - constants.MIN_SAMPLES) // constants.HOP_SAMPLES + 1
 
     @torch.no_grad()
@@ -74,7 +80,9 @@ class LogMelEncoder(nn.Module):
         # A feature that never changes keeps the scale 1e-3 rather than divide by nothing.
         self.feature_scale.copy_((second / count - mean.square()).clamp(min=1e-6).sqrt())
 
-    def forward(self, waveforms: Tensor, lengths: Tensor, masks: None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H), zero beyond a clip's last frame, and each clip's frames (B,).
 
         Args:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Bool = npt.NDArray[np.bool_]
 
@@ -52,6 +53,15 @@ class Masks:
             masked_frames=None if self.masked_frames is None else self.masked_frames[rows, :frames],
             masked_features=None if self.masked_features is None else self.masked_features[rows],
         )
+
+    def write_over(self, x: Tensor, vector: Tensor | None) -> Tensor:
+        """X (B, F, H) with `vector` (H,) in the masked frames, and zeros in the masked features."""
+        if self.masked_frames is not None and vector is not None:
+            frames = F.pad(self.masked_frames, (0, x.shape[1] - self.masked_frames.shape[1]))
+            x = torch.where(frames[..., None], vector.to(x.dtype), x)
+        if self.masked_features is not None:
+            x = x.masked_fill(self.masked_features[:, None], 0)
+        return x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

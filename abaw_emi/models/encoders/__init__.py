@@ -1,0 +1,1 @@
+"""Encoders of sound and text: what makes frames of a waveform or of words."""

@@ -1,0 +1,132 @@
+"""What every encoder of sound offers, whatever network it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from abaw_emi.core.errors import Problem
+from abaw_emi.models.encoders.spec_augment import Masks
+
+Lengths = TypeVar("Lengths", int, Tensor)
+
+
+class AudioEncoder(nn.Module):
+    """Turns waveforms (B, T), zero-padded, and their lengths (B,) in samples into frames.
+
+    A clip's frames do not depend on what else is in the batch.
+
+    Attributes:
+        hidden_size: H, the width of a frame.
+        standardises: whether each waveform is to have zero mean and unit variance.
+        is_large: whether it is a published network, of which a CPU runs one clip at a time as fast as many.
+        max_samples: the longest clip that it reads; None for any.
+        layers: the number of its layers, for learning rates that differ between them.
+        layer_prefixes: what the names of its layers' weights begin with, before the layer's number.
+        norm_prefix: the same of a norm after the last layer; None without one.
+        extractor_prefixes: the same of the convolutions that read the waveform.
+    """
+
+    hidden_size: int
+    standardises: bool = True
+    is_large: bool = True
+    max_samples: int | None = None
+    layers: int
+    layer_prefixes: tuple[str, ...]
+    norm_prefix: str | None = None
+    extractor_prefixes: tuple[str, ...] = ()
+
+    def frame_lengths(self, lengths: Lengths) -> Lengths:
+        """Frames of clips of `lengths` samples, (B,) or of a single one."""
+        raise NotImplementedError
+
+    def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
+        """What clips of so many samples leave out in one pass of training; None if it is never anything."""
+        return None
+
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, F, H) and frame lengths (B,); frames beyond a clip's length mean nothing.
+
+        Without `masks` there is no LayerDrop and no SpecAugment, in training neither; the other dropouts
+        are torch's own, on in training mode.
+        """
+        raise NotImplementedError
+
+    def extractor(self) -> list[nn.Module]:
+        """The convolutions that read the waveform."""
+        return [self.get_submodule(name) for name in self.extractor_prefixes]
+
+    def layer_modules(self) -> list[nn.Module]:
+        """Its layers, the first one first."""
+        return [layer for name in self.layer_prefixes for layer in self.get_submodule(name).children()]
+
+    def find_level(self, name: str) -> int:
+        """How far up a weight is: 0 for the extractor, 1 for all up to the first layer, then each layer.
+
+        Args:
+            name: within the encoder.
+        """
+        for prefix in self.layer_prefixes:
+            if name.startswith(f"{prefix}."):
+                return 2 + int(name.removeprefix(f"{prefix}.").partition(".")[0])
+        if any(name.startswith(f"{prefix}.") for prefix in self.extractor_prefixes):
+            return 0
+        last = self.norm_prefix is not None and name.startswith(f"{self.norm_prefix}.")
+        return 1 + self.layers if last else 1
+
+    def compile_regions(self, backend: str = "inductor") -> None:
+        """Compiles each layer, in place, with torch.compile at its first run.
+
+        The layers share one compiled graph, so it takes a minute and not twelve. Names in the state dict
+        stay. Without it everything runs as well; on a CPU that is the better choice, as compiling takes
+        minutes there.
+        """
+        for part in (*self.extractor(), *self.layer_modules()):
+            part.compile(backend=backend)
+
+    def _run_by_length(
+        self,
+        run: Callable[[Tensor, Masks | None], Tensor],
+        waveforms: Tensor,
+        lengths: Tensor,
+        masks: Masks | None,
+    ) -> Tensor:
+        """The frames (B, F, H) of an encoder that must see no padding: clips of equal length run together."""
+        hidden_states: Tensor | None = None
+        for length in lengths.unique().tolist():
+            rows = lengths == length
+            frames = self.frame_lengths(length)
+            alone = run(waveforms[rows, :length], None if masks is None else masks.take(rows, frames))
+            if hidden_states is None:
+                places = self.frame_lengths(waveforms.shape[1])
+                hidden_states = alone.new_zeros(len(lengths), places, self.hidden_size)
+            hidden_states[rows, :frames] = alone
+        assert hidden_states is not None
+        return hidden_states
+
+
+def check_config(config: Mapping[str, Any]) -> list[Problem]:
+    """What a backbone's config asks for that no encoder here has."""
+    unsupported = {
+        "add_adapter": "an encoder without adapter layers",
+        "use_intermediate_ffn_before_adapter": "an encoder without adapter layers",
+        "conv_pos_batch_norm": "no batch norm, which makes a clip depend on those beside it",
+    }
+    return [
+        Problem("backbone config.json", f"{name} is true", expected)
+        for name, expected in unsupported.items()
+        if config.get(name, False)
+    ]
+
+
+def may_be_padded(waveforms: Tensor, lengths: Tensor) -> bool:
+    """Whether a clip may end before its row does, by what is known without waiting for a device."""
+    if torch.compiler.is_compiling() or lengths.device.type != "cpu":
+        return True
+    return bool((lengths < waveforms.shape[1]).any())
