@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
@@ -22,10 +24,16 @@ from transformers import (
     Data2VecAudioModel,
     Dinov2Config,
     Dinov2Model,
+    DistilBertConfig,
+    DistilBertModel,
     GenerationConfig,
+    GteConfig,
+    GteModel,
     HubertConfig,
     HubertModel,
     PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
     SeamlessM4TFeatureExtractor,
     UniSpeechConfig,
     UniSpeechModel,
@@ -62,6 +70,7 @@ SPEECH_ENCODERS = (
 )
 """Of these, too, `write_audio` makes one."""
 
+TEXT_ENCODERS = ("bert", "roberta", "distilbert", "gte", "new")
 VISION_ENCODERS = ("vit", "dinov2", "convnext", "clip")
 
 _TRANSFORMER = {
@@ -141,16 +150,41 @@ def write_vision(folder: Path, kind: str, seed: int = 0) -> Path:
     return folder
 
 
-def write_text(folder: Path, seed: int = 0) -> Path:
-    """A BERT of ten words that reads 16 tokens."""
+def write_text(folder: Path, seed: int = 0, kind: str = "bert") -> Path:
+    """An encoder of `TEXT_ENCODERS` that knows ten words and reads 16 tokens."""
     vocab = {
         word: place for place, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS])
     }
     BertTokenizer(vocab=vocab, model_max_length=16).save_pretrained(folder)
     torch.manual_seed(seed)
-    config = BertConfig(**_TRANSFORMER, vocab_size=len(vocab), max_position_embeddings=16)
-    _shake(BertModel(config, add_pooling_layer=False), seed).save_pretrained(folder)
+    size: dict[str, Any] = {"vocab_size": len(vocab), "pad_token_id": 0}
+    model: Any
+    if kind == "bert":
+        model = BertModel(BertConfig(**_TRANSFORMER, **size, max_position_embeddings=16))
+    elif kind == "roberta":  # whose positions begin after its padding
+        model = RobertaModel(RobertaConfig(**_TRANSFORMER, **size, max_position_embeddings=17))
+    elif kind == "distilbert":
+        sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
+        model = DistilBertModel(DistilBertConfig(**sizes, **size, max_position_embeddings=16))
+    else:
+        model = GteModel(GteConfig(**_TRANSFORMER, **size, max_position_embeddings=16))
+    _shake(model, seed).save_pretrained(folder)
+    if kind == "new":
+        _name_as_published(folder)
     return folder
+
+
+def _name_as_published(folder: Path) -> None:
+    """Gives a gte the config and the names of weights of Alibaba-NLP/gte-en-mlm-base on the hub."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    code = {"AutoConfig": "configuration.NewConfig", "AutoModel": "modeling.NewModel"}
+    path.write_text(
+        json.dumps(config | {"model_type": "new", "architectures": ["NewForMaskedLM"], "auto_map": code})
+    )
+    weights = load_file(folder / "model.safetensors")
+    published = {name if name.startswith("new.") else f"new.{name}": w for name, w in weights.items()}
+    save_file(published, folder / "model.safetensors", {"format": "pt"})
 
 
 _SPECIAL = (

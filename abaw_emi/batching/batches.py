@@ -51,7 +51,7 @@ class Batch:
 
     def run(self, model: EmiModel) -> Tensor:
         """The model's intensities (B, 6)."""
-        return model.regress(*self.encode(model), self.modalities)
+        return model.regress(*self.encode(model), model.encode_text(self.modalities))
 
     def encode(self, model: EmiModel) -> tuple[Tensor | None, Tensor]:
         """The frames (B, F, D) of the sound, and how many each example has (B,); None without any sound."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from abaw_emi.audio.cache import pack_fallbacks, read_split_clips
 from abaw_emi.audio.clips import Clip, Clips
+from abaw_emi.batching.texts import TextSpec, join_texts, raise_bad, read_texts
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
@@ -35,24 +36,31 @@ class InputSpec:
     Attributes:
         uses_audio: whether it has an encoder of sound.
         max_seconds: length to which sound is cut.
-        folders: the feature folders that it reads.
+        names: of all features that it reads, in the model's order.
+        folders: those of them that are feature folders.
+        text: how it reads transcripts, if it does.
         max_frames: number of frames to which features are cut.
         on_bad: "error" for an error that names all clips that cannot be read, "skip" to leave them out.
     """
 
     uses_audio: bool
     max_seconds: float
+    names: tuple[str, ...]
     folders: tuple[str, ...]
+    text: TextSpec | None
     max_frames: int
     on_bad: OnBadClip = "error"
 
     @classmethod
-    def of(cls, config: RunConfig, on_bad: OnBadClip = "error") -> Self:
-        """What a run of `config` reads."""
+    def of(cls, config: RunConfig, on_bad: OnBadClip = "error", tokenizer: Any = None) -> Self:
+        """What a run of `config` reads; `tokenizer` is that of its text encoder, if it has one."""
+        features = config.model.features
         return cls(
             uses_audio=config.model.encoder != "none",
             max_seconds=config.data.max_seconds,
-            folders=tuple(feature.name for feature in config.model.features),
+            names=tuple(feature.name for feature in features),
+            folders=tuple(feature.name for feature in features if not feature.backbone),
+            text=next((TextSpec.of(feature, tokenizer) for feature in features if feature.backbone), None),
             max_frames=config.data.max_frames,
             on_bad=on_bad,
         )
@@ -60,7 +68,7 @@ class InputSpec:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Their names, in the model's order."""
-        return (*((SOUND,) if self.uses_audio else ()), *self.folders)
+        return (*((SOUND,) if self.uses_audio else ()), *self.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -157,6 +165,18 @@ def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter:
     clips = {clip.filename: clip for clip in audio.clips}
     arrays = {clip.filename: clip for clip in features.clips}
     skipped = audio.skipped.keys() | features.skipped.keys()
+    widths = dict(features.widths)
+    if spec.text is not None:
+        texts: dict[str, FeatureClip] = {}
+        bad: dict[str, tuple[Problem, ...]] = {}
+        with collect_errors(problems):
+            texts, bad = read_texts(data, ids, spec.text, reporter)
+            if spec.on_bad == "error":
+                raise_bad(bad)
+        reporter.warn(summarise(bad))
+        arrays = join_texts(arrays, texts)
+        skipped |= bad.keys()
+        widths |= {spec.text.name: 1} if texts else {}
     empty = [name for name in ids if name not in clips.keys() | arrays.keys() | skipped]
     if empty and not problems:
         with collect_errors(problems):
@@ -173,17 +193,17 @@ def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter:
         examples=examples,
         skipped=tuple(sorted(skipped)),
         read_from_video=pack_fallbacks(audio),
-        widths=features.widths,
+        widths=widths,
         missing=_find_missing(examples, spec),
     )
-    if spec.folders:
+    if spec.names:
         _report_coverage(inputs, spec, reporter)
     return inputs
 
 
 def _read_audio(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter: Reporter) -> Clips:
-    """The sound of the clips; beside feature folders, of those that have a file of it."""
-    if spec.folders:
+    """The sound of the clips; beside features, of those that have a file of it."""
+    if spec.names:
         ids = [name for name in ids if name in data.files]
     if not spec.uses_audio or not ids:
         return Clips((), {})
@@ -234,12 +254,16 @@ def check_widths(data: DataFolder, inputs: Inputs, spec: InputSpec) -> None:
     Raises:
         CorpusError: names each folder of which no clip has any.
     """
-    absent = [name for name in spec.folders if name not in inputs.widths]
-    if absent:
-        raise CorpusError(
-            Problem(f"feature folder {name}", "no clip has any", next_step=advise(data, [name]))
-            for name in absent
-        )
+    problems = [
+        Problem(f"feature folder {name}", "no clip has any", next_step=advise(data, [name]))
+        for name in spec.folders
+        if name not in inputs.widths
+    ]
+    if spec.text is not None and spec.text.name not in inputs.widths:
+        step = "make transcripts with abaw-emi transcribe"
+        problems.append(Problem(spec.text.name, "no clip has a transcript", next_step=step))
+    if problems:
+        raise CorpusError(problems)
 
 
 def advise(data: DataFolder, folders: Sequence[str]) -> str:
@@ -250,7 +274,7 @@ def advise(data: DataFolder, folders: Sequence[str]) -> str:
 
 def _find_missing(examples: Sequence[Example], spec: InputSpec) -> dict[str, list[str]]:
     missing = {SOUND: [each.filename for each in examples if each.audio is None]} if spec.uses_audio else {}
-    for folder in spec.folders:
+    for folder in spec.names:
         missing[folder] = [each.filename for each in examples if folder not in each.features]
     return {modality: names for modality, names in missing.items() if names}
 

@@ -109,7 +109,7 @@ class Loader:
         self, group: Sequence[Example], masking: np.random.Generator, leaving_out: np.random.Generator
     ) -> Batch:
         model = self.model
-        modalities = collect_modalities(group, model.widths, uses_audio=model.encoder is not None)
+        modalities = collect_modalities(group, model.input_widths, uses_audio=model.encoder is not None)
         return make_batch(
             group,
             self.labels,

@@ -62,9 +62,27 @@ class FeatureConfig:
     dropout: Fraction = 0.0
     """Share of the values that each layer of `temporal` forgets while training."""
 
+    backbone: str = ""
+    """Hub id or folder of a text encoder that is part of the model and reads the transcripts in `text/`; ""
+    for the features of the folder `name`."""
+
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    """Commit, tag or branch of this encoder on the hub."""
+
+    freeze: bool = False
+    """Whether this encoder stays as it is."""
+
+    max_tokens: Count = 128
+    """Tokens that it reads of a transcript (the winners of 2025 and 2026: 128)."""
+
+    rate: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    """Share of `training.learning_rate` at which the branch learns, its encoder included."""
+
     def __post_init__(self) -> None:
         if self.name == SOUND:
             raise ValueError(f"{SOUND!r} is what the encoder reads; expected a feature folder's name")
+        if self.freeze and not self.backbone:
+            raise ValueError("freeze is for a branch with a text encoder (backbone)")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is even; expected an odd number of frames")
         if "transformer" in self.temporal and self.hidden_size % self.heads:
@@ -77,12 +95,25 @@ class FusionConfig:
 
     __pydantic_config__ = STRICT
 
-    kind: Literal["concatenate", "mean"] = "concatenate"
+    kind: Literal["concatenate", "mean", "text-anchored"] = "concatenate"
     """One head on all vectors side by side, a learned vector in place of each that is missing; or the
-    mean of the intensities that a head for each modality gives, over those that are there."""
+    mean of the intensities that a head for each modality gives, over those that are there; or the vector of
+    `anchor` beside what it finds, by cross-attention, in the frames of each other modality."""
+
+    anchor: str = "text"
+    """The modality that looks at the others, with "text-anchored"."""
+
+    attention_size: Count = 512
+    """Width of the cross-attention (the winner of 2026: 512)."""
+
+    attention_heads: Count = 4
+    """Heads of the cross-attention (the winner of 2026: 4)."""
+
+    attention_dropout: Fraction = 0.1
+    """Dropout of the attention's weights and of the head, with "text-anchored" (the winner of 2026: .1)."""
 
     head_size: Size = 0
-    """Width of the regression head's dense layer; 0 for that of its input."""
+    """Width of the regression head's dense layer; 0 for that of its input, or of the attention."""
 
     modality_dropout: Fraction = 0.0
     """Probability that training leaves a modality of a clip out for a step; one always remains."""
@@ -94,6 +125,10 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.one_at_a_time and self.modality_dropout:
             raise ValueError("one_at_a_time leaves all modalities but one out already: modality_dropout is 0")
+        if self.attention_size % self.attention_heads:
+            raise ValueError(
+                f"attention_size {self.attention_size} is no multiple of {self.attention_heads} heads"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,6 +70,12 @@ _BY_CORRELATION: dict[str, Any] = {"loss": "pearson", "batch_size": 512, "group_
 # sigmoid.
 _TCN: dict[str, Any] = {"hidden_size": 128, "layers": 5, "kernel": 3, "dropout": 0.2}
 
+# github.com/Skyy93/CVPR2025_abaw, branch EMI, and abaw/model.py of github.com/ZZZRamsey/
+# CVPR_2026_ABAW_10th_EMI, which holds it too: the first token of a text encoder that is trained, frames of a
+# ViT-huge (1280 wide), no global vector; batches of 32, AdamW, fp16 with a loss scaler, seed 3407.
+_WORDS = FeatureConfig(name="text", backbone="Alibaba-NLP/gte-en-mlm-base", pooling="first")
+_WINNER: dict[str, Any] = {"clip_grad_value": 100.0, "precision": "fp16"}
+
 # Zhang et al., arXiv 2403.10825, gives no sizes, and its face model is not public: all sizes are ours.
 _ENCODER: dict[str, Any] = {"temporal": ("transformer",), "hidden_size": 256, "heads": 4, "dropout": 0.1}
 
@@ -133,6 +139,29 @@ PRESETS: dict[str, RunConfig] = {
         ),
         fusion=FusionConfig(head_size=1027, modality_dropout=0.1),
     ),
+    "winner-2025": replace(
+        _paper(
+            {**_WINNER, "patience": 0},
+            global_vector=False,
+            features=(
+                FeatureConfig(name="vit-huge", temporal=("lstm",), hidden_size=768, layers=2, pooling="last"),
+                _WORDS,
+            ),
+            fusion=FusionConfig(head_size=1027),
+        ),
+        data=DataConfig(max_frames=400),
+    ),
+    "winner-2026": replace(
+        _paper(
+            {**_WINNER, "epochs": 50, "patience": 5},
+            global_vector=False,
+            lstm=False,
+            features=(FeatureConfig(name="vit-base"), _WORDS),
+            fusion=FusionConfig(kind="text-anchored", modality_dropout=0.1),
+        ),
+        data=DataConfig(max_frames=400),
+    ),
+    "text": _features(_WORDS, learning_rate=1e-4, batch_size=32, group_size=32),
     "hubert": _paper(backbone="facebook/hubert-large-ll60k", vad_head=False),
     "wavlm": _paper(backbone="microsoft/wavlm-large", vad_head=False),
     "whisper": _paper(backbone="openai/whisper-medium", vad_head=False),
@@ -170,6 +199,9 @@ SUMMARIES: dict[str, str] = {
     "yu": "arXiv 2403.11757: temporal convolutions and a transformer; other face features than theirs",
     "zhang": "arXiv 2403.10825: transformers on faces, sound and text, averaged; all sizes are ours",
     "text-vision-audio": "arXiv 2504.11460, winner of the 8th edition: text and face features, trained sound",
+    "winner-2025": "8th edition, test .706: sound and text trained, ViT-huge faces; ours: docs/paper.md",
+    "winner-2026": "10th edition, test .708: text looks at sound and faces; ours: docs/paper.md",
+    "text": "ours: the words alone, their encoder trained",
     "hubert": "ours: the paper's system on HuBERT large, for ensembles of unlike members",
     "wavlm": "ours: the paper's system on WavLM large, for ensembles of unlike members",
     "whisper": "ours: the paper's system on the encoder of Whisper medium, as large as the paper's",

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import ConfigError, Problem, UsageError
+from abaw_emi.core.records import read_toml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -27,14 +28,7 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: the file is missing, is not TOML, or holds unknown keys or impossible values.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(Problem(str(path), "no such file")) from None
-    except RecursionError:
-        raise ConfigError(Problem(str(path), "not readable as TOML: nested too deeply")) from None
-    except (OSError, ValueError) as error:  # also integers of thousands of digits
-        raise ConfigError(Problem(str(path), f"not readable as TOML: {error}")) from error
+    values = read_toml(path, ConfigError)
     return _validate(values, str(path), ConfigError)
 
 

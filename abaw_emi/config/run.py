@@ -117,7 +117,17 @@ class ModelConfig:
             raise ValueError(f"features {', '.join(names)}: a folder comes twice")
         if self.encoder == "none" and not self.features:
             raise ValueError('encoder is "none" and there are no features: nothing is left to predict from')
-        if self.encoder != "none" and not (self.global_vector or self.lstm):
+        if sum(bool(feature.backbone) for feature in self.features) > 1:
+            raise ValueError("features: two of them have a backbone; expected one text encoder at most")
+        anchored = self.fusion.kind == "text-anchored"
+        if anchored and self.fusion.anchor not in names:
+            found = ", ".join(names) or "none"
+            raise ValueError(f"fusion.anchor {self.fusion.anchor!r} is none of the features ({found})")
+        if anchored and self.encoder == "none" and len(names) == 1:
+            raise ValueError("text-anchored fusion needs a second modality")
+        if anchored and (self.global_vector or self.lstm):
+            raise ValueError("text-anchored fusion looks at frames: global_vector and lstm are false")
+        if not anchored and self.encoder != "none" and not (self.global_vector or self.lstm):
             raise ValueError("global_vector and lstm are both off: nothing is left to predict from")
         if self.encoder != "pretrained" and self.vad_head:
             raise ValueError("vad_head needs a pretrained encoder that brings one")
@@ -181,6 +191,9 @@ class TrainingConfig:
 
     seed: Size = 1
     """Seed of the new weights, the batches and the dropouts (CODE: 1)."""
+
+    encoder_rate: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
+    """Share of `learning_rate` at which the speech encoder and its VAD head learn."""
 
     init_from: str = ""
     """A finished run whose weights to start from; `--init-from` sets it."""

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,12 @@ class CachedArray:
     dtype: np.dtype[Any]
     record: Record
     _fill: Callable[[_Array], object]
+
+    @classmethod
+    def hold(cls, array: _Array, record: Record | None = None) -> Self:
+        """A copy of `array`, in memory."""
+        held = array.copy()  # of a view too: not all that it was cut from
+        return cls(held.shape, held.dtype, record or {}, lambda out: np.copyto(out, held))
 
     def read(self) -> _Array:
         """The array, in memory of its own; raises what `read_into` does."""
@@ -145,8 +151,7 @@ class Cache:
                     array, record = make()
                     entry = self.keep(key, array, record)
         if entry is None:
-            held = array.copy()  # of a view too: not all that it was cut from
-            return CachedArray(held.shape, held.dtype, record, lambda out: np.copyto(out, held))
+            return CachedArray.hold(array, record)
         return CachedArray(*entry, partial(self._fill, key, make))
 
     def get(self, key: str) -> tuple[_Array, Record] | None:

@@ -1,7 +1,8 @@
-"""JSON that this package wrote, and that anybody may have changed since: read with its types checked."""
+"""JSON and TOML that this package wrote, and that anybody may have changed since: read, types checked."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,22 @@ def read_json(path: Path, kind: Any, what: str) -> Any:
         EmiError: it cannot be read, or is not `what`; the first difference is named.
     """
     return parse_json(read_bytes(path, MAX_BYTES), str(path), kind, what)
+
+
+def read_toml(path: Path, error: type[EmiError], expected: str = "") -> dict[str, Any]:
+    """The values of the TOML file `path`.
+
+    Raises:
+        EmiError: of the class `error`: it is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(Problem(str(path), "no such file", expected)) from None
+    except RecursionError:
+        raise error(Problem(str(path), "not readable as TOML: nested too deeply")) from None
+    except (OSError, ValueError) as cause:  # also integers of thousands of digits
+        raise error(Problem(str(path), f"not readable as TOML: {cause}")) from cause
 
 
 def parse_json(content: bytes, where: str, kind: Any, what: str) -> Any:

@@ -23,7 +23,7 @@ from abaw_emi.data.align import list_ids
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
 from abaw_emi.features.files import read_bytes
 from abaw_emi.features.transcripts import parse_transcript
-from abaw_emi.models.hub import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained, find_longest, load_model, load_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class TextEncoder(FrameEncoder[str, Tokens]):
             settings if masked else replace(settings, batch=1),
             getattr(model, "text_model", model),
         )
-        self._longest = _find_longest(self._tokenizer, model.config)
+        self._longest = find_longest(self._tokenizer, model.config)
         self._cut: list[str] = []  # ids of the clips that said more
 
     def warnings(self) -> list[Problem]:
@@ -105,11 +105,3 @@ class TextEncoder(FrameEncoder[str, Tokens]):
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer(text)["input_ids"])
-
-
-def _find_longest(tokenizer: Any, config: Any) -> int | None:
-    """Tokens that an encoder reads: what its tokenizer says, else as many as it knows positions."""
-    if tokenizer.model_max_length < 1_000_000:  # transformers writes 1e30 where it is not known
-        return int(tokenizer.model_max_length)
-    positions = getattr(config, "max_position_embeddings", None)
-    return None if positions is None else int(positions)

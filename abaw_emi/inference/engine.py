@@ -101,7 +101,7 @@ class Inference:
         parts = [[each] for each in examples] if alone else [examples]
         batches = [make_batch(part, standardise=self.model.standardises) for part in parts]
         uses_audio = self.model.encoder is not None
-        modalities = collect_modalities(examples, self.model.widths, uses_audio=uses_audio)
+        modalities = collect_modalities(examples, self.model.input_widths, uses_audio=uses_audio)
         if self.device.type == "cuda":
             batches = [batch.pin_memory() for batch in batches]
             modalities = None if modalities is None else modalities.map(Tensor.pin_memory)
@@ -146,7 +146,7 @@ class Inference:
         modalities = group.modalities
         if modalities is not None:
             modalities = modalities.map(lambda values: values.to(self.device, non_blocking=True))
-        return self.model.regress(frames, lengths, modalities)
+        return self.model.regress(frames, lengths, self.model.encode_text(modalities))
 
     def _encode(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
         try:

@@ -24,7 +24,14 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.ensembling.members import Member, Members
 from abaw_emi.inference.engine import ARITHMETIC
 from abaw_emi.inference.frozen_encoder import encode_examples, identify_clip
-from abaw_emi.inference.predict import describe_run, load_model, make_table, predict, verify_weights
+from abaw_emi.inference.predict import (
+    describe_run,
+    load_model,
+    make_table,
+    predict,
+    read_spec,
+    verify_weights,
+)
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
@@ -47,7 +54,7 @@ def predict_runs(
     """
     weights = _hash_weights(runs)
     runtime.reporter.warn(data.check_counts(split))
-    specs = {run: InputSpec.of(run.read_config(), on_bad) for run in runs}
+    specs = {run: read_spec(run, on_bad) for run in runs}
     read = {spec: _read(data, split, spec, runtime.reporter) for spec in dict.fromkeys(specs.values())}
     inputs = {run: read[specs[run]] for run in runs}
     tables = _predict_all(inputs, weights, runtime)
@@ -134,9 +141,13 @@ def _describe_missing(inputs: Inputs) -> dict[str, object]:
 
 def _predict(model: EmiModel, run: Run, inputs: Inputs, runtime: Runtime) -> pl.DataFrame:
     problems = [
-        Problem(f"feature folder {name}", f"{width} wide", f"{model.widths[name]}, as {run.name} was trained")
+        Problem(
+            f"feature folder {name}",
+            f"{width} wide",
+            f"{model.input_widths[name]}, as {run.name} was trained",
+        )
         for name, width in inputs.widths.items()
-        if model.widths[name] != width
+        if model.input_widths[name] != width
     ]
     if problems:
         raise CorpusError(problems)

@@ -12,9 +12,9 @@ import polars as pl
 import torch
 from transformers.utils import logging as transformers_logging
 
-from abaw_emi.batching.examples import Example
+from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.core.arrays import Float32
-from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE, Precision
+from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE, OnBadClip, Precision
 from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError, shorten_error
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.records import read_json
@@ -23,6 +23,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
+from abaw_emi.models.hub import load_tokenizer
 from abaw_emi.runs.run import Run
 
 _BF16_ERROR = 0.1
@@ -75,10 +76,23 @@ def make_table(filenames: Sequence[str], intensities: Float32) -> pl.DataFrame:
 
 def describe_files(run: Run) -> dict[str, Any]:
     """What a run's record says of the files that its predictions follow from."""
+    files = [run.model_config_file, run.config_file]
+    files += [run.tokenizer_file] if run.tokenizer_file.is_file() else []
     return {
         "weights_sha256": hash_file(run.weights_file),
-        "files_sha256": {path.name: hash_file(path) for path in (run.model_config_file, run.config_file)},
+        "files_sha256": {path.name: hash_file(path) for path in files},
     }
+
+
+def read_spec(run: Run, on_bad: OnBadClip = "error") -> InputSpec:
+    """What a run reads of each clip.
+
+    Raises:
+        EmiError: its configuration or its tokenizer cannot be read.
+    """
+    config = run.read_config()
+    has_text = any(feature.backbone for feature in config.model.features)
+    return InputSpec.of(config, on_bad, load_tokenizer(run.folder) if has_text else None)
 
 
 def verify_weights(run: Run) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import polars as pl
 
 from abaw_emi.audio.clips import Clip, make_sound, read_sound
 from abaw_emi.batching.examples import Example, InputSpec
+from abaw_emi.batching.texts import join_texts
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import FILENAME, Precision
@@ -23,7 +23,7 @@ from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import read_array
 from abaw_emi.features.reader import FeatureClip
-from abaw_emi.inference.predict import load_model, predict
+from abaw_emi.inference.predict import load_model, predict, read_spec
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import find_folder
@@ -32,7 +32,7 @@ from abaw_emi.runs.run import find_run
 Input = str | os.PathLike[str] | Any
 """A file, or a waveform (T,): an array, a tensor or a list of floats."""
 
-_FILES = ("config.json", "model.safetensors", "run.toml", "provenance.json")
+_FILES = ("config.json", "model.safetensors", "run.toml", "provenance.json", "tokenizer*")
 
 
 class Predictor:
@@ -44,10 +44,11 @@ class Predictor:
         runtime: the device and the arithmetic that it runs with.
     """
 
-    def __init__(self, model: EmiModel, config: RunConfig, runtime: Runtime) -> None:
+    def __init__(self, model: EmiModel, config: RunConfig, spec: InputSpec, runtime: Runtime) -> None:
         self.model = model
         self.config = config
         self.runtime = runtime
+        self._spec = spec
 
     def predict(
         self,
@@ -62,8 +63,8 @@ class Predictor:
             inputs: files of any format that FFmpeg reads, mono waveforms (T,), or None for an input that has
                 features only; may be left out for a system that uses no sound.
             sample_rate: of the waveforms, in Hz.
-            features: for systems that read feature folders: by folder name, the features of each input, as a
-                file or an array (F, D); None where an input has none.
+            features: for systems that read features: by name, those of each input, as a file or an array
+                (F, D), and for a text encoder the words, as a str; None where an input has none.
 
         Returns:
             `Filename` (the path as given, or the place of a waveform: "0", "1", ...) and the six emotions,
@@ -72,7 +73,7 @@ class Predictor:
         Raises:
             EmiError: inputs that cannot be read, all together.
         """
-        spec = InputSpec.of(self.config)
+        spec = self._spec
         given = dict(features or {})
         rows = _check_arguments(spec, inputs, given, sample_rate)
         problems: list[Problem] = []
@@ -110,15 +111,23 @@ class Predictor:
                 where = f"waveform {int(name)}"
                 sound = make_sound(_check_waveform(source, where), sample_rate, spec.max_seconds, Path(where))
             clip = Clip(name, sound)
+        text = None
+        if spec.text is not None and spec.text.name in arrays:
+            words = arrays[spec.text.name]
+            if not isinstance(words, str):
+                raise UsageError(Problem(f"{spec.text.name}, input {int(name)}", repr(words)[:80], "a str"))
+            text, _ = spec.text.read(name, words)
         held = {
             folder: _hold(values, f"{folder}, input {int(name)}", self.model.widths[folder], spec.max_frames)
             for folder, values in arrays.items()
+            if folder in spec.folders
         }
-        if clip is None and not held:
+        if clip is None and text is None and not held:
             found = f"nothing to predict from, of {' or '.join(spec.modalities)}"
             raise UsageError(Problem(f"input {int(name)}", found))
-        read = FeatureClip(name, held, "") if held else None
-        return Example.join(name, clip, read, uses_audio=spec.uses_audio)
+        read = {name: FeatureClip(name, held, "")} if held else {}
+        joined = join_texts(read, {} if text is None else {name: text})
+        return Example.join(name, clip, joined.get(name), uses_audio=spec.uses_audio)
 
 
 def load(
@@ -146,7 +155,8 @@ def load(
     local = path.is_dir() or path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir())
     found = find_run(path if local else find_folder(str(run), revision, _FILES, "load")[0])
     runtime = Runtime.for_prediction(device, precision, Reporter(quiet=quiet))
-    return Predictor(load_model(found, runtime.device, runtime.precision), found.read_config(), runtime)
+    model = load_model(found, runtime.device, runtime.precision)
+    return Predictor(model, found.read_config(), read_spec(found), runtime)
 
 
 def _check_arguments(
@@ -163,9 +173,9 @@ def _check_arguments(
     if isinstance(inputs, (str, os.PathLike)):
         raise UsageError(Problem("inputs", "a single path", "a list of inputs", f"[{os.fspath(inputs)!r}]"))
     problems = [
-        Problem("features", f"no feature folder {name!r}", f"one of {', '.join(spec.folders) or 'none'}")
+        Problem("features", f"no feature {name!r}", f"one of {', '.join(spec.names) or 'none'}")
         for name in features
-        if name not in spec.folders
+        if name not in spec.names
     ]
     counts = {len(values) for values in features.values()} | ({len(inputs)} if len(inputs) else set())
     if len(counts) > 1:
@@ -206,8 +216,4 @@ def _hold(values: Any, where: str, width: int, max_frames: int) -> CachedArray:
     array = array[:max_frames].astype(np.float32)
     if not np.isfinite(array).all():
         raise UsageError(Problem(where, "NaN or infinite numbers", "finite ones"))
-    return CachedArray(array.shape, array.dtype, {}, partial(_copy, array))
-
-
-def _copy(source: Any, out: Any) -> None:
-    np.copyto(out, source)
+    return CachedArray.hold(array)

@@ -30,6 +30,7 @@ class Branch(nn.Module):
         width: D, of the features.
 
     Attributes:
+        frame_width: H, of the frames that are pooled.
         output_width: W.
     """
 
@@ -52,6 +53,7 @@ class Branch(nn.Module):
             width = hidden
         self.temporal = nn.ModuleList(layers)
         self.pooling = config.pooling
+        self.frame_width = width
         self.output_width = {"mean+last": 2, "statistics": 4}.get(config.pooling, 1) * width
 
     def fit_scale(self, clips: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -69,11 +71,16 @@ class Branch(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """The vectors (B, W) of clips of `lengths` (B,) frames; of no meaning for a clip without any."""
         lengths = lengths.clamp(min=1)
-        real = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]  # (B, F)
+        real = find_real(frames, lengths)
+        return _pool(self.pooling, self.run(frames, lengths), lengths, real)
+
+    def run(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """The frames (B, F, H) that are pooled; of no meaning beyond a clip's end."""
+        real = find_real(frames, lengths.clamp(min=1))
         frames = ((frames - self.mean) / self.scale).masked_fill(~real[..., None], 0)
         for layer in self.temporal:
             frames = layer(frames, real)
-        return _pool(self.pooling, frames, lengths, real)
+        return frames
 
 
 class Recurrent(nn.Module):
@@ -136,6 +143,11 @@ class Transformer(nn.Module):
         frames = frames + encode_places(frames.shape[1], frames.shape[2]).to(frames)
         attended: Tensor = self.encoder(frames, src_key_padding_mask=~real)
         return attended
+
+
+def find_real(frames: Tensor, lengths: Tensor) -> Tensor:
+    """(B, F) bool, true within each clip of `lengths` (B,) frames."""
+    return torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
 
 
 def encode_places(count: int, width: int) -> Tensor:

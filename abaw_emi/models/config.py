@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.models.encoders.text import find_width
 
 _REPLACED = frozenset({"backbone", "revision", "logmel", "pad_seconds"})
 """Fields of `ModelConfig` that `encoder_config` and `pad_samples` stand for."""
@@ -25,6 +26,7 @@ class EmiConfig(PreTrainedConfig):
         encoder_config: the backbone's `config.json`, or the fields of `LogMelConfig`.
         pad_samples: `ModelConfig.pad_seconds`, in samples.
         widths: D of each of the features.
+        text_config: the `config.json` of the text encoder, if one of the features has one.
         **values: the other fields of `ModelConfig`, and whatever transformers keeps in the file.
     """
 
@@ -36,12 +38,14 @@ class EmiConfig(PreTrainedConfig):
         encoder_config: dict[str, Any] | None = None,
         pad_samples: int = 0,
         widths: Sequence[int] = (),
+        text_config: dict[str, Any] | None = None,
         **values: Any,
     ) -> None:
         defaults = asdict(ModelConfig(encoder="logmel", vad_head=False))
         self.encoder_config = defaults["logmel"] if encoder_config is None else encoder_config
         self.pad_samples = pad_samples
         self.widths = list(widths)
+        self.text_config = text_config
         for name in defaults.keys() - _REPLACED:
             value = values.pop(name, defaults[name])
             setattr(self, name, list(value) if isinstance(value, tuple) else value)
@@ -53,6 +57,7 @@ class EmiConfig(PreTrainedConfig):
         parts: ModelConfig,
         encoder_config: dict[str, Any] | None = None,
         widths: Mapping[str, int] | None = None,
+        text_config: dict[str, Any] | None = None,
     ) -> Self:
         """The config of the model that `parts` describes.
 
@@ -60,11 +65,19 @@ class EmiConfig(PreTrainedConfig):
             parts: as in `run.toml`.
             encoder_config: the backbone's.
             widths: D of each feature folder.
+            text_config: the text encoder's.
         """
+        widths = {
+            feature.name: find_width(text_config)
+            if feature.backbone and text_config is not None
+            else (widths or {})[feature.name]
+            for feature in parts.features
+        }
         return cls(
             encoder_config=asdict(parts.logmel) if encoder_config is None else encoder_config,
             pad_samples=round(parts.pad_seconds * SAMPLE_RATE),
-            widths=[(widths or {})[feature.name] for feature in parts.features],
+            widths=list(widths.values()),
+            text_config=text_config,
             **{name: value for name, value in asdict(parts).items() if name not in _REPLACED},
         )
 

@@ -14,6 +14,7 @@ vectors (`fusion`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -29,8 +30,9 @@ from abaw_emi.models.encoders.base import AudioEncoder
 from abaw_emi.models.encoders.logmel import LogMelEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.models.encoders.speech import make_encoder
+from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
-from abaw_emi.models.fusion import Head, Join, LateMean, Modalities
+from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, TextAnchored
 
 
 class VadHead(nn.Module):
@@ -71,10 +73,15 @@ class EmiModel(PreTrainedModel):
         self.audio_width = 0 if parts.encoder == "none" else self._make_audio_parts(config.encoder_config)
         branches = [Branch(feature, self.widths[feature.name]) for feature in parts.features]
         self.branches = nn.ModuleList(branches)
+        self.text_feature = next((feature for feature in parts.features if feature.backbone), None)
+        if self.text_feature is not None:
+            self.text = TextEncoder(config.text_config or {})
         widths = [self.audio_width] if self.audio_width else []
         widths += [branch.output_width for branch in branches]
         dense, size = parts.regression_head, parts.fusion.head_size
-        if parts.fusion.kind == "mean" and len(widths) > 1:
+        if parts.fusion.kind == "text-anchored":
+            self.anchored = self._make_anchored(branches)
+        elif parts.fusion.kind == "mean" and len(widths) > 1:
             self.late_mean = LateMean(widths, dense=dense, size=size)
         else:
             if len(widths) > 1:
@@ -108,7 +115,24 @@ class EmiModel(PreTrainedModel):
                 dropout=parts.lstm_dropout if parts.lstm_layers > 1 else 0.0,
                 batch_first=True,
             )
+        self.frame_width = width
         return width * (parts.global_vector + parts.lstm)
+
+    def _make_anchored(self, branches: Sequence[Branch]) -> TextAnchored:
+        fusion = self.parts.fusion
+        others = [] if self.encoder is None else [self.frame_width]
+        named = dict(zip(self.widths, branches, strict=True))
+        others += [branch.frame_width for name, branch in named.items() if name != fusion.anchor]
+        return TextAnchored(named[fusion.anchor].output_width, others, fusion)
+
+    @property
+    def input_widths(self) -> dict[str, int]:
+        """Numbers a frame of what is read of each feature: D, or 1 of a transcript, the number of a token."""
+        text = self.text_feature
+        return {
+            name: 1 if text is not None and name == text.name else width
+            for name, width in self.widths.items()
+        }
 
     @property
     def standardises(self) -> bool:
@@ -133,7 +157,17 @@ class EmiModel(PreTrainedModel):
         modalities: Modalities | None = None,
     ) -> Tensor:
         """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
-        return self.regress(*self.encode(waveforms, lengths, masks), modalities)
+        return self.regress(*self.encode(waveforms, lengths, masks), self.encode_text(modalities))
+
+    def encode_text(self, modalities: Modalities | None) -> Modalities | None:
+        """The same, with hidden states in place of the tokens of a model that has a text encoder."""
+        text = self.text_feature
+        if modalities is None or text is None:
+            return modalities
+        tokens = modalities.frames[text.name][..., 0].long()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not text.freeze):
+            states = self.text(tokens, modalities.lengths[text.name])
+        return replace(modalities, frames={**modalities.frames, text.name: states})
 
     def encode(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
         """The frames of each clip; for models that have an encoder.
@@ -171,14 +205,18 @@ class EmiModel(PreTrainedModel):
         Args:
             frames: (B, F, D); None if no clip of the batch has sound, or the model has no encoder.
             frame_lengths: (B,) frames of each clip.
-            modalities: the clips' features, for a model that reads feature folders.
+            modalities: the clips' features, as `encode_text` returns them, for a model that reads any.
 
         Returns:
             (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
         """
-        weight = next((self.late_mean if self._is_late else self.head).parameters())
+        weight = next(self._fusion().parameters())
         dtype = weight.dtype
         with torch.autocast(weight.device.type, enabled=False):
+            if self.parts.fusion.kind == "text-anchored":
+                assert modalities is not None, "the anchor is one of them"
+                intensities = self._look_up(frames, frame_lengths, modalities, weight)
+                return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
             vectors = []
             if frames is not None:
                 vectors.append(self._summarise(frames.to(dtype), frame_lengths))
@@ -217,6 +255,35 @@ class EmiModel(PreTrainedModel):
             intensities = self.head(self.join(vectors, modalities.present))
         return intensities
 
+    def _look_up(
+        self, frames: Tensor | None, frame_lengths: Tensor, modalities: Modalities, weight: Tensor
+    ) -> Tensor:
+        """The intensities (B, 6) of text-anchored fusion."""
+        anchor, names = self.parts.fusion.anchor, list(self.widths)
+        values, lengths, columns = [], [], [names.index(anchor) + (self.encoder is not None)]
+        if self.encoder is not None:
+            if frames is None:  # a learned frame is put in the place of it
+                frames = weight.new_zeros(len(frame_lengths), 1, self.frame_width)
+            values, lengths = [frames.to(weight.dtype)], [frame_lengths]
+            columns.append(0)
+        for number, (name, branch) in enumerate(zip(names, self.branches, strict=True)):
+            assert isinstance(branch, Branch)
+            inputs = modalities.frames[name].to(weight.dtype), modalities.lengths[name]
+            if name == anchor:
+                query = branch(*inputs)
+            else:
+                values.append(branch.run(*inputs))
+                lengths.append(inputs[1])
+                columns.append(number + (self.encoder is not None))
+        intensities: Tensor = self.anchored(query, values, lengths, modalities.present[:, columns])
+        return intensities
+
+    def _fusion(self) -> nn.Module:
+        """What makes intensities of the modalities."""
+        if self.parts.fusion.kind == "text-anchored":
+            return self.anchored
+        return self.late_mean if self._is_late else self.head
+
     @property
     def _is_late(self) -> bool:
         return hasattr(self, "late_mean")
@@ -243,6 +310,10 @@ class EmiModel(PreTrainedModel):
         return self
 
     def _frozen(self) -> list[nn.Module]:
+        text = [self.text] if self.text_feature is not None and self.text_feature.freeze else []
+        return [*text, *self._frozen_audio()]
+
+    def _frozen_audio(self) -> list[nn.Module]:
         if self.parts.freeze_encoder and self.encoder is not None:
             return [self.encoder, *([self.vad_head] if self.parts.vad_head else [])]
         return self.encoder.extractor() if self.parts.freeze_extractor and self.encoder is not None else []

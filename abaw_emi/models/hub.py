@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pydantic_core import from_json
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.models.auto import feature_extraction_auto, image_processing_auto, tokenization_auto
 from transformers.utils import logging as transformers_logging
 
@@ -18,6 +18,7 @@ from abaw_emi.core.errors import Problem, UsageError, WeightsError, collect_erro
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.records import read_json
 from abaw_emi.models.encoders.speech import SPEECH_ENCODERS
+from abaw_emi.models.encoders.text import TEXT_ENCODERS
 
 # What transformers knows of each type of model; none of these names is documented, all are long-standing.
 _SOUND: Any = getattr(feature_extraction_auto, "FEATURE_EXTRACTOR_MAPPING_NAMES")  # noqa: B009 - untyped
@@ -58,6 +59,7 @@ class Pretrained:
         commit: the hub's; None for a plain folder.
         folder: where its files lie.
         config: its `config.json`.
+        retyped: whether `config` is of another type than the file says, which is then not to be read again.
         files: those that are loaded: weights and settings.
     """
 
@@ -67,6 +69,7 @@ class Pretrained:
     folder: Path
     config: dict[str, Any]
     files: tuple[Path, ...]
+    retyped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The record of it, with the SHA-256 of its files: these are the model, whatever it is called."""
@@ -111,7 +114,13 @@ def find_pretrained(
         raise WeightsError(problems)
     files = sorted((*_list(folder, _SETTINGS), *weights), key=lambda file: file.name)
     return Pretrained(
-        name=name, revision=revision, commit=commit, folder=folder, config=config, files=tuple(files)
+        name=name,
+        revision=revision,
+        commit=commit,
+        folder=folder,
+        config=_retype(config),
+        files=tuple(files),
+        retyped=_retype(config) is not config,
     )
 
 
@@ -126,6 +135,24 @@ def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = Tr
     if settings.get("do_normalize", True):
         return found
     return replace(found, config={**found.config, "do_normalize": False})
+
+
+def find_text_encoder(name: str, revision: str = "main", *, needs_weights: bool = True) -> Pretrained:
+    """The text encoder that a run starts from; as `find_pretrained`."""
+    return find_pretrained(
+        name, revision, "model.features.N.backbone", TEXT_ENCODERS, needs_weights=needs_weights
+    )
+
+
+def _retype(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of gte-en-mlm-base and its kin as transformers knows the same network by now.
+
+    They are of the type "new", whose code lies on the hub and is not run here.
+    """
+    if config.get("model_type") != "new" or not str(config.get("architectures")).startswith("['New"):
+        return config
+    others = {key: value for key, value in config.items() if key not in ("auto_map", "architectures")}
+    return {**others, "model_type": "gte"}
 
 
 def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
@@ -181,7 +208,7 @@ def _read_config(path: Path, model_types: Collection[str]) -> dict[str, Any]:
         config = from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise WeightsError(Problem(str(path), f"cannot be read: {error}")) from error
-    found = config.get("model_type") if isinstance(config, dict) else None
+    found = _retype(config).get("model_type") if isinstance(config, dict) else None
     if not isinstance(found, str) or (model_types and found not in model_types):
         known = f"one of {', '.join(model_types)}"
         expected = known if model_types else "the config of a model of transformers"
@@ -228,6 +255,39 @@ def check_layer(pretrained: Pretrained, kind: EncoderKind, layer: int | None) ->
         raise UsageError(Problem("--layer", str(layer), f"0 to {layers}, the layers of {pretrained.name}"))
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer that lies in a run folder.
+
+    Raises:
+        WeightsError: it cannot be loaded.
+    """
+    config = {"model_type": "bert"}  # the folder's own config.json is that of a run
+    pretrained = Pretrained(
+        name=str(folder), revision="", commit=None, folder=folder, config=config, files=(), retyped=True
+    )
+    return load_part(AutoTokenizer, pretrained)
+
+
+def find_longest(tokenizer: Any, config: Any) -> int | None:
+    """Tokens that an encoder reads: what its tokenizer says, else as many as it knows positions."""
+    if tokenizer.model_max_length < 1_000_000:  # transformers writes 1e30 where it is not known
+        return int(tokenizer.model_max_length)
+    positions = getattr(config, "max_position_embeddings", None)
+    return None if positions is None else int(positions)
+
+
+def check_tokens(tokenizer: Any, pretrained: Pretrained, tokens: int) -> None:
+    """Passes where the encoder reads so many tokens.
+
+    Raises:
+        UsageError: it does not.
+    """
+    longest = find_longest(tokenizer, load_part(AutoConfig, pretrained))
+    if longest is not None and tokens > longest:
+        expected = f"at most {longest}, which is what {pretrained.name} reads"
+        raise UsageError(Problem("model.features.N.max_tokens", str(tokens), expected))
+
+
 def load_part(auto: Any, pretrained: Pretrained, **settings: Any) -> Any:
     """What `auto`, transformers' `AutoConfig` or the like, makes of the folder.
 
@@ -236,6 +296,10 @@ def load_part(auto: Any, pretrained: Pretrained, **settings: Any) -> Any:
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    if pretrained.retyped:
+        settings["config"] = AutoConfig.for_model(**pretrained.config)
+        if auto is AutoConfig:
+            return settings["config"]
     try:
         return auto.from_pretrained(
             pretrained.folder, local_files_only=True, trust_remote_code=False, **settings

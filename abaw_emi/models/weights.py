@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoModel
 
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import EmiError, Problem, WeightsError, shorten_error
@@ -20,7 +21,7 @@ from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
-from abaw_emi.models.hub import Pretrained, count_weights
+from abaw_emi.models.hub import Pretrained, count_weights, load_model
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -78,6 +79,17 @@ def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
     return warnings
 
 
+def load_text(model: EmiModel, pretrained: Pretrained) -> None:
+    """Fills the text encoder of a model that has one.
+
+    Raises:
+        WeightsError: a weight is missing, has another shape, or the file cannot be read.
+    """
+    theirs = load_model(AutoModel, pretrained, ("pooler.",)).state_dict()
+    weights = {key: value for key, value in theirs.items() if not key.startswith("pooler.")}
+    _fill(model, weights, _name_as({"": "text.model."}, model), pretrained.name)
+
+
 def _find_prefix(weights: Mapping[str, Tensor], model_type: str) -> str:
     """What a file's names of the encoder's weights begin with: it may hold a model that contains it."""
     own = f"{model_type.replace('-', '_')}."
@@ -104,23 +116,28 @@ def import_released(path: Path, backbone: Pretrained) -> EmiModel:
 
 
 def make_model(
-    parts: ModelConfig, backbone: Pretrained | None = None, widths: Mapping[str, int] | None = None
+    parts: ModelConfig,
+    backbone: Pretrained | None = None,
+    widths: Mapping[str, int] | None = None,
+    text: Pretrained | None = None,
 ) -> EmiModel:
-    """A new model on the CPU, its encoder as large as the backbone's config says.
+    """A new model on the CPU, its encoders as large as their configs say.
 
     Raises:
         WeightsError: the config describes no model.
     """
-    if backbone is None:
-        return EmiModel(EmiConfig.from_parts(parts, None, widths))
+    configs = [None if each is None else each.config for each in (backbone, text)]
     try:
-        return EmiModel(EmiConfig.from_parts(parts, backbone.config, widths))
+        return EmiModel(EmiConfig.from_parts(parts, configs[0], widths, configs[1]))
     except EmiError:
         raise
     except Exception as error:  # transformers checks few of its values
-        where = str(backbone.folder / "config.json")
+        folders = [each.folder for each in (backbone, text) if each is not None]
+        if not folders:
+            raise
+        where = " or ".join(str(folder / "config.json") for folder in folders)
         found = f"describes no model: {shorten_error(error)}"
-        raise WeightsError(Problem(where, found, "the config of a speech encoder")) from error
+        raise WeightsError(Problem(where, found, "the config of an encoder")) from error
 
 
 def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:

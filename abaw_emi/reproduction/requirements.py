@@ -13,11 +13,13 @@ from abaw_emi.core.errors import Problem, collect_errors
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import find_features
+from abaw_emi.features.transcripts import find_transcripts
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, inspect_runs
 
 _MADE = {
     "vit": "it is part of the official data, or abaw-emi extract makes one",
     "wav2vec2": "it is part of the official data, or abaw-emi extract makes one",
+    "text": "abaw-emi transcribe writes the transcripts",
     "gte": "abaw-emi transcribe writes the transcripts, abaw-emi extract makes the features from them",
 }
 """Where the feature folders of the presets come from."""
@@ -36,10 +38,7 @@ def find_missing(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> 
     Raises:
         EmiError: the label files or a folder cannot be read.
     """
-    found: dict[str, Collection[str]] = {
-        name: data.files if name == SOUND else find_features(data.root, data.features, name)
-        for name in plan.modalities
-    }
+    found = {name: _find_clips(plan, name, data) for name in plan.modalities}
     ids = {split: data.ids(split) for split in _SPLITS}
     missing: dict[str, Problem] = {}
     for name, clips in found.items():
@@ -50,6 +49,15 @@ def find_missing(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> 
     if found and not missing and not skip_bad:
         missing |= _find_empty(found, [clip for split in _SPLITS for clip in ids[split]], data)
     return missing
+
+
+def _find_clips(plan: RowPlan, name: str, data: DataFolder) -> Collection[str]:
+    """The clips that have an input of a row."""
+    if name == SOUND:
+        return data.files
+    if any(feature.name == name and feature.backbone for feature in plan.config.model.features):
+        return find_transcripts(data.root, data.features)
+    return find_features(data.root, data.features, name)
 
 
 def _find_empty(

@@ -2,6 +2,7 @@
 
 runs/<preset>[-trainval]-seed<k>/
 config.json + model.safetensors   the model (the best on valid; for train+val the last)
+tokenizer.json, ...               how its text encoder reads, if it has one
 run.toml                          the resolved run
 metrics.jsonl                     a line an epoch, and a line every few steps
 tensorboard/                      the same, where TensorBoard is installed
@@ -60,7 +61,7 @@ class _Record(TypedDict, total=False):
     epochs: int | None
     valid: _Valid | None
     weights_sha256: str | None
-    files_sha256: dict[Literal["config.json", "run.toml"], str] | None
+    files_sha256: dict[Literal["config.json", "run.toml", "tokenizer.json"], str] | None
     precision: str | None
     backbone: dict[str, Any] | None
     missing: dict[str, list[str]] | None
@@ -91,6 +92,11 @@ class Run:
     def model_config_file(self) -> Path:
         """What rebuilds the model."""
         return self.folder / "config.json"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """How the text encoder reads, where there is one."""
+        return self.folder / "tokenizer.json"
 
     @property
     def metrics_file(self) -> Path:

@@ -18,7 +18,6 @@ What a file does not give stays assumed, and whatever rests on it says so.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
@@ -31,6 +30,7 @@ from pydantic import Field
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, SubmissionError
 from abaw_emi.core.ids import parse_id
+from abaw_emi.core.records import read_toml
 from abaw_emi.data.csv import BLANKS, CsvText, shorten
 from abaw_emi.data.tables import format_predictions
 
@@ -184,12 +184,7 @@ def read_profile(path: Path) -> SubmissionFormat:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SubmissionError(Problem(str(path), "no such file", "a profile")) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SubmissionError(Problem(str(path), f"not readable as TOML: {error}")) from error
+    values = read_toml(path, SubmissionError, "a profile")
     known = ", ".join(KEYS)
     problems = [
         Problem(f"{path}, {key}", "no such key", f"one of {known}") for key in values if key not in KEYS

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import SAMPLE_RATE
-from abaw_emi.core.errors import Problem, RunError, UsageError
+from abaw_emi.core.errors import Problem, RunError, UsageError, WeightsError, collect_errors
 from abaw_emi.core.progress import Reporter
 from abaw_emi.inference.predict import load_model
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.logmel import LogMelEncoder
-from abaw_emi.models.hub import Pretrained, find_backbone
-from abaw_emi.models.weights import load_backbone, make_model
+from abaw_emi.models.hub import (
+    Pretrained,
+    check_tokens,
+    find_backbone,
+    find_text_encoder,
+    load_part,
+    load_tokenizer,
+)
+from abaw_emi.models.weights import load_backbone, load_text, make_model
 from abaw_emi.runs.run import Run, find_run
 
 _SHOWN = 400
@@ -29,15 +38,19 @@ _SHOWN = 400
 
 @dataclass(frozen=True, slots=True)
 class InitialWeights:
-    """Where a run's first weights come from; at most one of the two.
+    """Where a run's first weights come from: published encoders, or a finished run.
 
     Attributes:
         backbone: a published speech encoder.
+        text: a published text encoder.
         run: a finished run.
+        tokenizer: of the text encoder, if the system has one.
     """
 
     backbone: Pretrained | None = None
+    text: Pretrained | None = None
     run: Run | None = None
+    tokenizer: Any = None
 
     def make_model(self, config: RunConfig, widths: Mapping[str, int], reporter: Reporter) -> EmiModel:
         """The model that a run of `config` starts with; new weights are drawn from the run's seed.
@@ -53,13 +66,15 @@ class InitialWeights:
         torch.manual_seed(config.training.seed)
         if self.run is not None:
             return _continue_from(self.run, config, widths)
-        model = make_model(config.model, self.backbone, widths)
+        model = make_model(config.model, self.backbone, widths, self.text)
         longest = None if model.encoder is None else model.encoder.max_samples
         if longest is not None and config.data.max_seconds * SAMPLE_RATE > longest:
             expected = f"at most {longest / SAMPLE_RATE:g}, which is what the encoder reads"
             raise UsageError(Problem("data.max_seconds", f"{config.data.max_seconds:g}", expected))
         if self.backbone is not None:
             reporter.warn(load_backbone(model, self.backbone))
+        if self.text is not None:
+            load_text(model, self.text)
         return model
 
 
@@ -69,11 +84,23 @@ def find_initial_weights(config: RunConfig) -> InitialWeights:
     Raises:
         EmiError: there is no such backbone or finished run.
     """
+    text = next((feature for feature in config.model.features if feature.backbone), None)
     if config.training.init_from:
-        return InitialWeights(run=find_run(Path(config.training.init_from)))
-    if config.model.encoder != "pretrained":
-        return InitialWeights()
-    return InitialWeights(backbone=find_backbone(config.model.backbone, config.model.revision))
+        run = find_run(Path(config.training.init_from))
+        return InitialWeights(run=run, tokenizer=None if text is None else load_tokenizer(run.folder))
+    backbone = pretrained = tokenizer = None
+    problems: list[Problem] = []
+    with collect_errors(problems):
+        if config.model.encoder == "pretrained":
+            backbone = find_backbone(config.model.backbone, config.model.revision)
+    with collect_errors(problems):
+        if text is not None:
+            pretrained = find_text_encoder(text.backbone, text.revision)
+            tokenizer = load_part(AutoTokenizer, pretrained)
+            check_tokens(tokenizer, pretrained, text.max_tokens)
+    if problems:
+        raise WeightsError(problems)
+    return InitialWeights(backbone=backbone, text=pretrained, tokenizer=tokenizer)
 
 
 def fit_scales(model: EmiModel, examples: Sequence[Example], device: torch.device) -> None:
@@ -91,8 +118,11 @@ def fit_scales(model: EmiModel, examples: Sequence[Example], device: torch.devic
         model.encoder.fit_scale(
             (batch.waveforms, batch.lengths) for batch in alone if batch.waveforms is not None
         )
+    text = model.text_feature
     for name, branch in zip(model.widths, model.branches, strict=True):
         assert isinstance(branch, Branch)
+        if text is not None and name == text.name:  # what is read are tokens
+            continue
         branch.fit_scale(example.features[name].read() for example in examples if name in example.features)
 
 
@@ -101,7 +131,10 @@ def _continue_from(run: Run, config: RunConfig, widths: Mapping[str, int]) -> Em
     if before.parts.encoder != config.model.encoder:
         found = f"its encoder is {before.parts.encoder}"
         raise RunError(Problem(str(run.folder), found, f"{config.model.encoder}, as the run asks for"))
-    model = EmiModel(EmiConfig.from_parts(config.model, before.config.encoder_config, widths))
+    settings = before.config
+    model = EmiModel(
+        EmiConfig.from_parts(config.model, settings.encoder_config, widths, settings.text_config)
+    )
     try:
         model.load_state_dict(before.state_dict())
     except RuntimeError as error:

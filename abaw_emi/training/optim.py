@@ -21,7 +21,8 @@ def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.Adam
     1801.06146, section 3.2; per transformer layer as Clark et al., arXiv 2003.10555, do it). From the
     top: the new layers (branches, LSTM, head) at the whole rate; the VAD head; the encoder's layers,
     last to first; what leads to them; the convolutions that read the waveform. Levels without trained
-    weights do not count. Without decay there is one group, in the model's order.
+    weights do not count. Without decay there is one group, in the model's order. `config.encoder_rate` and a
+    branch's `rate` divide these groups further.
 
     Each group has its peak rate as "lr", and as "initial_lr" for schedules, which multiply it. Weight
     decay is on all weights (CODE).
@@ -31,18 +32,31 @@ def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.Adam
         config: the rates.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    levels: dict[int, list[nn.Parameter]] = {}
+    levels: dict[tuple[int, float], list[nn.Parameter]] = {}
     for name, weight in weights.items():
-        levels.setdefault(0 if config.layer_decay == 1 else _height(name, model), []).append(weight)
+        height = 0 if config.layer_decay == 1 else _height(name, model)
+        levels.setdefault((height, _find_rate(name, model, config)), []).append(weight)
+    distances = {height: place for place, height in enumerate(sorted({h for h, _ in levels}, reverse=True))}
     groups = []
-    for distance, height in enumerate(sorted(levels, reverse=True)):
-        rate = config.learning_rate * config.layer_decay**distance
-        groups.append({"params": levels[height], "lr": rate, "initial_lr": rate})
+    for height, share in sorted(levels, reverse=True):
+        rate = config.learning_rate * config.layer_decay ** distances[height] * share
+        groups.append({"params": levels[height, share], "lr": rate, "initial_lr": rate})
     on_gpu = all(weight.is_cuda for weight in weights.values())
     # None lets torch choose, which on a CPU is the loop over weights.
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=on_gpu or None
     )
+
+
+def _find_rate(name: str, model: EmiModel, config: TrainingConfig) -> float:
+    """The share of the rate at which the part of a weight learns."""
+    if name.startswith(("encoder.", "vad_head.")):
+        return config.encoder_rate
+    text = model.text_feature
+    if name.startswith("text.") and text is not None:
+        return text.rate
+    part, _, rest = name.partition(".")
+    return model.parts.features[int(rest.partition(".")[0])].rate if part == "branches" else 1.0
 
 
 def _height(name: str, model: EmiModel) -> int:

@@ -16,7 +16,7 @@ from abaw_emi.training.data import TrainingData, compare_data
 from abaw_emi.training.initial_weights import InitialWeights
 
 # What a resumed run must share with the run that was started, else its record would not be true.
-_FIXED = ("data", "trained_on", "skipped", "backbone", "init_from", "precision")
+_FIXED = ("data", "trained_on", "skipped", "backbone", "text_encoder", "init_from", "precision")
 
 
 def describe_origin(
@@ -42,6 +42,9 @@ def describe_origin(
         "backbone": None
         if backbone is None
         else {"name": backbone.name, "revision": revision, "commit": backbone.commit},
+        "text_encoder": None
+        if start.text is None
+        else {"name": start.text.name, "revision": start.text.revision, "commit": start.text.commit},
         "precision": runtime.precision,
         "hardware": describe_hardware(runtime.device),
         "finished": None,
@@ -54,6 +57,7 @@ def describe_origin(
         "trained_on": pack_ids(trained_on | (start.run.trained_on or frozenset())),
         "trained_on_complete": start.run.trained_on_complete,
         "backbone": record.get("backbone"),
+        "text_encoder": record.get("text_encoder"),
     }
 
 

@@ -83,7 +83,7 @@ def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> li
     if not to_do:
         return runs
     start = find_initial_weights(plan.config)
-    training_data = _read_together(plan, data, runtime)
+    training_data = _read_together(plan, data, start, runtime)
     _say_validation(plan, reporter)
     if start.run is not None:
         reporter.warn(check_seen(start.run, training_data))
@@ -104,7 +104,7 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
     """
     runtime = plan.choose_runtime(reporter)
     start = find_initial_weights(plan.config)
-    few = _read_data(plan, data, reporter)
+    few = _read_data(plan, data, start, reporter)
     smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "smoke")
@@ -181,6 +181,8 @@ class _Session:
         self.run.drop_state()  # without a record, nothing says what it belongs to
         self.run.metrics_file.unlink(missing_ok=True)
         self.run.write_config(self.plan.config_of(self.seed))
+        if self.start.tokenizer is not None:
+            self.start.tokenizer.save_pretrained(self.run.folder)
         self.run.write_data(self.data.describe())
         self.run.write_provenance(record)
         return record
@@ -224,17 +226,17 @@ def _say_validation(plan: Plan, reporter: Reporter) -> None:
         reporter.say("training on train and valid: no validation remains, and the last weights are kept")
 
 
-def _read_together(plan: Plan, data: DataFolder, runtime: Runtime) -> TrainingData:
+def _read_together(plan: Plan, data: DataFolder, start: InitialWeights, runtime: Runtime) -> TrainingData:
     """The data, on every process; the first one reads before the others, and fills the cache for them."""
     read: list[TrainingData] = []
-    runtime.world.run_first(lambda: read.append(_read_data(plan, data, runtime.reporter)))
-    return read[0] if read else _read_data(plan, data, runtime.reporter)
+    runtime.world.run_first(lambda: read.append(_read_data(plan, data, start, runtime.reporter)))
+    return read[0] if read else _read_data(plan, data, start, runtime.reporter)
 
 
-def _read_data(plan: Plan, data: DataFolder, reporter: Reporter) -> TrainingData:
+def _read_data(plan: Plan, data: DataFolder, start: InitialWeights, reporter: Reporter) -> TrainingData:
     return read_training_data(
         data,
-        InputSpec.of(plan.config, plan.on_bad_clip),
+        InputSpec.of(plan.config, plan.on_bad_clip, start.tokenizer),
         reporter,
         train_plus_val=plan.train_plus_val,
         fold=plan.config.data.fold,

@@ -111,7 +111,7 @@ def test_everything_that_cannot_be_read_is_named_together(run: Run, tmp_path: Pa
     [
         ("a.wav", {}, "inputs: a single path"),
         ([np.zeros(9)], {}, "sample_rate: not given"),
-        (["a.wav"], {"features": {"vit": [None]}}, "features: no feature folder 'vit'"),
+        (["a.wav"], {"features": {"vit": [None]}}, "features: no feature 'vit'"),
         ([None], {}, "input 0: nothing to predict from, of sound"),
     ],
 )

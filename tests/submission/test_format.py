@@ -68,6 +68,7 @@ def test_every_problem_of_a_profile_is_named(tmp_path: Path) -> None:
         ("tries = true", "tries: True: "),
         ("range = [0, inf]", "range.1: inf: "),
         ("tries = ", "not readable as TOML"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_impossible_values_are_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -285,7 +285,7 @@ def test_a_start_that_has_seen_what_is_validated_on_is_told(
         run_of(again, data_root, tmp_path / "first", train_plus_val=True, if_there="overwrite")
     assert find_run(first.folder)
     logmel = replace(again, model=ModelConfig(encoder="logmel", vad_head=False))
-    with pytest.raises(RunError, match="its encoder is wav2vec2; expected logmel"):
+    with pytest.raises(RunError, match="its encoder is pretrained; expected logmel"):
         run_of(logmel, data_root, tmp_path / "third")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.read import change_config
@@ -25,13 +28,21 @@ from abaw_emi.training.train import train, try_out
 from abaw_emi.training.verify_resume import verify_resume
 from tests.backbones import write_backbone
 from tests.foreign_data import EMOTIONS, write_data
-from tests.small_encoders import write_audio
+from tests.small_encoders import write_audio, write_text
 from tests.small_models import CPU
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUIET = Reporter(quiet=True)
-FOLDERS = {"vit": (384, 6.4), "wav2vec2": (768, 50.0), "gte": (24, 3.0)}
+FOLDERS = {
+    "vit": (384, 6.4),
+    "wav2vec2": (768, 50.0),
+    "gte": (24, 3.0),
+    "vit-huge": (20, 6.4),
+    "vit-base": (12, 6.4),
+}
+OFFICIAL = ("vit", "wav2vec2")
+SAYINGS = ("i am so happy for you", "we did it", "", "ha ha ha", "happy")
 FACELESS, WORDLESS, SOUNDLESS = "00003", "00004", "00022"
 """Of train twice, and of test; the soundless one is known by its features alone."""
 
@@ -41,13 +52,18 @@ def write_features(data: DataFolder) -> None:
     rng = np.random.default_rng(5)
     for folder, (width, rate) in FOLDERS.items():
         for number in range(26):
-            if (folder, f"{number:05}") in {("vit", FACELESS), ("gte", WORDLESS)}:
+            if (folder.partition("-")[0], f"{number:05}") in {("vit", FACELESS), ("gte", WORDLESS)}:
                 continue
             frames = rng.normal(size=(max(1, int(rate * rng.uniform(0.3, 1))), width)).astype(np.float32)
             frames[:, :6] += number % 6
-            root = data.features if folder == "gte" else data.root / ("test_data" if number >= 20 else ".")
+            official = data.root / ("test_data" if number >= 20 else ".")
+            root = official if folder in OFFICIAL else data.features
             (root / folder).mkdir(parents=True, exist_ok=True)
             np.save(root / folder / f"{number:05}.npy", frames)
+    (data.features / "text").mkdir()
+    for number in range(26):
+        if f"{number:05}" != WORDLESS:
+            (data.features / "text" / f"{number:05}.txt").write_text(SAYINGS[number % 5], encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +83,17 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_for(preset: str, backbone: Path, out: Path, *changes: str) -> Plan:
-    config = change_config(PRESETS[preset], ["training.epochs=1", "training.precision=fp32", *changes])
-    config = replace(config, model=replace(config.model, backbone=str(backbone)))
-    return Plan(config=config, preset=preset, seeds=[1], out=out)
+    config = change_config(PRESETS[preset], ["training.epochs=1", "training.precision=fp32"])
+    text = out / "words"
+    features = []
+    for feature in config.model.features:
+        if feature.backbone:
+            write_text(text)
+            features.append(replace(feature, backbone=str(text), max_tokens=16))
+        else:
+            features.append(feature)
+    config = replace(config, model=replace(config.model, backbone=str(backbone), features=tuple(features)))
+    return Plan(config=change_config(config, changes), preset=preset, seeds=[1], out=out)
 
 
 def predict_test(run: Run, data: DataFolder, reporter: Reporter = QUIET) -> Members:
@@ -87,10 +111,12 @@ def test_every_preset_trains_and_predicts(
     if preset == "whisper":  # which reads spectrograms of its own
         backbone = write_audio(tmp_path / "whisper", "whisper")
     plan = plan_for(preset, backbone, tmp_path)
-    lacking = preset in ("vision", "baseline-vision", "vision-within-train")
+    alone = dict.fromkeys(("vision", "baseline-vision", "vision-within-train"), FACELESS)
+    alone["text"] = WORDLESS
+    lacking = preset in alone
     if lacking:  # one modality is all that they have: a clip without it is a bad clip
         with pytest.raises(
-            ClipError, match=rf"1 of \d+ clips: nothing to predict from: {FACELESS}; expected vit"
+            ClipError, match=rf"1 of \d+ clips: nothing to predict from: {alone[preset]}; expected (vit|text)"
         ):
             train(plan, data, QUIET)
         plan = replace(plan, on_bad_clip="skip")
@@ -106,9 +132,12 @@ def test_every_preset_trains_and_predicts(
     assert np.ptp(values, axis=0).min() > 0
     record = run.read_provenance()
     folders = {feature.name for feature in plan.config.model.features}
-    expected = {"vit": [FACELESS], "gte": [WORDLESS]}
+    expected = {
+        **{name: [FACELESS] for name in ("vit", "vit-base", "vit-huge")},
+        **{name: [WORDLESS] for name in ("gte", "text")},
+    }
     assert record["missing"] == ({} if lacking else {k: v for k, v in expected.items() if k in folders})
-    assert record["skipped"] == ([FACELESS] if lacking else [])
+    assert record["skipped"] == ([alone[preset]] if lacking else [])
     assert ("missing" in member.record) == (plan.config.model.encoder != "none")
     (again,) = predict_test(run, data).members  # from the store
     assert again.table.equals(member.table)
@@ -134,6 +163,61 @@ def test_every_family_of_speech_encoders_trains_and_predicts(
     ids = written["Filename"].to_list()
     table = load(run.folder).predict([data.root / "audio" / f"{name}.wav" for name in ids])
     assert _largest_difference(table, written) < 1e-6
+
+
+@pytest.mark.parametrize("preset", ["winner-2025", "winner-2026", "text"])
+def test_a_run_with_a_text_encoder_predicts_words_that_are_given_to_it(
+    preset: str, data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    plan = replace(plan_for(preset, backbone, tmp_path), on_bad_clip="skip")
+    (run,) = train(plan, data, QUIET)
+    written = read_predictions(run.valid_predictions)
+    (member,) = predict_runs([run], data, "valid", CPU).members
+    assert _largest_difference(member.table, written) < 1e-6
+    ids = written["Filename"].to_list()
+    features: dict[str, list[object]] = {"text": [SAYINGS[int(name) % 5] for name in ids]}
+    faces = {"winner-2025": "vit-huge", "winner-2026": "vit-base"}.get(preset)
+    if faces is not None:
+        features[faces] = [data.features / faces / f"{name}.npy" for name in ids]
+    sounds = [data.root / "audio" / f"{name}.wav" for name in ids] if faces is not None else ()
+    table = load(run.folder).predict(sounds, features=features)
+    assert _largest_difference(table, written) < 1e-6
+    other = load(run.folder).predict(sounds, features={**features, "text": ["we did it"] * len(ids)})
+    assert _largest_difference(other, written) > 1e-6
+
+
+def test_a_text_encoder_that_is_frozen_stays_and_each_part_learns_at_its_own_rate(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    frozen = plan_for("winner-2026", backbone, tmp_path / "a", "model.features.1.freeze=true")
+    slow = plan_for(
+        "winner-2026", backbone, tmp_path / "b", "model.features.1.rate=1e-9", "training.encoder_rate=1e-9"
+    )
+    published = load_file(tmp_path / "a" / "words" / "model.safetensors")
+    for plan, tolerance in ((frozen, 0.0), (slow, 1e-7)):
+        (run,) = train(plan, data, QUIET)
+        moved = load_file(run.weights_file)
+        for name, weight in published.items():
+            if not name.startswith("pooler."):
+                torch.testing.assert_close(moved[f"text.model.{name}"], weight, rtol=0, atol=tolerance)
+
+
+def test_transcripts_that_are_missing_cut_or_damaged_are_named(
+    data: DataFolder, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = DataFolder(data.root, tmp_path / "features")
+    with pytest.raises(CorpusError, match=r"text: no clip has a transcript; .*abaw-emi transcribe"):
+        train(replace(plan_for("text", backbone, tmp_path), on_bad_clip="skip"), other, QUIET)
+    plan = plan_for("text", backbone, tmp_path, "model.features.0.max_tokens=4")
+    train(replace(plan, on_bad_clip="skip"), data, Reporter())
+    assert "transcripts: more than 4 tokens: " in capsys.readouterr().err
+    plan = plan_for("text", backbone, tmp_path / "long", "model.features.0.max_tokens=17")
+    with pytest.raises(WeightsError, match=r"max_tokens: 17; expected at most 16"):
+        train(plan, data, QUIET)
+    shutil.copytree(data.features / "text", tmp_path / "features" / "text")
+    (tmp_path / "features" / "text" / "00001.txt").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(ClipError, match=r"00001\.txt: is no UTF-8 text"):
+        train(plan_for("text", backbone, tmp_path / "bad"), other, QUIET)
 
 
 def test_whisper_does_not_read_more_than_30_s(data: DataFolder, tmp_path: Path) -> None:
@@ -225,6 +309,14 @@ def test_feature_systems_can_be_tried_out_and_resume_exactly(
     plan = plan_for("zhang", backbone, tmp_path)
     assert try_out(replace(plan, limit=4), data, QUIET)["run"] > 0
     assert verify_resume(plan, data, QUIET).identical
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("preset", ["winner-2025", "winner-2026"])
+def test_systems_with_a_text_encoder_resume_exactly(
+    preset: str, data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    assert verify_resume(plan_for(preset, backbone, tmp_path), data, QUIET).identical
 
 
 def test_a_run_starts_from_another_of_the_same_system(

@@ -1,0 +1,53 @@
+"""A text encoder of transformers as part of the model: tokens to hidden states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from abaw_emi.core.errors import Problem, WeightsError
+
+TEXT_ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "gte")
+"""Types of model that can be trained along; MiniLM is a BERT."""
+
+
+class TextEncoder(nn.Module):
+    """Tokens (B, F) and their numbers (B,) to hidden states (B, F, H), whatever else is in the batch.
+
+    Args:
+        config: the encoder's `config.json`.
+
+    Attributes:
+        model: without what would pool the states.
+
+    Raises:
+        WeightsError: it is of no type that is known here.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        if config.get("model_type") not in TEXT_ENCODERS:
+            found = f"model_type is {config.get('model_type')!r}"
+            raise WeightsError(
+                Problem("text encoder config.json", found, f"one of {', '.join(TEXT_ENCODERS)}")
+            )
+        self.model: nn.Module = AutoModel.from_config(AutoConfig.for_model(**config))
+        if hasattr(self.model, "pooler"):
+            self.model.pooler = None
+        self._padding: int = AutoConfig.for_model(**config).pad_token_id or 0
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, F) int64 to (B, F, H), meaningless beyond a clip's tokens, as is a clip without any."""
+        real = torch.arange(tokens.shape[1], device=tokens.device) < lengths.clamp(min=1)[:, None]
+        # RoBERTa counts positions by what is no padding.
+        tokens = torch.where(real, tokens, self._padding)
+        states: Tensor = self.model(input_ids=tokens, attention_mask=real.long()).last_hidden_state
+        return states
+
+
+def find_width(config: dict[str, Any]) -> int:
+    """H, of an encoder of this `config.json`."""
+    return int(AutoConfig.for_model(**config).hidden_size)
