@@ -146,6 +146,9 @@ class TrainingConfig:
     epochs: Count = 30
     """Passes over the training clips (PAPER, section 4)."""
 
+    schedule_epochs: Size = 0
+    """Epochs that the cosine is laid out for, if training is to stop before its end; 0 for `epochs`."""
+
     batch_size: Count = 32
     """Clips per step (PAPER, section 4)."""
 
@@ -209,6 +212,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         parse_loss(self.loss)
+        if 0 < self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs {self.schedule_epochs} is less than epochs {self.epochs}")
+
+    @property
+    def cosine_epochs(self) -> int:
+        """Epochs after which the learning rate is 0."""
+        return self.schedule_epochs or self.epochs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,8 @@ from abaw_emi.core.errors import Problem, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, cut
-from abaw_emi.models.hub import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained
+from abaw_emi.models.load import load_model, load_part
 
 _MASKED = frozenset({"wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat"})
 """Types of model that read a mask everywhere; each is tested."""

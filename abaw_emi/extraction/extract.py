@@ -38,12 +38,8 @@ from abaw_emi.features.faces import find_faces
 from abaw_emi.features.files import SUFFIXES
 from abaw_emi.features.transcripts import TEXT_FOLDER, find_transcripts
 from abaw_emi.models.device import choose_for_prediction, describe_hardware
-from abaw_emi.models.hub import (
-    Pretrained,
-    check_layer,
-    detect_kind,
-    find_pretrained,
-)
+from abaw_emi.models.hub import Pretrained, find_pretrained
+from abaw_emi.models.load import check_layer, detect_kind
 
 RECORD = "extraction.json"
 

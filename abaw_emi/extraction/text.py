@@ -23,7 +23,8 @@ from abaw_emi.data.align import list_ids
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
 from abaw_emi.features.files import read_bytes
 from abaw_emi.features.transcripts import parse_transcript
-from abaw_emi.models.hub import Pretrained, find_longest, load_model, load_part
+from abaw_emi.models.hub import Pretrained
+from abaw_emi.models.load import find_longest, load_model, load_part
 
 
 @dataclass(frozen=True, slots=True)

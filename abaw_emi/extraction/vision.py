@@ -29,7 +29,8 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
 from abaw_emi.features.faces import read_face
 from abaw_emi.features.files import read_bytes
-from abaw_emi.models.hub import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained
+from abaw_emi.models.load import load_model, load_part
 
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 """How weights of class tokens are called."""

@@ -23,7 +23,8 @@ from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.extraction.encode import Source
 from abaw_emi.models.device import autocast
-from abaw_emi.models.hub import Pretrained, load_model, load_part
+from abaw_emi.models.hub import Pretrained
+from abaw_emi.models.load import load_model, load_part
 
 DETECT = "auto"
 """The language that stands for: ask the model, for each clip."""

@@ -23,7 +23,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
-from abaw_emi.models.hub import load_tokenizer
+from abaw_emi.models.load import load_tokenizer
 from abaw_emi.runs.run import Run
 
 _BF16_ERROR = 0.1

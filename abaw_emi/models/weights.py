@@ -21,7 +21,8 @@ from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
-from abaw_emi.models.hub import Pretrained, count_weights, load_model
+from abaw_emi.models.hub import Pretrained
+from abaw_emi.models.load import count_weights, load_model
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -21,14 +21,8 @@ from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.logmel import LogMelEncoder
-from abaw_emi.models.hub import (
-    Pretrained,
-    check_tokens,
-    find_backbone,
-    find_text_encoder,
-    load_part,
-    load_tokenizer,
-)
+from abaw_emi.models.hub import Pretrained, find_backbone, find_text_encoder
+from abaw_emi.models.load import check_tokens, load_part, load_tokenizer
 from abaw_emi.models.weights import load_backbone, load_text, make_model
 from abaw_emi.runs.run import Run, find_run
 

@@ -163,9 +163,8 @@ class Training:
         with self.reporter.bar(label, len(plan), "steps", done=self.at.step) as bar:
             for step in self.loader.load(plan, epoch, self.at.step):
                 number = self.at.step
-                factor = rate_factor(
-                    epoch + number / len(plan), warmup=self.config.warmup_epochs, epochs=self.config.epochs
-                )
+                warmup, cosine = self.config.warmup_epochs, self.config.cosine_epochs
+                factor = rate_factor(epoch + number / len(plan), warmup=warmup, epochs=cosine)
                 self.train_step.set_rate(factor)
                 remake = partial(self.loader.make, plan[number], epoch, number)
                 outcomes.append(self.train_step.run(step, Place(epoch, number), remake))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 
 from abaw_emi.batching.batches import Batch
@@ -67,6 +68,21 @@ EVERYTHING = {
         speed=(0.9, 1.0, 1.1), noise_probability=0.5, gain_db=3.0, time_mask_seconds=0.2
     ),
 }
+
+
+def test_a_run_that_stops_before_the_end_of_its_cosine_has_the_rates_of_a_longer_one(
+    config: RunConfig, data_root: Path, tmp_path: Path
+) -> None:
+    def rates(name: str, **dials: Any) -> list[float]:
+        run = run_of(change(config, **dials), data_root, tmp_path / name)
+        lines = map(json.loads, run.metrics_file.read_text().splitlines())
+        return [line["learning_rate"] for line in lines if line["epoch"] <= 2]
+
+    longer, stopped, short = rates("a", epochs=4), rates("b", epochs=2, schedule_epochs=4), rates("c")
+    assert stopped == longer
+    assert short[-1] < 0.5 * stopped[-1]
+    with pytest.raises(ValidationError, match="schedule_epochs 1 is less than epochs 2"):
+        TypeAdapter(TrainingConfig).validate_python({"epochs": 2, "schedule_epochs": 1})
 
 
 @pytest.mark.exact

@@ -71,7 +71,7 @@ def train(
     ] = None,
     epochs_from: Annotated[
         Path | None,
-        typer.Option("--epochs-from", help="With --train-plus-val: train for this run's best epoch."),
+        typer.Option("--epochs-from", help="With --train-plus-val: stop at the best epoch of this run."),
     ] = None,
     init_from: Annotated[
         Path | None, typer.Option("--init-from", help="Start from the weights of this finished run.")
@@ -120,6 +120,9 @@ def train(
     }
     _refuse(wrong)
     name, config = _read_config(preset, config_file, changes or [])
+    length = _read_length(find_run(epochs_from)) if epochs_from else {}
+    if any(change.startswith("training.schedule_epochs=") for change in changes or []):
+        length.pop("training.schedule_epochs", None)
     config = replace_values(
         config,
         {
@@ -128,7 +131,7 @@ def train(
             "model.revision": revision,
             "training.init_from": init_from and str(init_from),
             "training.deterministic": deterministic or None,
-            "training.epochs": epochs_from and find_run(epochs_from).best_epoch,
+            **length,
         },
         "train",
     )
@@ -151,6 +154,14 @@ def train(
         precision=precision,
     )
     _carry_out(plan, DataFolder(data, features), Reporter(quiet=quiet), verify=verify)
+
+
+def _read_length(run: Run) -> dict[str, int]:
+    """How long to train as `run` did up to its best epoch, at the same learning rates."""
+    return {
+        "training.epochs": run.best_epoch,
+        "training.schedule_epochs": run.read_config().training.cosine_epochs,
+    }
 
 
 def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
@@ -178,7 +189,11 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
 
     reporter.warn(recall_audit(data, "train", "valid"))
     if plan.epochs_from:
-        reporter.say(f"{plan.config.training.epochs} epochs, the best epoch of {plan.epochs_from}")
+        training = plan.config.training
+        reporter.say(
+            f"{training.epochs} epochs, up to the best epoch of {plan.epochs_from}, of a cosine over "
+            f"{training.cosine_epochs}"
+        )
     if verify:
         _print_verification(verify_resume(plan, data, reporter), reporter)
         return

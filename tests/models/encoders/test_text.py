@@ -13,7 +13,8 @@ from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.hub import find_text_encoder, load_part
+from abaw_emi.models.hub import find_text_encoder
+from abaw_emi.models.load import load_part
 from abaw_emi.models.weights import load_text, make_model
 from tests.small_encoders import TEXT_ENCODERS, write_text
 
