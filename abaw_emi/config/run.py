@@ -201,6 +201,10 @@ class TrainingConfig:
     init_from: str = ""
     """A finished run whose weights to start from; `--init-from` sets it."""
 
+    init_branches: tuple[str, ...] = ()
+    """Finished runs whose branches to start from: sound, and features by their names, without the heads; so
+    each modality is trained alone first."""
+
     deterministic: bool = False
     """Whether a GPU uses exactly repeatable operations only, which are slower; `--deterministic` sets it."""
 

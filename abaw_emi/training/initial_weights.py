@@ -19,12 +19,14 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.inference.predict import load_model
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
+from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.logmel import LogMelEncoder
 from abaw_emi.models.hub import Pretrained, find_backbone, find_text_encoder
 from abaw_emi.models.load import check_tokens, load_part, load_tokenizer
 from abaw_emi.models.weights import load_backbone, load_text, make_model
 from abaw_emi.runs.run import Run, find_run
+from abaw_emi.training.branch_weights import copy_branches
 
 _SHOWN = 400
 """Characters that are printed of torch's list of weights that do not fit."""
@@ -38,13 +40,37 @@ class InitialWeights:
         backbone: a published speech encoder.
         text: a published text encoder.
         run: a finished run.
+        branches: finished runs whose branches replace those of the above.
         tokenizer: of the text encoder, if the system has one.
     """
 
     backbone: Pretrained | None = None
     text: Pretrained | None = None
     run: Run | None = None
+    branches: Sequence[Run] = ()
     tokenizer: Any = None
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs that weights come from."""
+        return [*([] if self.run is None else [self.run]), *self.branches]
+
+    def prepare(self, model: EmiModel, examples: Sequence[Example], runtime: Runtime) -> None:
+        """What is left to do before the first step: scales from the training examples, branches of runs.
+
+        Args:
+            model: as `make_model` made it, on the runtime's device.
+            examples: to train on.
+            runtime: what the run trains with.
+
+        Raises:
+            RunError: a run shares no branch with the model, or has other weights.
+        """
+        if self.run is None:
+            fit_scales(model, examples, runtime.device)
+        for run in self.branches:
+            shared = copy_branches(model, run)
+            runtime.reporter.say(f"{', '.join(shared)} from {run.folder}")
 
     def make_model(self, config: RunConfig, widths: Mapping[str, int], reporter: Reporter) -> EmiModel:
         """The model that a run of `config` starts with; new weights are drawn from the run's seed.
@@ -79,9 +105,11 @@ def find_initial_weights(config: RunConfig) -> InitialWeights:
         EmiError: there is no such backbone or finished run.
     """
     text = next((feature for feature in config.model.features if feature.backbone), None)
+    branches = [find_run(Path(folder)) for folder in config.training.init_branches]
     if config.training.init_from:
         run = find_run(Path(config.training.init_from))
-        return InitialWeights(run=run, tokenizer=None if text is None else load_tokenizer(run.folder))
+        tokenizer = None if text is None else load_tokenizer(run.folder)
+        return InitialWeights(run=run, branches=branches, tokenizer=tokenizer)
     backbone = pretrained = tokenizer = None
     problems: list[Problem] = []
     with collect_errors(problems):
@@ -94,7 +122,7 @@ def find_initial_weights(config: RunConfig) -> InitialWeights:
             check_tokens(tokenizer, pretrained, text.max_tokens)
     if problems:
         raise WeightsError(problems)
-    return InitialWeights(backbone=backbone, text=pretrained, tokenizer=tokenizer)
+    return InitialWeights(backbone=backbone, text=pretrained, branches=branches, tokenizer=tokenizer)
 
 
 def fit_scales(model: EmiModel, examples: Sequence[Example], device: torch.device) -> None:

@@ -16,7 +16,16 @@ from abaw_emi.training.data import TrainingData, compare_data
 from abaw_emi.training.initial_weights import InitialWeights
 
 # What a resumed run must share with the run that was started, else its record would not be true.
-_FIXED = ("data", "trained_on", "skipped", "backbone", "text_encoder", "init_from", "precision")
+_FIXED = (
+    "data",
+    "trained_on",
+    "skipped",
+    "backbone",
+    "text_encoder",
+    "init_from",
+    "init_branches",
+    "precision",
+)
 
 
 def describe_origin(
@@ -35,6 +44,7 @@ def describe_origin(
         "trained_on": pack_ids(trained_on),
         "trained_on_complete": True,
         "init_from": None,
+        "init_branches": [_describe_run(run) for run in start.branches],
         "skipped": list(data.skipped),
         "read_from_video": dict(data.read_from_video),
         "missing": {modality: pack_ids(ids) for modality, ids in data.missing.items()},
@@ -49,16 +59,23 @@ def describe_origin(
         "hardware": describe_hardware(runtime.device),
         "finished": None,
     }
+    seen = [run.trained_on or frozenset() for run in start.runs]
+    origin |= {
+        "trained_on": pack_ids(trained_on.union(*seen)),
+        "trained_on_complete": all(run.trained_on_complete for run in start.runs),
+    }
     if start.run is None:
         return origin
     record = start.run.read_provenance()
     return origin | {
-        "init_from": {"run": start.run.name, "weights_sha256": record.get("weights_sha256")},
-        "trained_on": pack_ids(trained_on | (start.run.trained_on or frozenset())),
-        "trained_on_complete": start.run.trained_on_complete,
+        "init_from": _describe_run(start.run),
         "backbone": record.get("backbone"),
         "text_encoder": record.get("text_encoder"),
     }
+
+
+def _describe_run(run: Run) -> dict[str, Any]:
+    return {"run": run.name, "weights_sha256": run.read_provenance().get("weights_sha256")}
 
 
 def check_seen(start: Run, data: TrainingData) -> list[Problem]:
@@ -78,7 +95,7 @@ def compare_origin(
     problems = [
         Problem(f"{run.folder}, {key}", f"now {now[key]}", f"{before.get(key)}, as it was started", step)
         for key in _FIXED
-        if before.get(key) != now[key]
+        if before.get(key) != now[key] and (key in before or now[key])  # runs of before lack the newer keys
     ]
     if before.get("data") != now["data"] and (described := run.read_data()) is not None:
         changes = compare_data(described, data.describe())

@@ -23,7 +23,7 @@ from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import install_best
 from abaw_emi.training.data import TrainingData, read_training_data
-from abaw_emi.training.initial_weights import InitialWeights, find_initial_weights, fit_scales
+from abaw_emi.training.initial_weights import InitialWeights, find_initial_weights
 from abaw_emi.training.log import Times
 from abaw_emi.training.plan import Plan, check_folders
 from abaw_emi.training.record import check_seen, compare_origin, describe_origin
@@ -85,8 +85,8 @@ def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> li
     start = find_initial_weights(plan.config)
     training_data = _read_together(plan, data, start, runtime)
     _say_validation(plan, reporter)
-    if start.run is not None:
-        reporter.warn(check_seen(start.run, training_data))
+    for each in start.runs:
+        reporter.warn(check_seen(each, training_data))
     replaced = [run for _, run in to_do] if plan.if_there == "overwrite" else []
     together = f", {world.size} processes" if world.size > 1 else ""
     for seed, run in to_do:
@@ -146,8 +146,8 @@ class _Session:
         record = world.run_first(self._open)
         if training.resume():
             reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
-        elif self.start.run is None:
-            fit_scales(model, self.data.train, self.runtime.device)
+        else:
+            self.start.prepare(model, self.data.train, self.runtime)
         places = world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
         if len(set(places)) > 1:
             found = f"the processes read different runs or data: {places}"

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.read import change_config
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.errors import ClipError, CorpusError, UsageError, WeightsError
+from abaw_emi.core.errors import ClipError, CorpusError, RunError, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.tables import read_predictions
@@ -200,6 +200,35 @@ def test_a_text_encoder_that_is_frozen_stays_and_each_part_learns_at_its_own_rat
         for name, weight in published.items():
             if not name.startswith("pooler."):
                 torch.testing.assert_close(moved[f"text.model.{name}"], weight, rtol=0, atol=tolerance)
+
+
+def test_branches_start_from_runs_of_one_modality_each(
+    data: DataFolder, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (words,) = train(replace(plan_for("text", backbone, tmp_path), on_bad_clip="skip"), data, QUIET)
+    sound_only = plan_for("paper", backbone, tmp_path, "model.global_vector=false")
+    (sound,) = train(replace(sound_only, on_bad_clip="skip"), data, QUIET)
+    joined = plan_for(
+        "winner-2025",
+        backbone,
+        tmp_path,
+        f'training.init_branches=["{words.folder}", "{sound.folder}"]',
+        "training.learning_rate=1e-12",
+    )
+    (run,) = train(joined, data, Reporter())
+    said = capsys.readouterr().err
+    assert f"text from {words.folder}" in said
+    assert f"sound from {sound.folder}" in said
+    found = load_file(run.weights_file)
+    for start, prefixes in ((words, ("text.",)), (sound, ("encoder.", "vad_head.", "lstm."))):
+        weights = {k: w for k, w in load_file(start.weights_file).items() if k.startswith(prefixes)}
+        assert len(weights) > 10
+        for name, weight in weights.items():
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-9)
+    assert [each["run"] for each in run.read_provenance()["init_branches"]] == [words.name, sound.name]
+    faces = plan_for("baseline-av", backbone, tmp_path / "f", f'training.init_branches=["{words.folder}"]')
+    with pytest.raises(RunError, match="its branches are text; expected one of wav2vec2, vit"):
+        train(faces, data, QUIET)
 
 
 def test_transcripts_that_are_missing_cut_or_damaged_are_named(
