@@ -36,20 +36,18 @@ class InputSpec:
     Attributes:
         uses_audio: whether it has an encoder of sound.
         max_seconds: length to which sound is cut.
-        names: of all features that it reads, in the model's order.
-        folders: those of them that are feature folders.
-        text: how it reads transcripts, if it does.
+        names: of the features that it reads, in the model's order.
         max_frames: number of frames to which features are cut.
         on_bad: "error" for an error that names all clips that cannot be read, "skip" to leave them out.
+        text: how it reads transcripts, if one of the features is text; the others are feature folders.
     """
 
     uses_audio: bool
     max_seconds: float
     names: tuple[str, ...]
-    folders: tuple[str, ...]
-    text: TextSpec | None
     max_frames: int
     on_bad: OnBadClip = "error"
+    text: TextSpec | None = None
 
     @classmethod
     def of(cls, config: RunConfig, on_bad: OnBadClip = "error", tokenizer: Any = None) -> Self:
@@ -59,11 +57,15 @@ class InputSpec:
             uses_audio=config.model.encoder != "none",
             max_seconds=config.data.max_seconds,
             names=tuple(feature.name for feature in features),
-            folders=tuple(feature.name for feature in features if not feature.backbone),
             text=next((TextSpec.of(feature, tokenizer) for feature in features if feature.backbone), None),
             max_frames=config.data.max_frames,
             on_bad=on_bad,
         )
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The feature folders that it reads."""
+        return tuple(name for name in self.names if self.text is None or name != self.text.name)
 
     @property
     def modalities(self) -> tuple[str, ...]:

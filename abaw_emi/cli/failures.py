@@ -57,7 +57,7 @@ def suggest(arguments: Sequence[str], *, saved: bool = False) -> str:
         again = [*(word for word in again if word != "--resume"), "--resume"]
         if several := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun's
             program = f"torchrun --nproc-per-node {several} -m abaw_emi"
-    elif arguments[:1] not in (["tables"], ["extract"], ["transcribe"]):
+    elif arguments[:1] not in (["tables"], ["extract"], ["transcribe"], ["prepare"], ["pipeline"]):
         return f"start again with: abaw-emi {shlex.join(arguments)}"
     return f"go on with: {program} {shlex.join(again)}"
 

@@ -15,7 +15,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.training.data import read_training_data
 from tests.foreign_data import write_data
 
-SPEC = InputSpec(uses_audio=True, max_seconds=12.0, folders=("vit", "gte"), max_frames=600)
+SPEC = InputSpec(uses_audio=True, max_seconds=12.0, names=("vit", "gte"), max_frames=600)
 IDS = [f"{number:05}" for number in range(6)]
 QUIET = Reporter(quiet=True)
 
@@ -65,13 +65,13 @@ def test_bad_clips_are_left_out_and_what_others_are_missing_is_listed(data: Data
 
 def test_without_an_encoder_no_sound_is_read_and_features_give_the_length(data: DataFolder) -> None:
     (data.root / "audio" / "00000.wav").write_bytes(b"no sound")
-    spec = replace(SPEC, uses_audio=False, folders=("gte",))
+    spec = replace(SPEC, uses_audio=False, names=("gte",))
     inputs = read_inputs(data, ["00000", "00003"], spec, QUIET)
     assert [example.samples for example in inputs.examples] == [20 * 320, 23 * 320]
     assert inputs.missing == {}
 
 
 def test_a_folder_that_no_clip_has_is_named(data: DataFolder) -> None:
-    spec = replace(SPEC, folders=("gte", "faces"), on_bad="skip")
+    spec = replace(SPEC, names=("gte", "faces"), on_bad="skip")
     with pytest.raises(CorpusError, match=r"feature folder faces: no clip has any; .*abaw-emi extract"):
         read_training_data(data, spec, QUIET)

@@ -33,6 +33,8 @@ def finished(folder: Path) -> Path:
         ["train", "--train-plus-val", "--seeds", "1", "2", "3"],
         ["extract", "facebook/dinov2-small"],
         ["transcribe", "openai/whisper-tiny"],
+        ["prepare", "--presets", "text"],
+        ["pipeline", "--dry-run"],
         ["predict", "--ckpt", "runs/paper-seed1", "--split", "valid"],
         ["ensemble", "--ckpts", "runs/paper-seed1"],
         ["import-weights", "x.pth", "--backbone", "b", "--out", "runs/x"],

@@ -1,0 +1,211 @@
+"""The commands that do everything that presets need: prepare, pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from abaw_emi.cli import options
+from abaw_emi.cli.output import print_line, print_result, score_to_json
+from abaw_emi.core.installation import REPORT, check_installation, require
+from abaw_emi.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from abaw_emi.config.run import RunConfig
+    from abaw_emi.pipeline.prepare import Preparation
+
+WINNERS = ["winner-2025", "winner-2026"]
+SEEDS = [1, 2, 3, 4, 5]
+
+PREPARE_EXAMPLES = """Examples:
+
+  abaw-emi prepare --presets winner-2025 --dry-run           what is missing, and what would make it
+
+  abaw-emi prepare --presets winner-2025 --model text=models/whisper
+
+Run again, it continues."""
+
+PIPELINE_EXAMPLES = """Examples:
+
+  abaw-emi pipeline --dry-run                      what it would do, and how long training takes here
+
+  abaw-emi pipeline --presets paper text --seeds 1 2 3
+
+  abaw-emi pipeline --train-plus-val               submits runs that have seen valid, too
+
+Run again, it continues with what is not done."""
+
+Presets = Annotated[
+    list[str] | None,
+    typer.Option("--presets", help="Names; abaw-emi presets lists them.", show_default=" ".join(WINNERS)),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="NAME=MODEL: what makes the folder NAME; text is made by a Whisper."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+def prepare(
+    presets: Presets = None,
+    model: Models = None,
+    dry_run: DryRun = False,
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    on_bad_clip: options.Bad = "error",
+    quiet: options.Quiet = False,
+) -> None:
+    """Make what presets read and the folders lack: transcripts, features of words and faces."""
+    from abaw_emi.config.presets import find_preset
+
+    names = presets or WINNERS
+    for name in names:
+        find_preset(name)
+    check_installation()
+
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation
+    from abaw_emi.pipeline.prepare import prepare as make
+
+    reporter = Reporter(quiet=quiet)
+    folder = DataFolder(data, features)
+    planned = plan_preparation(names, folder, parse_models(model or []))
+    if dry_run:
+        check_preparation(planned, folder)
+    else:
+        make(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
+        planned = plan_preparation(names, DataFolder(data, features), parse_models(model or []))
+    print_result({"folders": [_describe(each) for each in planned]}, _list(planned), reporter.warnings)
+
+
+def pipeline(
+    presets: Presets = None,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seeds", help="A run of each preset for each.", show_default="1 2 3 4 5", min=0),
+    ] = None,
+    train_plus_val: Annotated[
+        bool, typer.Option("--train-plus-val", help="Train on train+val afterwards, and submit those runs.")
+    ] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, of every preset that has it.")
+    ] = None,
+    model: Models = None,
+    dry_run: DryRun = False,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="A TOML file: the form of the submission.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of runs/, predictions/, submissions/, report.html.")
+    ] = Path(),
+    data: options.Data = options.DEFAULT_DATA,
+    features: options.Features = options.DEFAULT_FEATURES,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = "auto",
+    on_bad_clip: options.Bad = "error",
+    quiet: options.Quiet = False,
+) -> None:
+    """Audit, prepare, train, ensemble, score, submit and report, in one command."""
+    configs = _read_configs(presets or WINNERS, changes or [])
+    from abaw_emi.cli.submission.ledger import read_form
+
+    form = read_form(profile)
+    check_installation()
+    require(REPORT, "pipeline")
+
+    from abaw_emi.data.folder import DataFolder
+    from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation
+    from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
+
+    reporter = Reporter(quiet=quiet)
+    folder = DataFolder(data, features)
+    plan = PipelinePlan(
+        configs=configs,
+        seeds=list(dict.fromkeys(seeds or SEEDS)),
+        train_plus_val=train_plus_val,
+        models=parse_models(model or []),
+        out=out,
+        profile=form,
+        device=device,
+        precision=precision,
+        on_bad_clip=on_bad_clip,
+    )
+    planned = plan_preparation(list(configs), folder, plan.models)
+    check_preparation(planned, folder)
+    if dry_run:
+        ready = not any(each.missing for each in planned)
+        seconds = estimate(plan, folder, reporter) if ready else {}
+        lines = [_list(planned)] if planned else []
+        lines += [
+            f"train {name}, {len(plan.seeds)} seeds: "
+            + (_describe_time(seconds[name]) if ready else "the time is known once all is prepared")
+            for name in configs
+        ]
+        result = {"folders": [_describe(each) for each in planned], "seconds": seconds}
+        print_result(result, "\n".join(lines), reporter.warnings)
+        return
+    done = run_pipeline(plan, folder, reporter)
+
+    def show() -> None:
+        low_high = done.score.interval["mean_pearson"]
+        interval = f" [{low_high[0]:.4f}, {low_high[1]:.4f}]" if low_high else ""
+        print_line(f"{done.recipe.scheme}: mean Pearson {done.score.mean_pearson:.4f}{interval} on valid")
+        print_line(f"submission: {done.submission or 'none, the data folder has no test clips'}")
+        print_line(f"report: {done.report}")
+        if done.submission:
+            print_line(f"once it is sent: abaw-emi ledger set {done.submission.parent.name} --test-score R")
+
+    print_result(
+        {
+            "score": score_to_json(done.score),
+            "scheme": done.recipe.scheme,
+            "submission": done.submission and str(done.submission),
+            "report": str(done.report),
+        },
+        show,
+        reporter.warnings,
+    )
+
+
+def _read_configs(presets: list[str], changes: list[str]) -> dict[str, RunConfig]:
+    """The config of each preset, with the changes whose keys it has.
+
+    Raises:
+        UsageError: no such preset, or a change that no preset takes.
+    """
+    from abaw_emi.config.presets import find_preset
+    from abaw_emi.config.read import change_config, has_key
+    from abaw_emi.core.errors import Problem, UsageError
+
+    configs = {name: find_preset(name) for name in presets}
+    for change in changes:
+        key = change.partition("=")[0]
+        takers = [name for name, config in configs.items() if has_key(config, key)]
+        if not takers:
+            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a key that a preset has"))
+        for name in takers:
+            configs[name] = change_config(configs[name], [change])
+    return configs
+
+
+def _list(planned: list[Preparation]) -> str:
+    return "\n".join(map(str, planned)) or "these presets read nothing but sound"
+
+
+def _describe(each: Preparation) -> dict[str, object]:
+    return {
+        "name": each.name,
+        "clips": each.total,
+        "missing": each.missing,
+        "command": each.command if each.model else None,
+        "presets": list(each.presets),
+    }
+
+
+def _describe_time(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"about {hours} h {rest // 60:02} min" if hours else f"about {max(1, rest // 60)} min"

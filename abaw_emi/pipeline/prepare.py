@@ -1,0 +1,188 @@
+"""What presets read and the folders lack: transcripts by Whisper, features by published encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from abaw_emi.config.presets import find_preset
+from abaw_emi.core.constants import OnBadClip, Precision
+from abaw_emi.core.errors import CorpusError, Problem, UsageError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.extraction.extract import extract, list_clips
+from abaw_emi.extraction.transcribe import transcribe
+from abaw_emi.features.faces import find_faces
+from abaw_emi.features.files import find_features
+from abaw_emi.features.transcripts import TEXT_FOLDER, find_transcripts
+
+WHISPER = "openai/whisper-large-v3-turbo"
+"""Of the winner of 2026 (`docs/paper.md`)."""
+
+ENCODERS: Mapping[str, str] = {
+    "vit-huge": "google/vit-huge-patch14-224-in21k",
+    "vit-base": "google/vit-base-patch16-224-in21k",
+    "gte": "thenlper/gte-base",
+}
+"""What makes the feature folders of presets; `vit` and `wav2vec2` are part of the official data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """One folder that presets read, and what of it is to be made.
+
+    Attributes:
+        name: of the folder.
+        model: a hub id or a folder; "" for what only the organisers have.
+        total: clips that could have it: all, or those with faces.
+        missing: how many of them lack it.
+        presets: that read it.
+    """
+
+    name: str
+    model: str
+    total: int
+    missing: int
+    presets: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        if self.name == TEXT_FOLDER:
+            return f"abaw-emi transcribe {self.model}"
+        kind = " --kind text" if self.name == "gte" else ""
+        return f"abaw-emi extract {self.model} --name {self.name}{kind}"
+
+    def __str__(self) -> str:
+        if not self.missing:
+            return f"{self.name}: {self.total:,} clips, nothing is missing"
+        return f"{self.name}: {self.missing:,} of {self.total:,} clips are missing: {self.command}"
+
+
+def plan_preparation(
+    presets: Sequence[str], data: DataFolder, models: Mapping[str, str] | None = None
+) -> list[Preparation]:
+    """What these presets read besides sound, and how many clips lack it, in the order in which it is made.
+
+    Args:
+        presets: their names.
+        data: the data folder.
+        models: other models than `WHISPER` (for "text") and `ENCODERS`, by folder.
+
+    Raises:
+        UsageError: there is no such preset.
+        CorpusError: a folder cannot be listed.
+    """
+    readers: dict[str, list[str]] = {}
+    for preset in presets:
+        for feature in find_preset(preset).model.features:
+            readers.setdefault(TEXT_FOLDER if feature.backbone else feature.name, []).append(preset)
+    if "gte" in readers:  # which is made of words
+        readers.setdefault(TEXT_FOLDER, []).extend(readers["gte"])
+    clips = set(list_clips(data, "all"))
+    faces = {clip for clip, paths in find_faces(data.root).items() if paths} & clips
+    known = {TEXT_FOLDER: WHISPER, **ENCODERS, **(models or {})}
+    planned = []
+    for name in sorted(readers, key=lambda name: name != TEXT_FOLDER):  # words first
+        sounds = clips & set(data.files)
+        wanted = faces if name.startswith("vit") and faces else sounds
+        found = (
+            find_transcripts(data.root, data.features)
+            if name == TEXT_FOLDER
+            else find_features(data.root, data.features, name)
+        )
+        planned.append(
+            Preparation(
+                name=name,
+                model=known.get(name, ""),
+                total=len(wanted),
+                missing=len(wanted - set(found)),
+                presets=tuple(dict.fromkeys(readers[name])),
+            )
+        )
+    return planned
+
+
+def prepare(
+    planned: Sequence[Preparation],
+    data: DataFolder,
+    reporter: Reporter,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    on_bad: OnBadClip = "error",
+) -> None:
+    """Makes what is missing; what is there is kept, so that an interrupted command goes on.
+
+    Args:
+        planned: as `plan_preparation` found it.
+        data: the data folder; everything is written into its `features`.
+        reporter: shows progress.
+        device: where the models run.
+        precision: of their arithmetic.
+        on_bad: what becomes of clips that cannot be read.
+
+    Raises:
+        EmiError: a model or a clip is not what it should be, or a folder cannot be made at all.
+    """
+    check_preparation(planned, data)
+    for number, each in enumerate(planned, start=1):
+        reporter.say(f"{number} of {len(planned)}. {each}")
+        if not each.missing:
+            continue
+        if each.name == TEXT_FOLDER:
+            transcribe(
+                each.model,
+                data,
+                out=data.features / TEXT_FOLDER,
+                device=device,
+                precision=precision,
+                on_bad=on_bad,
+                reporter=reporter,
+            )
+        else:
+            extract(
+                each.model,
+                data,
+                kind="text" if each.name == "gte" else "vision",
+                out=data.features,
+                name=each.name,
+                device=device,
+                precision=precision,
+                on_bad=on_bad,
+                reporter=reporter,
+            )
+
+
+def check_preparation(planned: Sequence[Preparation], data: DataFolder) -> None:
+    """Passes if everything that is missing can be made.
+
+    Raises:
+        CorpusError: names what cannot: features of the organisers, or faces of videos.
+    """
+    problems = []
+    has_faces = any(find_faces(data.root).values())
+    for each in planned:
+        if not each.missing:
+            continue
+        where = f"{each.name}, read by {', '.join(each.presets)}"
+        if not each.model:
+            places = f"{data.root / each.name} or {data.features / each.name}"
+            step = f"put it into {places}: it is part of the official data"
+            problems.append(Problem(where, f"{each.missing:,} clips have none", next_step=step))
+        elif each.name.startswith("vit") and not has_faces:
+            step = f"put the faces into {data.root / 'face_images'}/NNNNN/, or choose presets without faces"
+            problems.append(Problem(where, "no clip has pictures of a face", next_step=step))
+    if problems:
+        raise CorpusError(problems)
+
+
+def parse_models(texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=MODEL` of each folder; a UsageError names those that are none."""
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [text for text, pair in zip(texts, pairs, strict=True) if not (pair[1] and pair[2])]:
+        raise UsageError(
+            Problem(f"--model {text}", "not NAME=MODEL", "such as text=openai/whisper-small")
+            for text in wrong
+        )
+    return {name: model for name, _, model in pairs}

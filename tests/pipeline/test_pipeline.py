@@ -1,0 +1,163 @@
+"""One command from a data folder to a submission, however often it is stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from abaw_emi.config.presets import find_preset
+from abaw_emi.config.read import change_config
+from abaw_emi.core.errors import CorpusError, UsageError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation, prepare
+from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
+from abaw_emi.runs.run import Run
+from abaw_emi.submission.check import check_path
+from abaw_emi.submission.ledger import read_ledger
+from tests.foreign_data import write_data
+from tests.small_encoders import write_text, write_vision, write_whisper
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUIET = Reporter(quiet=True)
+TINY = change_config(find_preset("tiny"), ["training.epochs=2", "training.warmup_epochs=0.5"])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    root = write_data(tmp_path / "data", train=24, valid=40)
+    ids = "".join(f"{number:05}\n" for number in range(64, 70))
+    (root / "test_split.csv").write_text(f"Filename\n{ids}")
+    folder = DataFolder(root, tmp_path / "features")
+    (folder.features / "text").mkdir(parents=True)
+    for number in range(70):
+        (folder.features / "text" / f"{number:05}.txt").write_text(("we did it", "i am happy")[number % 2])
+    return folder
+
+
+def plan_of(tmp_path: Path, *presets: str) -> PipelinePlan:
+    words = write_text(tmp_path / "words")
+    changes = [f"model.features.0.backbone={words}", "model.features.0.max_tokens=16", "training.epochs=2"]
+    configs = {"tiny": TINY, "text": change_config(find_preset("text"), changes)}
+    return PipelinePlan(
+        configs={name: configs[name] for name in presets},
+        seeds=(1, 2),
+        out=tmp_path / "out",
+        device="cpu",
+        precision="fp32",
+    )
+
+
+def test_it_ends_with_a_submission_and_typed_again_it_does_nothing_twice(
+    data: DataFolder, tmp_path: Path
+) -> None:
+    plan = plan_of(tmp_path, "tiny", "text")
+    done = run_pipeline(plan, data, QUIET)
+    assert done.submission is not None
+    assert check_path(done.submission, data.ids("test")).problems == ()
+    runs = sorted(path.name for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir())
+    assert runs == ["text-seed1", "text-seed2", "tiny-seed1", "tiny-seed2"]
+    assert done.report.stat().st_size > 10_000
+    assert -1 <= done.score.mean_pearson <= 1
+    weights = {name: (tmp_path / "out/runs" / name / "model.safetensors").stat().st_mtime_ns for name in runs}
+    audited = (tmp_path / "out" / "audit.json").stat().st_mtime_ns
+    again = run_pipeline(plan, data, QUIET)
+    assert again.submission == done.submission
+    assert len(read_ledger(tmp_path / "out" / "submissions").entries) == 1
+    assert (tmp_path / "out" / "audit.json").stat().st_mtime_ns == audited
+    for name, before in weights.items():
+        assert (tmp_path / "out/runs" / name / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_runs_on_train_and_valid_follow_the_best_epoch_and_the_rates_of_the_others(
+    data: DataFolder, tmp_path: Path
+) -> None:
+    plan = replace(plan_of(tmp_path, "tiny"), train_plus_val=True, seeds=(1,))
+    done = run_pipeline(plan, data, QUIET)
+    first, full = (Run(tmp_path / "out" / "runs" / name) for name in ("tiny-seed1", "tiny-trainval-seed1"))
+    training = full.read_config().training
+    assert training.epochs == first.best_epoch
+    assert training.cosine_epochs == TINY.training.epochs
+    assert full.read_provenance()["epochs_from"] == str(first.folder)
+    assert done.submission is not None
+    manifest = json.loads((done.submission.parent / "manifest.json").read_text())
+    assert manifest["val"] is None  # nothing is known of runs that have seen valid
+
+
+def test_the_time_of_each_preset_is_measured(data: DataFolder, tmp_path: Path) -> None:
+    seconds = estimate(plan_of(tmp_path, "tiny", "text"), data, QUIET, clips=8)
+    assert seconds.keys() == {"tiny", "text"}
+    assert all(value > 0 for value in seconds.values())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_made_and_made_once(tmp_path: Path) -> None:
+    data = DataFolder(write_data(tmp_path / "data", train=2, valid=1, test=1), tmp_path / "features")
+    faces = data.root / "face_images" / "00000"
+    faces.mkdir(parents=True)
+    from PIL import Image
+
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(faces / "00000.jpg")
+    models = {
+        "text": str(write_whisper(tmp_path / "whisper", english=True)),
+        "vit-huge": str(write_vision(tmp_path / "vit", "vit")),
+    }
+    planned = plan_preparation(["winner-2025"], data, models)
+    assert [(each.name, each.total, each.missing) for each in planned] == [
+        ("text", 4, 4),
+        ("vit-huge", 1, 1),
+    ]
+    assert planned[0].command == f"abaw-emi transcribe {models['text']}"
+    prepare(planned, data, QUIET, device="cpu")
+    again = plan_preparation(["winner-2025"], data, models)
+    assert [each.missing for each in again] == [0, 0]
+    assert "nothing is missing" in str(again[0])
+
+
+def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> None:
+    data = DataFolder(write_data(tmp_path / "data", train=2, valid=1, test=1), tmp_path / "features")
+    planned = plan_preparation(["winner-2026", "baseline-av"], data)
+    with pytest.raises(CorpusError) as caught:
+        check_preparation(planned, data)
+    text = str(caught.value)
+    assert "vit-base, read by winner-2026: no clip has pictures of a face" in text
+    assert "wav2vec2, read by baseline-av: 4 clips have none; put it into" in text
+    with pytest.raises(UsageError, match="--model text=: not NAME=MODEL"):
+        parse_models(["text="])
+    assert parse_models(["text=a/b", "gte=c=d"]) == {"text": "a/b", "gte": "c=d"}
+
+
+@pytest.mark.exact
+def test_killed_twice_and_typed_again_it_ends_as_if_never_killed(data: DataFolder, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "abaw_emi", "pipeline", "--presets", "tiny", "--seeds", "1", "2"]
+    command += ["--set", "training.epochs=4", "--data", str(data.root), "--device", "cpu", "--out"]
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+        for _ in range(1200):
+            if path.exists() or process.poll() is not None:
+                return
+            time.sleep(0.05)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    for sign in (killed / "runs/tiny-seed1/metrics.jsonl", killed / "runs/tiny-seed2/run.toml"):
+        process = start(killed)
+        wait_for(sign, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(killed).wait() == 0
+    for name in ("predictions/ensemble-test.csv", "runs/tiny-seed2/model.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert len(read_ledger(killed / "submissions").entries) == 1
