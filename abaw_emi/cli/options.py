@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from abaw_emi.core.constants import EnsembleMethod, IntervalMethod, OnBadClip, OnMissing, Precision, Split
 from abaw_emi.evaluation.text_tables import Format
+
+if TYPE_CHECKING:
+    from abaw_emi.data.folder import DataFolder
 
 
 def _flags(
@@ -69,6 +72,19 @@ class Group(TyperGroup):
 
     def __init__(self, *args: Any, params: list[Any], **settings: Any) -> None:
         super().__init__(*args, params=[*params, *_FLAGS], **settings)
+
+
+def open_folder(data: Path, features: Path) -> DataFolder:
+    """The data folder of a command that reads clips.
+
+    Raises:
+        CorpusError: there is none; said before anything slow is loaded.
+    """
+    from abaw_emi.data.folder import DataFolder
+
+    folder = DataFolder(data, features)
+    _ = folder.files
+    return folder
 
 
 def _is_number(word: str) -> bool:

@@ -19,6 +19,7 @@ from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.inference.predict import describe_files, describe_run, load_model, predict
 from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
+from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import install_best
@@ -90,7 +91,8 @@ def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> li
     replaced = [run for _, run in to_do] if plan.if_there == "overwrite" else []
     together = f", {world.size} processes" if world.size > 1 else ""
     for seed, run in to_do:
-        reporter.say(f"{run.folder} on {runtime.device} in {runtime.precision}{together}")
+        place = f"seed {seed}, {to_do.index((seed, run)) + 1} of {len(to_do)}"
+        reporter.say(f"{run.folder}: {place}, on {runtime.device} in {runtime.precision}{together}")
         _Session(plan, seed, run, start, training_data, runtime, replaced).train()
         replaced = []
     return runs
@@ -142,6 +144,7 @@ class _Session:
         """Trains the run, or continues it, and finishes its folder."""
         config, world, reporter = self.plan.config_of(self.seed), self.runtime.world, self.runtime.reporter
         model = self.start.make_model(config, self.data.widths, reporter)
+        reporter.say(_describe_model(model, self.start))
         training = Training(model, config.training, self.data, self.run, self.runtime, self.plan.save_minutes)
         record = world.run_first(self._open)
         if training.resume():
@@ -154,6 +157,9 @@ class _Session:
             raise RunError(Problem(str(self.run.folder), found, "files that all processes share"))
         took = training.train()
         world.run_first(lambda: self._close(record, training))
+        best = training.at.best
+        scored = f", valid mean Pearson {best:.4f} (selected on it)" if best is not None else ""
+        reporter.say(f"{self.run.folder}: done, epoch {training.at.best_epoch}{scored}")
         return took
 
     def _open(self) -> dict[str, Any]:
@@ -214,6 +220,17 @@ class _Session:
             write_with_provenance(table, run.valid_predictions, provenance)
         run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
         run.drop_state()
+
+
+def _describe_model(model: EmiModel, start: InitialWeights) -> str:
+    """The size of a model, and what its weights come from."""
+    total = sum(weight.numel() for weight in model.parameters())
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    sources = [each.name for each in (start.backbone, start.text) if each is not None]
+    sources += [str(run.folder) for run in start.runs]
+    origin = f", from {', '.join(sources)}" if sources else ""
+    share = "" if trained == total else f", {trained / 1e6:.2f} M of them trained"
+    return f"{total / 1e6:.2f} M parameters{share}{origin}"
 
 
 def _say_validation(plan: Plan, reporter: Reporter) -> None:

@@ -21,6 +21,7 @@ from abaw_emi.batching.loader import Loader
 from abaw_emi.batching.sampler import share_batch, sort_by_length
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import FILENAME
+from abaw_emi.core.errors import Problem
 from abaw_emi.core.progress import Bar
 from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
 from abaw_emi.evaluation.score import Score, score
@@ -45,6 +46,13 @@ from abaw_emi.training.step import Outcome, Place, TrainStep
 
 LOG_EVERY = 10
 """Steps between two lines in metrics.jsonl, and between two waits for a GPU."""
+
+
+_FIRST_STEPS = 4
+"""After which the length of a run is projected."""
+
+_SHOWN_HOURS, _MANY_HOURS = 0.2, 12.0
+"""A shorter run shows its length soon enough; a longer one on a CPU is warned of."""
 
 
 class Training:
@@ -143,6 +151,10 @@ class Training:
                 if signum := self.world.most(stop.signum):
                     self._stop(signum, f"saved after epoch {self.at.epoch}")
         self.log.close()
+        if self._out_of_patience() and self.at.epoch < self.config.epochs:
+            self.reporter.say(
+                f"stopped early: no better validation for {self.config.patience} epochs (training.patience)"
+            )
         return total
 
     def _encode(self) -> None:
@@ -158,7 +170,7 @@ class Training:
         epoch = self.at.epoch
         plan = self.loader.plan(epoch)
         label = f"epoch {epoch + 1}/{self.config.epochs}"
-        start = time.monotonic()
+        start, first, projected = time.monotonic(), self.at.step, self.at.epoch > 0
         outcomes: list[Outcome] = []
         with self.reporter.bar(label, len(plan), "steps", done=self.at.step) as bar:
             for step in self.loader.load(plan, epoch, self.at.step):
@@ -176,10 +188,24 @@ class Training:
                 save = bool(signum) or time.monotonic() - self.saved_at >= self.save_seconds
                 if self.runtime.device.type == "cpu" or last or save or self.at.step % LOG_EVERY == 0:
                     self._collect(outcomes, took, bar)
+                    if not projected and self.at.step - first >= _FIRST_STEPS:
+                        self._project(took.training / (self.at.step - first))
+                        projected = True
                 if save and not last:
                     self._save()
                 if signum:
                     self._stop(signum, f"saved at {label}, step {self.at.step} of {len(plan)}")
+
+    def _project(self, seconds: float) -> None:
+        """Says how long the run will take at this many seconds a step; on a CPU that may be too long."""
+        left = self.config.epochs * self.steps - self.at.epoch * self.steps - self.at.step
+        hours = seconds * left / 3600
+        if hours < _SHOWN_HOURS:
+            return
+        self.reporter.say(f"about {hours:.1f} h for {self.config.epochs} epochs, by the first steps")
+        if self.runtime.device.type == "cpu" and hours > _MANY_HOURS:
+            step = "use a GPU, --set model.freeze_encoder=true, or --preset tiny to try things out"
+            self.reporter.warn([Problem(str(self.run.folder), f"{hours:.0f} h on a CPU", next_step=step)])
 
     def _collect(self, outcomes: list[Outcome], took: Times, bar: Bar) -> None:
         """Waits for the steps of `outcomes`, checks and counts them, and empties the list."""

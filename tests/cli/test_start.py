@@ -27,6 +27,8 @@ COMMANDS = (
     "audit",
     "presets",
     "options",
+    "pipeline",
+    "prepare",
     "train",
     "tables",
     "extract",

@@ -90,15 +90,15 @@ def extract(
     quiet: options.Quiet = False,
 ) -> None:
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
+    folder = options.open_folder(data, out)
     check_installation()
 
-    from abaw_emi.data.folder import DataFolder
     from abaw_emi.extraction.extract import extract as extract_features
 
     reporter = Reporter(quiet=quiet)
     done = extract_features(
         encoder,
-        DataFolder(data, out),
+        folder,
         split,
         kind=kind,
         out=out,
@@ -147,16 +147,16 @@ def transcribe(
     quiet: options.Quiet = False,
 ) -> None:
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
+    folder = options.open_folder(data, out.parent)
     check_installation()
 
-    from abaw_emi.data.folder import DataFolder
     from abaw_emi.extraction.transcribe import transcribe as transcribe_clips
     from abaw_emi.extraction.whisper import Decoding
 
     reporter = Reporter(quiet=quiet)
     done = transcribe_clips(
         model,
-        DataFolder(data, out.parent),
+        folder,
         split,
         out=out,
         decoding=Decoding(language=language, no_speech=no_speech, logprob=logprob),

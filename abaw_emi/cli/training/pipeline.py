@@ -65,6 +65,7 @@ def prepare(
     names = presets or WINNERS
     for name in names:
         find_preset(name)
+    folder = options.open_folder(data, features)
     check_installation()
 
     from abaw_emi.data.folder import DataFolder
@@ -72,7 +73,6 @@ def prepare(
     from abaw_emi.pipeline.prepare import prepare as make
 
     reporter = Reporter(quiet=quiet)
-    folder = DataFolder(data, features)
     planned = plan_preparation(names, folder, parse_models(model or []))
     if dry_run:
         check_preparation(planned, folder)
@@ -114,15 +114,15 @@ def pipeline(
     from abaw_emi.cli.submission.ledger import read_form
 
     form = read_form(profile)
+    folder = options.open_folder(data, features)
+    folder.read_labels("train", "valid")
     check_installation()
     require(REPORT, "pipeline")
 
-    from abaw_emi.data.folder import DataFolder
     from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation
     from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
 
     reporter = Reporter(quiet=quiet)
-    folder = DataFolder(data, features)
     plan = PipelinePlan(
         configs=configs,
         seeds=list(dict.fromkeys(seeds or SEEDS)),

@@ -135,6 +135,8 @@ def train(
         },
         "train",
     )
+    folder = DataFolder(data, features)
+    folder.read_labels("train", "valid")  # before anything slow is loaded
     check_installation()
 
     from abaw_emi.training.plan import Plan
@@ -153,7 +155,7 @@ def train(
         device=device,
         precision=precision,
     )
-    _carry_out(plan, DataFolder(data, features), Reporter(quiet=quiet), verify=verify)
+    _carry_out(plan, folder, Reporter(quiet=quiet), verify=verify)
 
 
 def _read_length(run: Run) -> dict[str, int]:
