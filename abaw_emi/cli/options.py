@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from abaw_emi.cli.hints import find_hint
 from abaw_emi.core.constants import EnsembleMethod, IntervalMethod, OnBadClip, OnMissing, Precision, Split
 from abaw_emi.evaluation.text_tables import Format
 
@@ -28,6 +29,9 @@ def _flags(
 ) -> None:
     """The flags that every command takes; `output.is_given` reads them."""
 
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What the parser raises; typer brings a click of its own, and names only this subclass."""
 
 _flags_app = typer.Typer(add_completion=False)
 _flags_app.command()(_flags)
@@ -64,7 +68,12 @@ class Command(TyperCommand):
                     expanded.append(option)
                 expanded.append(word)
                 given += 1
-        return super().parse_args(ctx, expanded)
+        try:
+            return super().parse_args(ctx, expanded)
+        except _USAGE_ERROR as error:
+            if hint := find_hint(self.name or "", error.format_message(), args):
+                error.message = f"{error.format_message().rstrip('.')}; {hint}"
+            raise
 
 
 class Group(TyperGroup):

@@ -15,6 +15,7 @@ from typing import Any
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.suggest import suggest_name
 
 _PAPER = RunConfig()
 
@@ -213,5 +214,6 @@ SUMMARIES: dict[str, str] = {
 def find_preset(name: str) -> RunConfig:
     """The preset called `name`; UsageError, naming the known ones, where there is none."""
     if name not in PRESETS:
-        raise UsageError(Problem("--preset", f"no preset {name!r}", f"one of {', '.join(PRESETS)}"))
+        step = suggest_name(name, PRESETS) or "abaw-emi presets lists them"
+        raise UsageError(Problem("--preset", f"no preset {name!r}", next_step=step))
     return PRESETS[name]

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import ConfigError, Problem, UsageError
 from abaw_emi.core.records import read_toml
+from abaw_emi.core.suggest import suggest_name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -47,8 +48,8 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
         key, equals, text = change.partition("=")
         table, name = _find_table(values, key)
         if not equals or table is None:
-            known = ", ".join(_keys(config))
-            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", f"one of {known}"))
+            step = suggest_name(key, _keys(config)) or "abaw-emi options lists them"
+            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", next_step=step))
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
         except (ValueError, RecursionError):

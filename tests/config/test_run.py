@@ -183,7 +183,7 @@ def test_later_changes_win_and_the_preset_itself_stays_as_it_is() -> None:
     ],
 )
 def test_a_change_of_no_known_key_is_wrong_usage_that_names_the_known_ones(change: str) -> None:
-    with pytest.raises(UsageError, match=r"not KEY=VALUE of a known key; expected one of .*training\.epochs"):
+    with pytest.raises(UsageError, match=r"not KEY=VALUE of a known key; (did you mean|abaw-emi options)"):
         change_config(RunConfig(), [change])
 
 
@@ -196,7 +196,7 @@ def test_an_impossible_value_is_wrong_usage_that_names_the_key(change: str) -> N
 
 
 def test_an_unknown_preset_is_wrong_usage_that_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"no preset 'papper'; expected one of paper, .*, frozen, .*, tiny"):
+    with pytest.raises(UsageError, match=r"no preset 'papper'; did you mean paper\?"):
         find_preset("papper")
 
 

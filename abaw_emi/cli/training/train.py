@@ -23,12 +23,7 @@ if TYPE_CHECKING:
     from abaw_emi.training.plan import Plan
     from abaw_emi.training.verify_resume import Verification
 
-EXAMPLES = """Presets, described in docs/paper.md and by abaw-emi tables --list:
-
-  paper, paper-dropout, paper-longer, released, frozen, w2v2-gv, xlsr-gv, gv, gv-head, head-lstm,
-  gv-head-lstm, head-lstm-vad, paper-ccc, paper-pearson, zero-padding, vision, vision-audio,
-  vision-within-train, baseline-audio, baseline-audio-lstm, baseline-vision, baseline-av, savchenko,
-  savchenko-mlp, yu, zhang, text-vision-audio, tiny
+EXAMPLES = """abaw-emi presets lists the presets, abaw-emi options every key of --set.
 
 Examples:
 
@@ -54,7 +49,7 @@ def train(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="A system by name, see below.", show_default="paper"),
+        typer.Option("--preset", help="A system by name; abaw-emi presets lists them.", show_default="paper"),
     ] = None,
     config_file: Annotated[
         Path | None, typer.Option("--config", help="A TOML file as a run's run.toml, instead of a preset.")

@@ -1,0 +1,21 @@
+"""What a mistyped name was meant to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def suggest_name(word: str, known: Iterable[str]) -> str:
+    """ "did you mean X?" where a known name is close to `word`; else "".
+
+    >>> suggest_name("papr", ["paper", "tiny"])
+    'did you mean paper?'
+    >>> suggest_name("xyz", ["paper", "tiny"])
+    ''
+    """
+    names = list(known)
+    if close := get_close_matches(word.lower(), names, n=1, cutoff=0.6):
+        return f"did you mean {close[0]}?"
+    inside = [name for name in names if word and word.lower() in name.split(".")]
+    return f"did you mean {inside[0]}?" if len(inside) == 1 else ""
