@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def suggest_name(word: str, known: Iterable[str]) -> str:
-    """ "did you mean X?" where a known name is close to `word`; else "".
+    """A question that names the known name that is close to `word`; "" where none is.
 
     >>> suggest_name("papr", ["paper", "tiny"])
     'did you mean paper?'
