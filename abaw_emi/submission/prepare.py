@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from abaw_emi.data.csv import MAX_BYTES, parse_csv
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
+from abaw_emi.submission.bounds import Bounds, bring_into_range
 from abaw_emi.submission.check import check_csv
 from abaw_emi.submission.format import SubmissionFormat
 from abaw_emi.submission.ledger import LEDGER, Ledger
@@ -45,7 +46,8 @@ def prepare(
     table: pl.DataFrame,
     test_ids: Sequence[str],
     *,
-    clip: bool,
+    bounds: Bounds,
+    harmed: Collection[str] = (),
     fill: pl.DataFrame | None,
     source: dict[str, Any],
     provenance: Provenance | None,
@@ -55,13 +57,14 @@ def prepare(
 ) -> Ready:
     """The table in its final form, and every problem of it."""
     problems = check_origin(provenance, test_ids, where, source.get("sha256", ""))
-    table, clipped, range_problems = _clip(table, where, profile, clip=clip)
-    problems += range_problems
+    bounded = bring_into_range(table, where, profile, bounds, harmed)
+    table, clipped = bounded.table, bounded.clipped
+    problems += bounded.problems
     for emotion, constant in find_constant(table, where).items():
         count = clipped[emotion]
         low, high = profile.range
-        step = f"{count:,} of its values were clipped to [{low:g}, {high:g}]" if count else ""
-        problems.append(replace(constant, next_step=step))
+        step = f"{count:,} of its values were clipped to [{low:g}, {high:g}]; --bounds auto rescales them"
+        problems.append(replace(constant, next_step=step if count else ""))
     table, filled = _fill(table, test_ids, fill)
     step = "predict them, or use --fill train-mean, which is recorded"
     problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
@@ -73,10 +76,11 @@ def prepare(
         problems, warnings = list(checked.problems), checked.warnings
     record = {
         "clipped": clipped,
+        "rescaled": {name: list(values) for name, values in bounded.rescaled.items()},
         "filled": list(filled),
         "format": profile.describe,
         "profile": profile.to_json(),
-        "signature": f"emi_submission|rows:{len(table)}|clip:{'yes' if clip else 'no'}"
+        "signature": f"emi_submission|rows:{len(table)}|clip:{_describe_bounds(bounds)}"
         f"|filled:{len(filled)}|abaw_emi:{VERSION}",
         "source": source,
         "val": val,
@@ -91,6 +95,11 @@ def prepare(
         problems=tuple(problems),
         warnings=warnings,
     )
+
+
+def _describe_bounds(bounds: Bounds) -> str:
+    """What a signature says of them."""
+    return {"clip": "yes", "refuse": "no"}.get(bounds, bounds)
 
 
 def check_origin(
@@ -165,22 +174,3 @@ def _fill(
         {FILENAME: missing, **{e: [mean] * len(missing) for e, mean in zip(EMOTIONS, means, strict=True)}}
     )
     return pl.concat([table, rows.cast(table.schema)]), missing
-
-
-def _clip(
-    table: pl.DataFrame, where: str, profile: SubmissionFormat, *, clip: bool
-) -> tuple[pl.DataFrame, dict[str, int], list[Problem]]:
-    low, high = profile.range
-    outside = {
-        emotion: int(table.select(((pl.col(emotion) < low) | (pl.col(emotion) > high)).sum()).item())
-        for emotion in EMOTIONS
-    }
-    if not clip:
-        problems = [
-            Problem(f"{where}, {emotion}", f"{count:,} values lie outside [{low:g}, {high:g}]")
-            for emotion, count in outside.items()
-            if count
-        ]
-        return table, dict.fromkeys(EMOTIONS, 0), problems
-    # In float32, which is what is written: rounded afterwards, a value could leave the range again.
-    return table.with_columns(pl.col(EMOTIONS).cast(pl.Float32).clip(*profile.bounds)), outside, []

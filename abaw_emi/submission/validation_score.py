@@ -8,16 +8,20 @@ from typing import Any
 
 import polars as pl
 
-from abaw_emi.core.constants import FILENAME
+from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, collect_errors
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import Provenance, read_prediction_file
 from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.diagnostics import diagnose_systems
+from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.score import score
 from abaw_emi.runs.kfold import find_fold_score
 from abaw_emi.runs.run import Run
+
+_ROUNDING = 1e-9
+"""By which clipping may lower r and not be said to harm."""
 
 
 def find_validation_score(
@@ -54,6 +58,42 @@ def find_validation_score(
             return _score(files, data, kind)
     folds, more = find_fold_score(record, runs, data)
     return None if folds is None else _keep(folds.to_json()), [*problems, *more]
+
+
+def find_harmed(
+    record: Provenance | None,
+    valid_preds: Path | None,
+    runs: Path,
+    data: DataFolder,
+    limits: tuple[float, float],
+) -> list[str]:
+    """The emotions whose r on valid is lower when the predictions are clipped; [] where that is not known.
+
+    Args:
+        record: of the file to submit.
+        valid_preds: the same system's predictions of valid.
+        runs: the folder of runs, whose own predictions of valid are read otherwise.
+        data: the data folder, for the labels.
+        limits: lowest and highest value that is accepted.
+
+    Raises:
+        EmiError: a file cannot be used.
+    """
+    files = [valid_preds] if valid_preds is not None else []
+    if record is not None and not files:
+        files = [Run(runs / str(run["run"])).valid_predictions for run in record.runs()]
+    if not files or not all(path.is_file() for path in files):
+        return []
+    tables = {str(path): read_prediction_file(path)[0].table for path in files}
+    combined = combine_members(tables)
+    truth = data.read_labels("valid")
+    raw = pearson(truth, combined)
+    clipped = pearson(truth, combined.with_columns(pl.col(EMOTIONS).clip(*limits)))
+    return [
+        emotion
+        for emotion, before, after in zip(EMOTIONS, raw, clipped, strict=True)
+        if not after >= before - _ROUNDING
+    ]
 
 
 def _keep(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from abaw_emi.core.files import write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.provenance import Provenance
+from abaw_emi.submission.bounds import Bounds
 from abaw_emi.submission.check import MANIFEST, read_zip
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 from abaw_emi.submission.ledger import (
@@ -77,6 +78,8 @@ def write_submission(
     *,
     name: str = "",
     clip: bool = True,
+    bounds: Bounds = "clip",
+    harmed: Collection[str] = (),
     fill: pl.DataFrame | None = None,
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
@@ -96,7 +99,9 @@ def write_submission(
         test_ids: ids of the test clips, each of which needs one row.
         out: the folder of submissions.
         name: of this submission; the next free `submission-<k>` where empty.
-        clip: whether values outside the profile's range are clipped; refused otherwise.
+        clip: whether values outside the profile's range are brought into it; refused otherwise.
+        bounds: how: see `bounds.Bounds`.
+        harmed: emotions whose r on valid is lower when clipped (`validation_score.find_harmed`), for "auto".
         fill: label table whose means stand in for clips without a prediction; refused otherwise.
         source: what the manifest says of the prediction file (path, hash, ...).
         provenance: the prediction file's record: checked, and kept in the manifest.
@@ -120,7 +125,8 @@ def write_submission(
     ready = prepare(
         table,
         test_ids,
-        clip=clip,
+        bounds=bounds if clip else "refuse",
+        harmed=harmed,
         fill=fill,
         source=source or {},
         provenance=provenance,

@@ -28,9 +28,15 @@ def submit(
     name: Annotated[
         str, typer.Option("--name", help="Of the submission.", show_default="submission-<k>")
     ] = "",
-    no_clip: Annotated[
-        bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead of clipping them.")
-    ] = False,
+    bounds: Annotated[
+        Literal["clip", "rescale", "auto"],
+        typer.Option(
+            "--bounds",
+            help="Values outside [0, 1]: clipped, or the column rescaled, which leaves r as it is; auto "
+            "rescales where clipping would flatten a column or lower its r on valid.",
+        ),
+    ] = "clip",
+    no_clip: Annotated[bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead.")] = False,
     fill: Annotated[
         Literal["train-mean"] | None,
         typer.Option("--fill", help="What stands in for clips without a prediction."),
@@ -59,7 +65,7 @@ def submit(
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_prediction_file
     from abaw_emi.submission.ledger import read_ledger
-    from abaw_emi.submission.validation_score import find_validation_score
+    from abaw_emi.submission.validation_score import find_harmed, find_validation_score
     from abaw_emi.submission.write import write_submission
 
     if preds == DEFAULT_PREDS and not preds.exists():
@@ -70,6 +76,7 @@ def submit(
     problems: list[Problem] = []
     test_ids: list[str] = []
     val: dict[str, Any] | None = None
+    harmed: list[str] = []
     with collect_errors(problems):
         test_ids = folder.ids("test")
     with collect_errors(problems):
@@ -78,6 +85,8 @@ def submit(
         file, found = read_prediction_file(preds)
         problems += found
         val, warnings = find_validation_score(file.record, valid_preds, runs, folder)
+        if bounds == "auto":
+            harmed = find_harmed(file.record, valid_preds, runs, folder, form.range)
     if problems:
         raise SubmissionError(problems)
     reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test"), *warnings])
@@ -91,6 +100,8 @@ def submit(
             out,
             name=name,
             clip=not no_clip,
+            bounds=bounds,
+            harmed=harmed,
             fill=folder.read_labels("train") if fill else None,
             source={"file": preds.name, "sha256": file.sha256},
             provenance=file.record,
@@ -112,6 +123,7 @@ def submit(
                 "archive": str(submission.archive),
                 "sha256": submission.manifest["sha256"],
                 "clipped": submission.clipped,
+                "rescaled": submission.manifest["rescaled"],
                 "filled": list(submission.filled),
                 "val": val,
                 "dry_run": dry_run,
@@ -130,6 +142,8 @@ def _print_submission(submission: Submission, form: SubmissionFormat, used: int,
     if clipped:
         counts = ", ".join(f"{emotion} {count:,}" for emotion, count in clipped.items())
         print_line(f"clipped to [{low:g}, {high:g}]: {counts}")
+    for emotion, (factor, offset) in submission.manifest["rescaled"].items():
+        print_line(f"{emotion}: rescaled, {factor:.6g} times the value {offset:+.6g}, to which r is blind")
     if submission.filled:
         filled = submission.filled
         more = ", ..." if len(filled) > 10 else ""
