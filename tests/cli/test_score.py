@@ -54,6 +54,41 @@ def test_arithmetic_other_than_float32_stands_in_the_signature(
     assert "precision" not in shell("score", "preds.csv", "data/valid_split.csv", "--bootstrap", "0").stdout
 
 
+def test_the_labels_are_those_of_the_split_that_the_record_names(
+    shell: Shell, folder: Path, preds: Path
+) -> None:
+    bare = problems(shell("score", "preds.csv"), 2)
+    assert bare == [
+        "preds.csv: no labels are given, and no record says which clips these are; "
+        "abaw-emi score preds.csv LABELS"
+    ]
+    write_record(preds, ["00000-00004"])
+    given = shell("score", "preds.csv", "data/valid_split.csv")
+    alone = shell("score", "preds.csv")
+    assert alone.returncode == 0
+    assert alone.stdout == given.stdout
+
+
+def test_a_run_folder_stands_for_its_predictions_of_valid(shell: Shell, folder: Path, preds: Path) -> None:
+    for number in (1, 2):
+        run = folder / "runs" / f"paper-seed{number}"
+        run.mkdir(parents=True)
+        (run / "valid_predictions.csv").write_bytes(preds.read_bytes())
+        write_record(run / "valid_predictions.csv", ["00000-00004"])
+    by_file = shell("score", "runs/paper-seed1/valid_predictions.csv", "data/valid_split.csv")
+    assert shell("score", "runs/paper-seed1").stdout == by_file.stdout
+    both = shell("compare", "runs/paper-seed1", "runs/paper-seed2", "data/valid_split.csv")
+    assert "runs/paper-seed2/valid_predictions.csv" in both.stdout
+    (line,) = problems(shell("score", "runs"), 2)
+    assert line.startswith("runs: a folder without valid_predictions.csv; expected a CSV, or a run folder")
+
+
+def test_labels_in_the_place_of_predictions_are_recognised(shell: Shell, folder: Path, preds: Path) -> None:
+    write_record(preds, ["00000-00004"])
+    (line,) = problems(shell("score", "data/valid_split.csv", "preds.csv"), 2)
+    assert "preds.csv holds predictions, and valid_split.csv is a label file; expected PREDS first" in line
+
+
 def test_json_is_one_object_with_the_keys_of_the_contract_and_unrounded_numbers(
     shell: Shell, folder: Path, preds: Path
 ) -> None:

@@ -19,19 +19,30 @@ from abaw_emi.cli.options import (
     TableFormat,
 )
 
-Labels = Annotated[Path, typer.Argument(metavar="LABELS", help="The label CSV of the same clips.")]
 Bootstrap = Annotated[
     int, typer.Option("--bootstrap", help="Resamples for the intervals; 0 for none.", min=0)
 ]
 
 
-SCORE_EXAMPLES = "Example: abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv"
+SCORE_EXAMPLES = """Examples:
+
+  abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv
+
+  abaw-emi score runs/paper-seed1                  its predictions of valid, by the labels of valid
+"""
 COMPARE_EXAMPLES = "Example: abaw-emi compare a.csv b.csv c.csv data/valid_split.csv --format markdown"
 
 
 def score(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="A prediction CSV, of any origin.")],
-    labels: Labels,
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDS", help="A prediction CSV, of any origin, or a run folder.")
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[LABELS]", help="The label CSV of the same clips.", show_default="of the record's split"
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None, typer.Option("--against", help="Rivals' CSVs: paired intervals and tests.")
     ] = None,
@@ -47,6 +58,7 @@ def score(
     ] = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
+    from abaw_emi.cli.evaluation.inputs import find_labels, find_predictions
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json, wants_json
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
@@ -57,7 +69,10 @@ def score(
     from abaw_emi.evaluation.text_tables import format_interval
     from abaw_emi.runs.kfold import find_fold_score
 
-    rivals = list(against or [])
+    folder = DataFolder(data)
+    predictions = find_predictions(predictions)
+    rivals = [find_predictions(path) for path in against or []]
+    labels = find_labels(predictions, labels, folder)
     systems = read_systems(labels, [predictions, *rivals], groups)
     tables, warnings = systems.tables, systems.warnings
     record = systems.records[str(predictions)]
@@ -83,7 +98,7 @@ def score(
     diagnostics = diagnose_systems(tables, systems.truth)
     folds = None
     if result.seen:
-        folds, found_folds = find_fold_score(record, runs, DataFolder(data))
+        folds, found_folds = find_fold_score(record, runs, folder)
         warnings += found_folds
     if wants_json():
         kfold = None if folds is None else folds.to_json()
@@ -108,7 +123,9 @@ def score(
 def compare(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="PREDS... LABELS", help="Two or more prediction CSVs, then labels."),
+        typer.Argument(
+            metavar="PREDS... LABELS", help="Two prediction CSVs or run folders, or more; then labels."
+        ),
     ],
     groups: Groups = None,
     bootstrap: Bootstrap = 1_000,
@@ -118,6 +135,7 @@ def compare(
     form: TableFormat = "table",
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
+    from abaw_emi.cli.evaluation.inputs import find_predictions, refuse_swapped
     from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
@@ -130,6 +148,8 @@ def compare(
         raise UsageError(
             Problem("compare", f"{len(paths)} prediction files", "two at least, then the labels")
         )
+    refuse_swapped(paths, labels)
+    paths = [find_predictions(path) for path in paths]
     systems = read_systems(labels, paths, groups)
     result = compare_tables(
         systems.truth,

@@ -1,0 +1,65 @@
+"""What `score` and `compare` are given, taken as it is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abaw_emi.core.constants import SPLITS
+from abaw_emi.core.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from abaw_emi.data.folder import DataFolder
+
+
+def find_predictions(path: Path) -> Path:
+    """The predictions that a path names: a run folder stands for its own of what it held out.
+
+    Raises:
+        UsageError: it is a folder without any.
+    """
+    from abaw_emi.runs.run import Run
+
+    if not path.is_dir():
+        return path
+    file = Run(path).valid_predictions
+    if file.is_file():
+        return file
+    step = "a run on train+val has none; abaw-emi predict writes those of a split"
+    raise UsageError(Problem(str(path), f"a folder without {file.name}", "a CSV, or a run folder", step))
+
+
+def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Path:
+    """The labels to score by: those given, or of the split that the predictions' record names.
+
+    Raises:
+        UsageError: none is given, and the record names no split with labels; or the two are swapped.
+    """
+    from abaw_emi.data.provenance import read_provenance
+
+    if labels is None:
+        record, _ = read_provenance(predictions) if predictions.is_file() else (None, ())
+        split = "" if record is None else record.split
+        known = {name: data.label_file(name) for name in SPLITS[:2]}
+        if split in known and known[split].is_file():
+            return known[split]
+        found = f"its record says split {split!r}" if split else "no record says which clips these are"
+        step = f"abaw-emi score {predictions} LABELS"
+        raise UsageError(Problem(str(predictions), f"no labels are given, and {found}", next_step=step))
+    refuse_swapped([predictions], labels)
+    return labels
+
+
+def refuse_swapped(predictions: Sequence[Path], labels: Path) -> None:
+    """Passes unless a label file stands among the predictions, and predictions in its place.
+
+    Raises:
+        UsageError: it does.
+    """
+    from abaw_emi.data.provenance import read_provenance
+
+    named = [path for path in predictions if path.name.endswith("_split.csv")]
+    if named and labels.is_file() and read_provenance(labels)[0] is not None:
+        found = f"{labels} holds predictions, and {named[0].name} is a label file"
+        raise UsageError(Problem("score", found, "PREDS first, then LABELS"))
