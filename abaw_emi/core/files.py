@@ -10,6 +10,9 @@ from typing import IO
 
 from abaw_emi.core.errors import Problem, TableError
 
+AnyPath = str | os.PathLike[str]
+"""What public functions take for a path."""
+
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
     """The bytes of `path`; TableError if it cannot be read, or is larger than `limit` bytes."""

@@ -15,7 +15,7 @@ import polars as pl
 
 from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import Problem, ScoreError, TableError
-from abaw_emi.core.files import read_bytes
+from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.csv import BLANKS, MAX_BYTES, parse_csv, shorten
 from abaw_emi.data.tables import find_ids
@@ -26,13 +26,13 @@ GROUP = "Group"
 _FEWEST = 2
 
 
-def read_groups(path: Path) -> pl.DataFrame:
+def read_groups(path: AnyPath) -> pl.DataFrame:
     """The group table of a CSV: `Filename` (five digits) and `Group` (text).
 
     Raises:
         TableError: the file is missing, has other columns, or a bad or repeated id; all problems together.
     """
-    text, problems = parse_csv(read_bytes(path, MAX_BYTES), str(path))
+    text, problems = parse_csv(read_bytes(Path(path), MAX_BYTES), str(path))
     if len(text.header) != 2 or text.header[0] != FILENAME:
         found = f"columns {', '.join(text.header) or '(none)'}"
         wanted = Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")

@@ -22,7 +22,7 @@ from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
 from abaw_emi.core.records import read_json
 from abaw_emi.data.csv import MAX_BYTES, find_cut
-from abaw_emi.data.tables import parse_table, write_predictions
+from abaw_emi.data.tables import format_predictions, parse_table
 
 SUFFIX = ".provenance.json"
 
@@ -132,7 +132,8 @@ def provenance_path(path: Path) -> Path:
 
 def write_with_provenance(table: pl.DataFrame, path: Path, record: Provenance) -> None:
     """Writes the prediction file and, beside it, the record that names its hash."""
-    content = write_predictions(table, path)
+    content = format_predictions(table)
+    write_bytes(path, content)
     text = json.dumps(replace(record, sha256=sha256(content)).to_json(), indent=2)
     write_bytes(provenance_path(path), (text + "\n").encode())
 

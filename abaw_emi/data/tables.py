@@ -20,7 +20,7 @@ import polars as pl
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, TableError
-from abaw_emi.core.files import read_bytes, write_bytes
+from abaw_emi.core.files import AnyPath, read_bytes, write_bytes
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.csv import BLANKS, MAX_BYTES, CsvText, parse_csv, shorten
 
@@ -51,22 +51,22 @@ _MANY = Problem("", "is bad, too")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*", re.ASCII)
 
 
-def read_labels(path: Path) -> pl.DataFrame:
+def read_labels(path: AnyPath) -> pl.DataFrame:
     """The label table of a split, in the file's row order.
 
     Raises:
         TableError: the file is missing, or breaks the schema; all problems together.
     """
-    return parse_table(read_bytes(path, MAX_BYTES), str(path), "labels")
+    return parse_table(read_bytes(Path(path), MAX_BYTES), str(path), "labels")
 
 
-def read_predictions(path: Path) -> pl.DataFrame:
+def read_predictions(path: AnyPath) -> pl.DataFrame:
     """A prediction table, in the file's row order; values may lie outside [0, 1].
 
     Raises:
         TableError: the file is missing, or breaks the schema; all problems together.
     """
-    return parse_table(read_bytes(path, MAX_BYTES), str(path), "predictions")
+    return parse_table(read_bytes(Path(path), MAX_BYTES), str(path), "predictions")
 
 
 def read_ids(path: Path) -> list[str]:
@@ -155,15 +155,14 @@ def inspect_text(
     return frame, shorten(problems, name, _ASKED[kind])
 
 
-def write_predictions(table: pl.DataFrame, path: Path) -> bytes:
-    """Writes a prediction table, sorted by id, whole or not at all; returns the bytes written.
+def write_predictions(table: pl.DataFrame, path: AnyPath) -> Path:
+    """Writes a prediction table, sorted by id, whole or not at all; returns the path.
 
     Values are rounded to float32, and written with the digits that read back to just that number in
     float64 too: a score of the file equals the score of the predictions in memory.
     """
-    content = format_predictions(table)
-    write_bytes(path, content)
-    return content
+    write_bytes(Path(path), format_predictions(table))
+    return Path(path)
 
 
 def format_predictions(table: pl.DataFrame) -> bytes:

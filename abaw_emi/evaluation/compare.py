@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
@@ -17,6 +18,7 @@ from abaw_emi.data.align import align
 from abaw_emi.data.frames import Given, Table, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
+from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
 from abaw_emi.evaluation.score import Score, score_arrays, sign
 from abaw_emi.evaluation.significance import MEAN, Difference, compare_pairs
@@ -121,6 +123,21 @@ class Comparison:
             for pair in self.pairs
         ]
         return {"n": self.n, "signature": self.signature, "systems": systems, "pairs": pairs}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, unrounded: `to_json`."""
+        return self.to_json()
+
+    def to_frame(self) -> pl.DataFrame:
+        """Each system's mean and emotions: `System`, `Statistic`, `r`, `low`, `high`; the best first."""
+        return frame_scores(self.scores)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Each system's mean and emotions with intervals, on matplotlib's axes, which are returned."""
+        return plot_scores(self.scores, axes)
+
+    def _repr_html_(self) -> str:
+        return render_html(self.tables(), [self.signature])
 
     def render(self, form: str = "table") -> str:
         """Ranking and pairs as text; as CSV the ranking alone, one header and one row a system.

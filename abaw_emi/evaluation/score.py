@@ -30,8 +30,10 @@ from abaw_emi.evaluation.bootstrap import (
     jackknife,
     mean_first,
 )
+from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
 from abaw_emi.evaluation.pearson import mean_pearson, pearson
 from abaw_emi.evaluation.significance import MEAN, STATISTICS, Difference, compare_pairs
+from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_r
 
 __all__ = ["Score", "mean_pearson", "pearson", "score", "score_arrays"]
 
@@ -71,6 +73,36 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """The numbers as JSON values."""
         return {"mean_pearson": self.mean_pearson, "pearson": self.pearson, "interval": self.interval}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the problems, unrounded."""
+        return {
+            **self.to_json(),
+            "n": self.n,
+            "groups": self.groups,
+            "signature": self.signature,
+            "seen": self.seen,
+            "against": {name: difference.to_json() for name, difference in self.against.items()},
+        }
+
+    def to_frame(self) -> pl.DataFrame:
+        """The mean and each emotion: `Statistic`, `r`, `low`, `high`; null where undefined."""
+        return frame_scores({"": self}).drop("System")
+
+    def plot(self, axes: Any = None) -> Any:
+        """The mean and each emotion with their intervals, on matplotlib's axes, which are returned."""
+        return plot_scores({"": self}, axes)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, format_r(r), format_interval(self.interval.get(key))]
+            for name, key, r in (
+                ("Mean", MEAN, self.mean_pearson),
+                *((emotion, emotion, r) for emotion, r in self.pearson.items()),
+            )
+        ]
+        seen = ["SEEN IN TRAINING: not a validation score"] if self.seen else []
+        return render_html([TextTable(["", "r", "95 % interval"], rows)], [*seen, self.signature])
 
 
 def score(

@@ -6,6 +6,7 @@ The form of a submission is that of a profile (`submission.format`), assumed whe
 from __future__ import annotations
 
 import lzma
+import os
 import re
 import struct
 import zipfile
@@ -21,12 +22,13 @@ from typing_extensions import TypedDict
 
 from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import EmiError, Problem, SubmissionError
-from abaw_emi.core.files import read_bytes
+from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import parse_id
 from abaw_emi.core.records import read_json
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import MAX_BYTES, CsvText, find_cut, parse_csv, shorten
+from abaw_emi.data.frames import Table, read_table
 from abaw_emi.data.tables import Kind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
@@ -72,7 +74,7 @@ class Check:
 
 
 def check_path(
-    path: Path,
+    path: AnyPath,
     test_ids: Sequence[str],
     kind: Kind = "submission",
     profile: SubmissionFormat = DEFAULT_PROFILE,
@@ -88,6 +90,7 @@ def check_path(
     Raises:
         TableError: `path` does not exist or cannot be read.
     """
+    path = Path(path)
     if path.is_dir():
         return _check_folder(path, test_ids, kind, profile)
     content = read_bytes(path, MAX_BYTES)
@@ -97,9 +100,14 @@ def check_path(
 
 
 def check_submission(
-    path: Path, test_ids: Sequence[str], *, profile: SubmissionFormat = DEFAULT_PROFILE
+    submission: Table, test_ids: Sequence[str], *, profile: SubmissionFormat = DEFAULT_PROFILE
 ) -> Check:
     r"""Checks a submission, of any origin, as `check_path` does; signs of likely mistakes are warnings.
+
+    A frame, of polars or pandas, is checked as the file that it would be in the profile's form.
+
+    Raises:
+        TableError: a frame lacks columns or holds text.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +118,10 @@ def check_submission(
     >>> [str(problem).partition("mine.csv")[2] for problem in checked.problems]
     [', line 3, Joy: 1.6 is outside [0, 1]']
     """
-    return check_path(path, test_ids, "submission", profile)
+    if isinstance(submission, (str, os.PathLike)):
+        return check_path(submission, test_ids, "submission", profile)
+    table = read_table(submission, "submission", "predictions").table
+    return check_csv(profile.format(table), "submission", test_ids, profile=profile)
 
 
 def check_csv(

@@ -29,6 +29,7 @@ from pydantic import Field
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, SubmissionError
+from abaw_emi.core.files import AnyPath
 from abaw_emi.core.ids import parse_id
 from abaw_emi.core.records import read_toml
 from abaw_emi.data.csv import BLANKS, CsvText, shorten
@@ -175,7 +176,7 @@ KEYS = tuple(field.name for field in fields(SubmissionFormat) if field.name not 
 DEFAULT_PROFILE = SubmissionFormat()
 
 
-def read_profile(path: Path) -> SubmissionFormat:
+def read_profile(path: AnyPath) -> SubmissionFormat:
     """The profile that a TOML file gives; what it leaves out has its default, and stays assumed.
 
     Raises:
@@ -184,6 +185,7 @@ def read_profile(path: Path) -> SubmissionFormat:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    path = Path(path)
     values = read_toml(path, SubmissionError, "a profile")
     known = ", ".join(KEYS)
     problems = [

@@ -24,6 +24,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from abaw_emi.core.errors import EmiError, Problem, SubmissionError
+from abaw_emi.core.files import AnyPath
 from abaw_emi.core.records import parse_json
 
 LEDGER = "ledger.jsonl"
@@ -120,7 +121,7 @@ class Ledger:
         return next((entry for entry in self.entries if entry.name == name), None)
 
 
-def read_ledger(out: Path) -> Ledger:
+def read_ledger(out: AnyPath) -> Ledger:
     """The ledger of the folder `out`; empty where there is none yet.
 
     Two submissions of one name, as in the joined ledgers of two people, are two attempts.
@@ -128,6 +129,7 @@ def read_ledger(out: Path) -> Ledger:
     Raises:
         SubmissionError: it is there and cannot be read.
     """
+    out = Path(out)
     path = out / LEDGER
     entries: list[Entry] = []
     problems: list[Problem] = []

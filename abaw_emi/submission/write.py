@@ -21,7 +21,7 @@ import polars as pl
 
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, SubmissionError, UsageError
-from abaw_emi.core.files import write_bytes
+from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.provenance import Provenance
@@ -74,7 +74,7 @@ class Submission:
 def write_submission(
     table: pl.DataFrame,
     test_ids: Sequence[str],
-    out: Path,
+    out: AnyPath,
     *,
     name: str = "",
     clip: bool = True,
@@ -118,6 +118,7 @@ def write_submission(
         SubmissionError: everything that would get the file rejected, all together; nothing is written.
         UsageError: `name` is not a plain folder name.
     """
+    out = Path(out)
     if name and not _NAME.fullmatch(name):
         raise UsageError(
             Problem("--name", repr(name), "a plain folder name: letters, digits, . _ - or spaces")

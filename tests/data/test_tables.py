@@ -194,7 +194,8 @@ def test_written_predictions_read_back_bit_for_bit_and_sorted_by_id(
     tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "written.csv"
-    content = write_predictions(table, path)
+    assert write_predictions(table, str(path)) == path
+    content = path.read_bytes()
     assert path.read_bytes() == content
     expected = dict(zip(table["Filename"], table.select(EMOTIONS).to_numpy().astype(np.float32), strict=True))
     back = read_predictions(path)
