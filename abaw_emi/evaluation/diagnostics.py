@@ -182,7 +182,7 @@ def _values(p: Array, name: str, y: Array | None) -> list[Diagnostic]:
             clipped = [
                 f"{count / len(column):.1%} are exactly {end:g}"
                 for end, count in piles.items()
-                if count >= max(_PILE * len(column), 3)
+                if count >= max(_PILE * len(column), 3) and not _are_one_row(p[column == end])
             ]
             if clipped:
                 found = f"{' and '.join(clipped)}: the values look clipped, which moves r"
@@ -228,3 +228,8 @@ def _label_like(p: Array, name: str) -> list[Diagnostic]:
         return []
     found = "values look like labels: simple fractions, many zeros, rows that sum to at most 1"
     return [Diagnostic(name, found, "predictions", code="labels")]
+
+
+def _are_one_row(rows: Array) -> bool:
+    """Whether clips have the same six values: by one input, such as an empty transcript, not by clipping."""
+    return bool((rows == rows[0]).all())

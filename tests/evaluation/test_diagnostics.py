@@ -240,3 +240,16 @@ def test_few_clips_and_constant_columns_are_no_hindrance() -> None:
     diagnose(name(labels[:1]), name(values[:1]))
     inspect_values(name(values[:1]))
     assert inspect_values(name(np.full((3, 6), np.nan))) == []
+
+
+def test_clips_with_one_and_the_same_prediction_do_not_look_clipped() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.random((200, 6))
+    values[:10] = -0.1  # of clips in which nothing is said
+    names = {"Filename": [f"{number:05}" for number in range(200)]}
+    table = pl.DataFrame(names | dict(zip(EMOTIONS, values.T, strict=True)))
+    assert not [found for found in inspect_values(table, name="p") if "look clipped" in str(found)]
+    values[:10, 1:] = rng.random((10, 5))
+    table = pl.DataFrame(names | dict(zip(EMOTIONS, values.T, strict=True)))
+    (found,) = [found for found in inspect_values(table, name="p") if "look clipped" in str(found)]
+    assert found.where == "p, Admiration"

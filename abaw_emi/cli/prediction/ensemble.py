@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,6 +93,7 @@ def ensemble(
         label_file = labels or folder.label_file("valid")
         recipe = find_recipe(label_file, files, method, groups=groups, combined=given)
         reporter.warn(recipe.warnings)
+    reporter.warn(_find_mixture(runs))
     predicted = predict_with(runs, folder, split, on_bad_clip, device, precision, reporter)
     members = replace(predicted, members=[*predicted.members, *given.values()])
     reporter.warn(diagnose_systems(members.tables))
@@ -112,6 +114,8 @@ def ensemble(
     how += f"{recipe.scheme} of {len(members.members)}, " if len(members.members) > 1 else ""
 
     def show() -> None:
+        for run in runs:
+            print_line(_describe_member(run))
         _print_report(recipe, files)
         print_line(f"{path}: {how}{len(written):,} clips")
 
@@ -155,6 +159,38 @@ def _read_members(
     if problems:
         raise EmiError(problems)
     return runs, members
+
+
+def _describe_member(run: Run) -> str:
+    """A run in a line: what it is, what it was trained on, and its validation score."""
+    record = run.read_provenance()
+    valid = record.get("valid")
+    scored = f"valid {valid['mean_pearson']:.4f}" if valid else "no validation"
+    return f"{run.folder}: {record.get('preset') or 'imported'}, {_name_training(record)}, {scored}"
+
+
+def _name_training(record: Mapping[str, Any]) -> str:
+    """What a run was trained on, in a word or two."""
+    if record.get("trained_on") is None:
+        return "trained on clips that are not known"
+    fold = f" less fold {record['fold']}" if record.get("fold") else ""
+    return f"trained on {'train+valid' if record.get('train_plus_val') else 'train'}{fold}"
+
+
+def _find_mixture(runs: Sequence[Run]) -> list[Problem]:
+    """A warning where runs of several trainings or presets are combined, as a pattern like runs/* may do."""
+    records = [run.read_provenance() for run in runs]
+    found = []
+    for what, values in (
+        ("trainings", [_name_training(record) for record in records]),
+        ("presets", [str(record.get("preset") or "imported") for record in records]),
+    ):
+        counts = Counter(values)
+        if len(counts) > 1:
+            listed = ", ".join(f"{count} {value}" for value, count in counts.items())
+            step = "name the runs that are meant with --ckpts"
+            found.append(Problem("ensemble", f"members of several {what}: {listed}", next_step=step))
+    return found
 
 
 def _print_report(recipe: Recipe, files: Mapping[str, Path]) -> None:
