@@ -1,4 +1,4 @@
-"""Clips that are the same recording: to the sample, or by their prints (`fingerprint`)."""
+"""Clips that are the same recording: to the sample, or by their fingerprints (`fingerprint`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from abaw_emi.audit.files import Splits
 from abaw_emi.audit.finding import make_finding
-from abaw_emi.audit.fingerprint import Print, find_matches
-from abaw_emi.audit.sound import HeardClip
+from abaw_emi.audit.fingerprint import Fingerprint, find_matches
+from abaw_emi.audit.sound import ProbedClip
 from abaw_emi.core.constants import SPLITS, Split
 from abaw_emi.core.errors import Diagnostic, Severity
 
@@ -20,7 +20,7 @@ _SAME_LABELS = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two clips of one recording; `different` is the share of their prints' bits that differ."""
+    """Two clips of one recording; `different` is the share of their fingerprints' bits that differ."""
 
     first: str
     second: str
@@ -28,22 +28,22 @@ class Pair:
     different: float = 0.0
 
 
-def find_pairs(clips: Iterable[HeardClip], prints: Mapping[str, Print]) -> list[Pair]:
+def find_pairs(clips: Iterable[ProbedClip], fingerprints: Mapping[str, Fingerprint]) -> list[Pair]:
     """Pairs of clips that sound the same, silent ones left out.
 
     Of n equal clips the first is paired with each of the others; it alone is compared with what is not equal.
     """
     groups: dict[str, list[str]] = {}
     for clip in clips:
-        if clip.facts is not None and not clip.facts.silent:
-            groups.setdefault(clip.facts.samples_hash, []).append(clip.filename)
+        if clip.sound is not None and not clip.sound.silent:
+            groups.setdefault(clip.sound.samples_hash, []).append(clip.filename)
     exact = [
         Pair(members[0], other, exact=True)
         for members in map(sorted, groups.values())
         for other in members[1:]
     ]
     firsts = {min(members) for members in groups.values()}
-    near = find_matches({clip: rows for clip, rows in prints.items() if clip in firsts})
+    near = find_matches({clip: rows for clip, rows in fingerprints.items() if clip in firsts})
     found = [*exact, *(Pair(m.first, m.second, exact=False, different=m.different) for m in near)]
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw_emi.audit.fact_store import Track
 from abaw_emi.audit.files import Splits
 from abaw_emi.audit.finding import make_finding
+from abaw_emi.audit.probe_cache import Track
 from abaw_emi.core.constants import FEATURE_WIDTHS
 from abaw_emi.core.errors import CorpusError, Diagnostic, EmiError, FeatureError
 from abaw_emi.data.folder import DataFolder

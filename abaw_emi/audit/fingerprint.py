@@ -4,9 +4,9 @@ A print is a row of 32 bits for every 64 ms: whether the energy falls from one b
 did a moment ago, after Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002. A gain
 changes no bit; another encoding, or a few milliseconds cut off in front, change some.
 
-Two prints are compared where they share a row, at the shift that this row implies: all rows are sorted, and
-each is held against the next few equal ones, so that the work grows as n log n. What they share of their bits
-over the whole overlap decides.
+Two fingerprints are compared where they share a row, at the shift that this row implies: all rows are
+sorted, and each is held against the next few equal ones, so that the work grows as n log n. What they share
+of their bits over the whole overlap decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from abaw_emi.audio.decode import Waveform
 from abaw_emi.core.constants import SAMPLE_RATE
 
-Print = npt.NDArray[np.uint32]
+Fingerprint = npt.NDArray[np.uint32]
 
 WINDOW = 1024
 """Samples of a spectrum; half of it from one to the next."""
@@ -45,7 +45,7 @@ QUIET = 1e-6
 """A row says nothing where its energy is less than this share of the print's loudest."""
 
 FEWEST_ROWS = 16
-"""Rows that two prints must share to be compared: 0.8 s."""
+"""Rows that two fingerprints must share to be compared: 0.8 s."""
 
 SHARED = 0.5
 """Part of the shorter print that must lie in the overlap."""
@@ -54,21 +54,21 @@ NEIGHBOURS = 4
 """Equal rows that each row is held against."""
 
 MOST_DIFFERENT = 0.2
-"""Share of different bits up to which two prints are of one recording; those of others differ in half."""
+"""Share of different bits up to which two are of one recording; those of others differ in half."""
 
 _BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Two prints of one recording: their names, in order, and the share of bits that differ."""
+    """Two fingerprints of one recording: their names, in order, and the share of bits that differ."""
 
     first: str
     second: str
     different: float
 
 
-def take_print(waveform: Waveform) -> Print:
+def take_fingerprint(waveform: Waveform) -> Fingerprint:
     """The print (R,) of a waveform (T,) at `constants.SAMPLE_RATE`; no row for less than 0.5 s."""
     waveform = waveform[: round(MOST_SECONDS * SAMPLE_RATE)]
     count = (waveform.size - WINDOW) // (WINDOW // 2) + 1
@@ -89,25 +89,27 @@ def take_print(waveform: Waveform) -> Print:
     return np.where(telling, packed, 0).astype(np.uint32)
 
 
-def find_matches(prints: Mapping[str, Print]) -> list[Match]:
-    """Every pair of prints that is found to be of one recording, in the order of the names.
+def find_matches(fingerprints: Mapping[str, Fingerprint]) -> list[Match]:
+    """Every pair of fingerprints that is found to be of one recording, in the order of the names.
 
     Of many that are all alike each is matched with some of the others, not with all.
     """
-    names = sorted(prints)
-    kept = [prints[name] for name in names]
+    names = sorted(fingerprints)
+    kept = [fingerprints[name] for name in names]
     return [
         Match(names[first], names[second], different)
         for first, second, different in _compare(kept, _find_candidates(kept))
     ]
 
 
-def _find_candidates(prints: list[Print]) -> npt.NDArray[np.int64]:
-    """(C, 3): two prints, the first before the second, and the rows by which the second is ahead."""
-    lengths = [len(rows) for rows in prints]
-    owner = np.repeat(np.arange(len(prints)), lengths)
-    place = np.concatenate([np.arange(length) for length in lengths]) if prints else np.zeros(0, np.int64)
-    row = np.concatenate(prints) if prints else np.zeros(0, np.uint32)
+def _find_candidates(fingerprints: list[Fingerprint]) -> npt.NDArray[np.int64]:
+    """(C, 3): two fingerprints, the first before the second, and the rows by which the second is ahead."""
+    lengths = [len(rows) for rows in fingerprints]
+    owner = np.repeat(np.arange(len(fingerprints)), lengths)
+    place = (
+        np.concatenate([np.arange(length) for length in lengths]) if fingerprints else np.zeros(0, np.int64)
+    )
+    row = np.concatenate(fingerprints) if fingerprints else np.zeros(0, np.uint32)
     telling = row != 0
     row, owner, place = row[telling], owner[telling], place[telling]
     order = np.lexsort((place, owner, row))
@@ -119,10 +121,12 @@ def _find_candidates(prints: list[Print]) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 3), np.int64)
 
 
-def _compare(prints: list[Print], candidates: npt.NDArray[np.int64]) -> list[tuple[int, int, float]]:
+def _compare(
+    fingerprints: list[Fingerprint], candidates: npt.NDArray[np.int64]
+) -> list[tuple[int, int, float]]:
     best: dict[tuple[int, int], float] = {}
     for first, second, ahead in candidates.tolist():
-        a, b = prints[first], prints[second]
+        a, b = fingerprints[first], fingerprints[second]
         shorter = min(len(a), len(b))
         if ahead >= 0:
             b = b[ahead:]

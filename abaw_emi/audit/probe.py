@@ -1,6 +1,6 @@
 """What can be told of one sound file by decoding it whole: its form, its level, what is wrong with it.
 
-A model reads the first `facts.MAX_SECONDS`. Damage behind them is told apart from damage within.
+A model reads the first `sound.MAX_SECONDS`. Damage behind them is told apart from damage within.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import soxr
 from abaw_emi.audio.clips import SILENT_RANGE
 from abaw_emi.audio.decode import Decoded, Waveform, blame, decode
 from abaw_emi.audio.formats import sniff
-from abaw_emi.audit.fingerprint import MOST_SECONDS, Print, take_print
+from abaw_emi.audit.fingerprint import MOST_SECONDS, Fingerprint, take_fingerprint
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import ClipError, Problem
 
 VERSION = 3
-"""Raised whenever `listen` tells something else of the same file."""
+"""Raised whenever `probe_file` tells something else of the same file."""
 
 LONGEST_SECONDS = 1_800.0
 """No more is decoded of a file; the longest delivered is of 1,250 s (PAPER, section 3)."""
@@ -35,7 +35,7 @@ Trouble = Literal["unreadable", "mislabelled", "no sound", "truncated", "damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoundFacts:
+class SoundProperties:
     """What a file sounds like.
 
     Attributes:
@@ -68,25 +68,25 @@ class SoundFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """What came of listening to a file: facts and a print of it, or why it cannot be used."""
+class ProbeResult:
+    """What a file holds: measures of its sound and a fingerprint, or why it cannot be used."""
 
-    facts: SoundFacts | None
-    rows: Print
+    sound: SoundProperties | None
+    rows: Fingerprint
     trouble: Trouble | None = None
     problem: str = ""
 
 
-def listen(path: Path) -> Heard:
+def probe_file(path: Path) -> ProbeResult:
     """What a file sounds like, or what is wrong with it; raises for nothing that a file can be."""
     try:
         with blame(path):
-            return _listen(path)
+            return _probe_file(path)
     except ClipError as error:
         return _fail("damaged", error)
 
 
-def _listen(path: Path) -> Heard:
+def _probe_file(path: Path) -> ProbeResult:
     try:
         sniff(path)
     except ClipError as error:
@@ -102,18 +102,18 @@ def _listen(path: Path) -> Heard:
             found = error.problems[0].found
             troubles: dict[str, Trouble] = {"is truncated": "truncated", "has no sound track": "no sound"}
             return _fail(next((troubles[t] for t in troubles if found.startswith(t)), "damaged"), error)
-        late = _tell(error)
+        late = _describe(error)
     waveform = _resample(decoded)
     if waveform.size < MIN_SAMPLES:
         found = f"is too short: {waveform.size} samples at {SAMPLE_RATE:,} Hz"
         return _fail("too short", ClipError(Problem(str(path), found, f"at least {MIN_SAMPLES}")))
-    return Heard(_tell_facts(decoded, late), take_print(waveform))
+    return ProbeResult(_measure(decoded, late), take_fingerprint(waveform))
 
 
-def _tell_facts(decoded: Decoded, late: str) -> SoundFacts:
+def _measure(decoded: Decoded, late: str) -> SoundProperties:
     wave, rate = decoded.waveform, decoded.sample_rate
     read = wave[: round(MAX_SECONDS * rate)]
-    return SoundFacts(
+    return SoundProperties(
         seconds=wave.size / rate,
         sample_rate=rate,
         channels=decoded.channels,
@@ -145,11 +145,11 @@ def _is_readable(path: Path) -> bool:
         return False
 
 
-def _fail(trouble: Trouble, error: ClipError) -> Heard:
-    return Heard(None, np.zeros(0, np.uint32), trouble, _tell(error))
+def _fail(trouble: Trouble, error: ClipError) -> ProbeResult:
+    return ProbeResult(None, np.zeros(0, np.uint32), trouble, _describe(error))
 
 
-def _tell(error: ClipError) -> str:
+def _describe(error: ClipError) -> str:
     """What is wrong, without the path, which may change."""
     problem = error.problems[0]
     return "; ".join(filter(None, [problem.found, problem.expected and f"expected {problem.expected}"]))

@@ -13,12 +13,12 @@ import polars as pl
 import soxr
 
 from abaw_emi.audit.duplicates import check_duplicates, find_pairs
-from abaw_emi.audit.fact_store import FactStore, Track, track_nothing
 from abaw_emi.audit.features import check_features
 from abaw_emi.audit.files import Splits, assign_splits, check_files
 from abaw_emi.audit.fingerprint import FEWEST_ROWS
 from abaw_emi.audit.labels import audit_labels, check_ids, read_tables
-from abaw_emi.audit.probe import Heard
+from abaw_emi.audit.probe import ProbeResult
+from abaw_emi.audit.probe_cache import ProbeCache, Track, track_nothing
 from abaw_emi.audit.record import Audit, Histogram, count_durations, describe_durations, fingerprint_listing
 from abaw_emi.audit.sound import check_sounds, check_usable, choose_sources
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, VERSION, Split
@@ -29,43 +29,47 @@ from abaw_emi.data.layout import ClipFiles
 
 
 def audit_folder(
-    data: DataFolder, *, store: FactStore | None = None, jobs: int | None = None, track: Track = track_nothing
+    data: DataFolder,
+    *,
+    store: ProbeCache | None = None,
+    jobs: int | None = None,
+    track: Track = track_nothing,
 ) -> Audit:
     """Everything that can be said of a data folder without a model.
 
-    A clip's video is listened to only where its sound file is missing, or of no use.
+    A clip's video is decoded only where its sound file is missing, or of no use.
 
     Args:
         data: the folder.
-        store: what was heard before, and is heard now.
-        jobs: processes that listen; by default one for each core where there is enough to do.
+        store: keeps the results.
+        jobs: processes that decode; by default one for each core where there is enough to do.
         track: puts a bar over what takes long.
 
     Raises:
         CorpusError: there is no data folder, or processes cannot be started.
     """
-    store = store or FactStore()
+    store = store or ProbeCache()
     files = data.files
     listing = fingerprint_listing(data)
     tables = read_tables({split: data.label_file(split) for split in SPLITS})
     splits = assign_splits(tables.ids, files)
     labels = audit_labels(tables.labels)
-    heard = _hear(files, store, jobs, track)
-    clips = choose_sources(files, heard)
-    prints = {
-        clip.filename: heard[clip.source].rows
+    probed = _probe(files, store, jobs, track)
+    clips = choose_sources(files, probed)
+    fingerprints = {
+        clip.filename: probed[clip.source].rows
         for clip in clips.values()
-        if clip.source is not None and len(heard[clip.source].rows) >= FEWEST_ROWS
+        if clip.source is not None and len(probed[clip.source].rows) >= FEWEST_ROWS
     }
-    pairs = find_pairs(clips.values(), prints)
+    pairs = find_pairs(clips.values(), fingerprints)
     seconds = {
-        clip.filename: None if clip.facts is None else round(clip.facts.seconds, 4) for clip in clips.values()
+        clip.filename: None if clip.sound is None else round(clip.sound.seconds, 4) for clip in clips.values()
     }
     findings = [
         *tables.findings,
         *check_ids(splits.ids),
         *check_files(data.root, files, splits, tables.ids),
-        *check_usable(files, heard, clips, splits),
+        *check_usable(files, probed, clips, splits),
         *check_sounds(list(clips.values()), splits),
         *check_duplicates(pairs, splits, _find_labels(tables.labels)),
         *check_features(data, splits, seconds, track),
@@ -93,23 +97,23 @@ def audit_folder(
         histogram=Histogram(counts={split: count_durations(known) for split, known in lengths.items()}),
         labels=labels.statistics,
         shift=labels.shift,
-        compared=len(prints),
+        compared=len(fingerprints),
         findings=sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)),
     )
 
 
-def _hear(
-    files: Mapping[str, ClipFiles], store: FactStore, jobs: int | None, track: Track
-) -> dict[Path, Heard]:
+def _probe(
+    files: Mapping[str, ClipFiles], store: ProbeCache, jobs: int | None, track: Track
+) -> dict[Path, ProbeResult]:
     """What the clips' sound files sound like, and their videos where those are of no use."""
     first = [path for own in files.values() if (path := own.audio or own.video) is not None]
-    heard = store.hear(first, jobs=jobs, track=track)
+    probed = store.probe(first, jobs=jobs, track=track)
     instead = [
         own.video
         for own in files.values()
-        if own.audio is not None and own.video is not None and heard[own.audio].facts is None
+        if own.audio is not None and own.video is not None and probed[own.audio].sound is None
     ]
-    return heard | store.hear(instead, jobs=jobs, track=track) if instead else heard
+    return probed | store.probe(instead, jobs=jobs, track=track) if instead else probed
 
 
 def _find_lengths(splits: Splits, seconds: Mapping[str, float | None]) -> dict[Split, list[float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from abaw_emi.audit.files import Splits
 from abaw_emi.audit.finding import SHOWN_EXAMPLES, make_finding
-from abaw_emi.audit.probe import LOUD, Heard, SoundFacts, Trouble
+from abaw_emi.audit.probe import LOUD, ProbeResult, SoundProperties, Trouble
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import Diagnostic, Severity
 from abaw_emi.data.layout import ClipFiles
@@ -39,29 +39,31 @@ _TROUBLES: dict[Trouble, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class HeardClip:
-    """A clip, the file that its sound is read from, and the facts of it; None for both without one."""
+class ProbedClip:
+    """A clip, the file that its sound is read from, and the sound of it; None for both without one."""
 
     filename: str
     source: Path | None
-    facts: SoundFacts | None
+    sound: SoundProperties | None
 
 
-def choose_sources(files: Mapping[str, ClipFiles], heard: Mapping[Path, Heard]) -> dict[str, HeardClip]:
+def choose_sources(
+    files: Mapping[str, ClipFiles], probed: Mapping[Path, ProbeResult]
+) -> dict[str, ProbedClip]:
     """The file that each clip's sound is read from: its sound file, or where that is of no use, its video."""
     chosen = {}
     for filename, own in files.items():
-        present = (path for path in (own.audio, own.video) if path is not None and path in heard)
-        source = next((path for path in present if heard[path].facts is not None), None)
-        facts = heard[source].facts if source is not None else None
-        chosen[filename] = HeardClip(filename, source, facts)
+        present = (path for path in (own.audio, own.video) if path is not None and path in probed)
+        source = next((path for path in present if probed[path].sound is not None), None)
+        sound = probed[source].sound if source is not None else None
+        chosen[filename] = ProbedClip(filename, source, sound)
     return chosen
 
 
 def check_usable(
     files: Mapping[str, ClipFiles],
-    heard: Mapping[Path, Heard],
-    clips: Mapping[str, HeardClip],
+    probed: Mapping[Path, ProbeResult],
+    clips: Mapping[str, ProbedClip],
     splits: Splits,
 ) -> Iterator[Diagnostic]:
     """A finding for each way in which files cannot be used, apart for clips that have another file."""
@@ -69,10 +71,10 @@ def check_usable(
     groups: dict[tuple[Trouble, Severity], list[tuple[str, str]]] = {}
     for filename, own in files.items():
         for path in (own.audio, own.video):
-            if path is None or path not in heard or (trouble := heard[path].trouble) is None:
+            if path is None or path not in probed or (trouble := probed[path].trouble) is None:
                 continue
             lost = clips[filename].source is None and filename in in_use
-            example = f"{path}: {heard[path].problem}"
+            example = f"{path}: {probed[path].problem}"
             groups.setdefault((trouble, "error" if lost else "warning"), []).append((filename, example))
     for (trouble, severity), members in sorted(
         groups.items(), key=lambda group: list(_TROUBLES).index(group[0][0])
@@ -93,21 +95,21 @@ def check_usable(
         )
 
 
-def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]:
+def check_sounds(clips: Sequence[ProbedClip], splits: Splits) -> list[Diagnostic]:
     """What sounds wrong in the files that are read."""
 
     def find(
         code: str,
         severity: Severity,
-        test: Callable[[HeardClip, SoundFacts], bool],
+        test: Callable[[ProbedClip, SoundProperties], bool],
         found: str,
         means: str,
         step: str = "",
-        show: Callable[[SoundFacts], str] = lambda facts: f"{facts.seconds:.2f} s",
+        show: Callable[[SoundProperties], str] = lambda sound: f"{sound.seconds:.2f} s",
     ) -> Iterator[Diagnostic]:
-        members = [(clip, clip.facts) for clip in clips if clip.facts is not None and test(clip, clip.facts)]
+        members = [(clip, clip.sound) for clip in clips if clip.sound is not None and test(clip, clip.sound)]
         ids = [clip.filename for clip, _ in members]
-        examples = [f"{clip.source}: {show(facts)}" for clip, facts in members[:SHOWN_EXAMPLES]]
+        examples = [f"{clip.source}: {show(sound)}" for clip, sound in members[:SHOWN_EXAMPLES]]
         if members:
             found_in = splits.holding(ids)
             yield make_finding(
@@ -118,7 +120,7 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
         *find(
             "silent",
             "warning",
-            lambda clip, facts: facts.silent,
+            lambda clip, sound: sound.silent,
             f"{{n}} clips are silent in the first {MAX_SECONDS:g} s",
             "a model of sound can only guess the mean there; trained on, they teach it just that",
             "listen to them; compare with their videos",
@@ -126,85 +128,85 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
         *find(
             "clipped",
             "warning",
-            lambda clip, facts: facts.loud > LOUD_SHARE,
+            lambda clip, sound: sound.loud > LOUD_SHARE,
             f"{{n}} clips look clipped: {LOUD_SHARE:.1%} of the samples lie beyond {LOUD:g} of full scale",
             "they are distorted; how loud the voice is can no longer be measured",
             "listen to them; nothing mends it but the original recording",
-            lambda facts: f"{facts.loud:.1%} of its samples",
+            lambda sound: f"{sound.loud:.1%} of its samples",
         ),
         *find(
             "cancelled",
             "warning",
-            lambda clip, facts: facts.mixed_level < CANCELLED,
+            lambda clip, sound: sound.mixed_level < CANCELLED,
             "{n} clips have channels that cancel each other: one is the other upside down",
             "a model reads their mean, of which next to nothing is left",
             "turn one channel over, and write the mean of both as one",
-            lambda facts: f"{facts.mixed_level:.1%} of its level is left",
+            lambda sound: f"{sound.mixed_level:.1%} of its level is left",
         ),
         *find(
             "holes",
             "warning",
-            lambda clip, facts: bool(facts.holes),
+            lambda clip, sound: bool(sound.holes),
             "{n} clips have holes: their time stamps jump",
             "sound and pictures run apart, and pauses are lost",
             "copy or download them again",
-            lambda facts: facts.holes,
+            lambda sound: sound.holes,
         ),
         *find(
             "remarks",
             "note",
-            lambda clip, facts: bool(facts.remarks),
+            lambda clip, sound: bool(sound.remarks),
             "{n} clips are read although something about their files is odd",
             "what they hold may not be all that was recorded, or not the track that was meant",
             "listen to them",
-            lambda facts: facts.remarks,
+            lambda sound: sound.remarks,
         ),
         *find(
             "damaged later",
             "note",
-            lambda clip, facts: bool(facts.late),
+            lambda clip, sound: bool(sound.late),
             f"{{n}} clips are damaged behind the first {MAX_SECONDS:g} s",
             "a model that is cut there does not read it; with a larger data.max_seconds they are refused",
             "copy or download them again",
-            lambda facts: facts.late,
+            lambda sound: sound.late,
         ),
         *find(
             "low rate",
             "warning",
-            lambda clip, facts: facts.sample_rate < SAMPLE_RATE,
+            lambda clip, sound: sound.sample_rate < SAMPLE_RATE,
             f"{{n}} clips have a sampling rate below {SAMPLE_RATE:,} Hz",
             "what lies above half of it is missing, and they sound unlike the others",
             "look for the original recording",
-            lambda facts: f"{facts.sample_rate:,} Hz",
+            lambda sound: f"{sound.sample_rate:,} Hz",
         ),
         *find(
             "rate",
             "note",
-            lambda clip, facts: facts.sample_rate > SAMPLE_RATE and _is_sound_file(clip),
+            lambda clip, sound: sound.sample_rate > SAMPLE_RATE and _is_sound_file(clip),
             f"{{n}} sound files have another sampling rate than {SAMPLE_RATE:,} Hz",
             "they are resampled whenever they are decoded; they are not the files as delivered",
-            show=lambda facts: f"{facts.sample_rate:,} Hz",
+            show=lambda sound: f"{sound.sample_rate:,} Hz",
         ),
         *find(
             "channels",
             "note",
-            lambda clip, facts: facts.channels != 1 and _is_sound_file(clip),
+            lambda clip, sound: sound.channels != 1 and _is_sound_file(clip),
             "{n} sound files have several channels",
             "their mean is read, in which what is opposite cancels; they are not the files as delivered",
-            show=lambda facts: f"{facts.channels} channels",
+            show=lambda sound: f"{sound.channels} channels",
         ),
         *find(
             "offset",
             "note",
-            lambda clip, facts: abs(facts.mean) > max(OFFSET, OFFSET_SHARE * facts.std),
+            lambda clip, sound: abs(sound.mean) > max(OFFSET, OFFSET_SHARE * sound.std),
             "{n} clips have a DC offset",
             "the encoder takes it off; measures of energy or of zero crossings would not",
-            show=lambda facts: f"{facts.mean:+.3f} of full scale",
+            show=lambda sound: f"{sound.mean:+.3f} of full scale",
         ),
         *find(
             "short",
             "note",
-            lambda clip, facts: facts.seconds < SHORT_SECONDS,
+            lambda clip, sound: sound.seconds < SHORT_SECONDS,
             f"{{n}} clips are shorter than {SHORT_SECONDS:g} s",
             "there is next to nothing in them (3.1 % of the official clips are so short)",
         ),
@@ -212,8 +214,8 @@ def check_sounds(clips: Sequence[HeardClip], splits: Splits) -> list[Diagnostic]
     ]
 
 
-def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> Iterator[Diagnostic]:
-    lengths = {clip.filename: clip.facts.seconds for clip in clips if clip.facts is not None}
+def _check_cut(clips: Iterable[ProbedClip], splits: Splits) -> Iterator[Diagnostic]:
+    lengths = {clip.filename: clip.sound.seconds for clip in clips if clip.sound is not None}
     cut = {filename: seconds for filename, seconds in lengths.items() if seconds > MAX_SECONDS}
     if not cut:
         return
@@ -231,7 +233,7 @@ def _check_cut(clips: Iterable[HeardClip], splits: Splits) -> Iterator[Diagnosti
     )
 
 
-def _is_sound_file(clip: HeardClip) -> bool:
+def _is_sound_file(clip: ProbedClip) -> bool:
     from abaw_emi.data.layout import AUDIO_SUFFIXES
 
     return clip.source is not None and clip.source.suffix.lower() in AUDIO_SUFFIXES

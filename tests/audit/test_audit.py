@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 import soundfile
 
-from abaw_emi.audit import fact_store
-from abaw_emi.audit.fact_store import FactStore
-from abaw_emi.audit.probe import Heard, listen
+from abaw_emi.audit import probe_cache
+from abaw_emi.audit.probe import ProbeResult, probe_file
+from abaw_emi.audit.probe_cache import ProbeCache
 from abaw_emi.audit.record import find_audit, read_audit, warnings_for, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.core.errors import CorpusError, Diagnostic
@@ -58,7 +58,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(data: Path) -> list[Diagnostic]:
-    return audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1).findings
+    return audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "cache"), jobs=1).findings
 
 
 def of_kind(findings: list[Diagnostic], code: str) -> list[Diagnostic]:
@@ -157,7 +157,7 @@ def test_whatever_a_decoder_raises_is_a_finding(data: Path, monkeypatch: pytest.
     def fail(*arguments: object) -> None:
         raise AttributeError("no codec")
 
-    monkeypatch.setattr("abaw_emi.audit.probe.take_print", fail)
+    monkeypatch.setattr("abaw_emi.audit.probe.take_fingerprint", fail)
     (finding,) = of_kind(run(data), "damaged")
     assert "AttributeError: no codec" in finding.examples[0]
 
@@ -247,35 +247,34 @@ def test_an_id_in_two_splits_is_an_error(data: Path) -> None:
 
 
 def test_a_second_audit_listens_to_what_changed_only(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
+    first = audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "cache"), jobs=1)
     listened: list[Path] = []
 
-    listen = fact_store.listen
     monkeypatch.setattr(
-        fact_store, "listen", lambda path, *rest: (listened.append(path), listen(path, *rest))[1]
+        probe_cache, "probe_file", lambda path, *rest: (listened.append(path), probe_file(path, *rest))[1]
     )
-    again = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
+    again = audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "cache"), jobs=1)
     assert listened == []
     assert again.findings == first.findings
     overwrite(data, 5, speak(77))
-    audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
+    audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "cache"), jobs=1)
     assert [path.stem for path in listened] == ["00005"]
 
 
-def listen_or_crash(path: Path) -> Heard:
-    """As `listen`, but some files crash the decoder; it runs in the audit's processes."""
+def probe_or_crash(path: Path) -> ProbeResult:
+    """As `probe_file`, but some files crash the decoder; it runs in the audit's processes."""
     if path.stem in ("00003", "00010"):
         os.kill(os.getpid(), signal.SIGSEGV)
-    return listen(path)
+    return probe_file(path)
 
 
 @pytest.mark.exact
 def test_a_file_that_crashes_its_process_is_named_and_the_others_are_read(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "cache"), jobs=1)
-    monkeypatch.setattr(fact_store, "listen", listen_or_crash)
-    found = audit_folder(DataFolder(data), store=FactStore(folder=data.parent / "other"), jobs=2)
+    expected = audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "cache"), jobs=1)
+    monkeypatch.setattr(probe_cache, "probe_file", probe_or_crash)
+    found = audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "other"), jobs=2)
     (finding,) = of_kind(found.findings, "damaged")
     assert finding.severity == "error"
     assert finding.ids == ("00003", "00010")
@@ -287,7 +286,7 @@ def test_a_file_that_crashes_its_process_is_named_and_the_others_are_read(
 def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path: Path) -> None:
     clip_hard(data)
     record = tmp_path / "audit.json"
-    write_audit(audit_folder(DataFolder(data), store=FactStore(folder=tmp_path / "cache"), jobs=1), record)
+    write_audit(audit_folder(DataFolder(data), store=ProbeCache(folder=tmp_path / "cache"), jobs=1), record)
     assert read_audit(record).clips == {"train": 8, "valid": 6} | {
         split: 0 for split in ("test",) if "test" in read_audit(record).clips
     }
@@ -368,7 +367,7 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
         for name in names:
             (data / "face_images" / clip / name).write_bytes(b"x")
     folder = DataFolder(data, features)
-    found = audit_folder(folder, store=FactStore(folder=data.parent / "cache"), jobs=1).findings
+    found = audit_folder(folder, store=ProbeCache(folder=data.parent / "cache"), jobs=1).findings
     told = {finding.code: finding for finding in found}
     assert "gte" in told["no features"].found
     assert told["no faces"].ids == ("00001",)

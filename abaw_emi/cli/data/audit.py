@@ -50,13 +50,13 @@ def audit(
     check_writable(out)
     require(SOUND, "train")
 
-    from abaw_emi.audit.fact_store import FactStore
+    from abaw_emi.audit.probe_cache import ProbeCache
     from abaw_emi.audit.record import write_audit
     from abaw_emi.audit.run import audit_folder
     from abaw_emi.data.folder import DataFolder
 
     reporter = Reporter(quiet=quiet)
-    store = FactStore(reporter)
+    store = ProbeCache(reporter)
     found = audit_folder(DataFolder(data, features), store=store, jobs=jobs, track=reporter.track)
     write_audit(found, out)
     print_result(

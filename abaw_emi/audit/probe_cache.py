@@ -1,7 +1,7 @@
-"""Listens to many files, in several processes, and keeps what was heard: a second audit takes seconds.
+"""Probes many files, in several processes, and keeps the results: a second audit takes seconds.
 
-What is kept is kept by the file's content, as in `cache`. A file that cannot be used is listened to again
-each time. Whatever ends an audit, what was heard up to then is kept.
+They are kept by the file's content, as in `cache`. A file that cannot be used is decoded again
+each time. Whatever ends an audit, what was probed up to then is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from abaw_emi.audio.cache import VERSIONS
-from abaw_emi.audit.probe import VERSION, Heard, SoundFacts, listen
+from abaw_emi.audit.probe import VERSION, ProbeResult, SoundProperties, probe_file
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.hashing import FileHashes
@@ -31,7 +31,7 @@ from abaw_emi.core.signals import blocked_signals
 
 WORTH_FILES = 800
 """Files from which on other processes are started: each takes a second of work to come up, and a file some
-5 ms to be heard (both measured)."""
+5 ms to be probed (both measured)."""
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def track_nothing(items: Iterable[T], description: str, total: int) -> Iterable[
     return items
 
 
-class FactStore:
+class ProbeCache:
     """Listens to files, to each at most once.
 
     Args:
@@ -57,77 +57,77 @@ class FactStore:
         folder: Where caches lie; `cache_folder()` if not given.
 
     Attributes:
-        listened: how many files were decoded, and not found.
+        decoded: how many files were decoded, and not found.
         hashes: SHA-256 of each file asked for, by path; without those that cannot be read.
     """
 
     def __init__(self, reporter: Reporter | None = None, folder: Path | None = None) -> None:
-        self.listened = 0
+        self.decoded = 0
         self.hashes: dict[Path, str] = {}
         self._cache = Cache(f"facts-{VERSION}-{VERSIONS}", reporter, folder)
         self._files = FileHashes(self._cache.folder / "files.json")
 
-    def hear(
+    def probe(
         self, paths: Sequence[Path], *, jobs: int | None = None, track: Track = track_nothing
-    ) -> dict[Path, Heard]:
+    ) -> dict[Path, ProbeResult]:
         """What each of these files sounds like.
 
         Args:
             paths: Of sound or video files.
-            jobs: Processes that listen; by default one for each core where there is enough to do.
+            jobs: Processes that decode; by default one for each core where there is enough to do.
             track: Puts a bar over the files.
 
         Raises:
             CorpusError: processes cannot be started.
         """
-        found: dict[Path, Heard] = {}
+        found: dict[Path, ProbeResult] = {}
         try:
             for path in track(paths, "reading files", len(paths)):
                 file_hash = self._files.get(path)
                 if file_hash is not None:
                     self.hashes[path] = file_hash
-                    heard = self._find(path)
-                    if heard is not None:
-                        found[path] = heard
+                    probed = self._find(path)
+                    if probed is not None:
+                        found[path] = probed
             missing = [path for path in paths if path not in found]
             if missing:
                 enough = len(missing) >= WORTH_FILES
-                found |= self._hear_missing(missing, jobs or (count_cores() if enough else 1), track)
+                found |= self._probe_missing(missing, jobs or (count_cores() if enough else 1), track)
         finally:
             self._files.save()
         return found
 
-    def _hear_missing(self, paths: Sequence[Path], jobs: int, track: Track) -> dict[Path, Heard]:
-        found: dict[Path, Heard] = {}
+    def _probe_missing(self, paths: Sequence[Path], jobs: int, track: Track) -> dict[Path, ProbeResult]:
+        found: dict[Path, ProbeResult] = {}
         with self._cache.lock():
-            for path, heard in track(_listen_to_all(paths, jobs), "listening", len(paths)):
-                self.listened += 1
-                found[path] = heard
-                self._keep(path, heard)
+            for path, probed in track(_probe_all(paths, jobs), "decoding", len(paths)):
+                self.decoded += 1
+                found[path] = probed
+                self._keep(path, probed)
         return found
 
-    def _find(self, path: Path) -> Heard | None:
+    def _find(self, path: Path) -> ProbeResult | None:
         kept = self._cache.get(self._key(path))
-        return None if kept is None else Heard(SoundFacts(**kept[1]), kept[0])
+        return None if kept is None else ProbeResult(SoundProperties(**kept[1]), kept[0])
 
-    def _keep(self, path: Path, heard: Heard) -> None:
-        """Keeps what was heard, unless the file changed meanwhile."""
-        if heard.facts is not None and path in self.hashes and self._files.get(path) == self.hashes[path]:
-            self._cache.keep(self._key(path), heard.rows, asdict(heard.facts))
+    def _keep(self, path: Path, probed: ProbeResult) -> None:
+        """Keeps what was probed, unless the file changed meanwhile."""
+        if probed.sound is not None and path in self.hashes and self._files.get(path) == self.hashes[path]:
+            self._cache.keep(self._key(path), probed.rows, asdict(probed.sound))
 
     def _key(self, path: Path) -> str:
         return f"{self.hashes[path]}{path.suffix.lower()}"
 
 
-def _listen_to_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, Heard]]:
-    """Each path with what was heard, as soon as it was.
+def _probe_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, ProbeResult]]:
+    """Each path with what was probed, as soon as it was.
 
     A file that crashes the decoder takes the whole pool with it. Files are begun in order, so it is among
     the first that are not finished: each of these is decoded again in a process of its own.
     """
     if jobs <= 1:
         for path in paths:
-            yield path, listen(path)
+            yield path, probe_file(path)
         return
     while paths:
         finished: set[Path] = set()
@@ -136,26 +136,26 @@ def _listen_to_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, Hea
             for future in as_completed(running):
                 path = running.pop(future)
                 try:
-                    heard = future.result()
+                    probed = future.result()
                 except BrokenProcessPool:
                     continue
                 finished.add(path)
-                yield path, heard
+                yield path, probed
         paths = [path for path in paths if path not in finished]
         for path in paths[:jobs]:
-            yield path, _listen_apart(path)
+            yield path, _probe_alone(path)
         paths = paths[jobs:]
 
 
-def _submit(pool: ProcessPoolExecutor, paths: Iterable[Path]) -> dict[Future[Heard], Path]:
+def _submit(pool: ProcessPoolExecutor, paths: Iterable[Path]) -> dict[Future[ProbeResult], Path]:
     running = {}
     with blocked_signals(), suppress(BrokenProcessPool):  # one may crash while others are submitted
         for path in paths:
-            running[pool.submit(listen, path)] = path
+            running[pool.submit(probe_file, path)] = path
     return running
 
 
-def _listen_apart(path: Path) -> Heard:
+def _probe_alone(path: Path) -> ProbeResult:
     with _workers(1) as pool:
         try:
             with blocked_signals():
@@ -165,9 +165,9 @@ def _listen_apart(path: Path) -> Heard:
             found, step = "its processes end before they have read a file", "try again with --jobs 1"
             raise CorpusError(Problem("audit", found, next_step=step)) from error
         try:
-            return pool.submit(listen, path).result()
+            return pool.submit(probe_file, path).result()
         except BrokenProcessPool:
-            return Heard(None, np.zeros(0, np.uint32), "damaged", "crashes the decoder")
+            return ProbeResult(None, np.zeros(0, np.uint32), "damaged", "crashes the decoder")
 
 
 @contextmanager
