@@ -162,7 +162,7 @@ PRESETS: dict[str, RunConfig] = {
         ),
         data=DataConfig(max_frames=400),
     ),
-    "text": _features(_WORDS, learning_rate=1e-4, batch_size=32, group_size=32),
+    "text": _features(_WORDS, learning_rate=1e-4, batch_size=32, group_size=8),
     "hubert": _paper(backbone="facebook/hubert-large-ll60k", vad_head=False),
     "wavlm": _paper(backbone="microsoft/wavlm-large", vad_head=False),
     "whisper": _paper(backbone="openai/whisper-medium", vad_head=False),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
+from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import ConfigError, Problem, UsageError
 from abaw_emi.core.records import read_toml
@@ -36,7 +37,7 @@ def read_config(path: Path) -> RunConfig:
 def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     """`config` with each `KEY=VALUE` of `changes` applied, such as `training.epochs=3`.
 
-    The features of a model are numbered: `model.features.0.name=faces`.
+    The features of a model are numbered: `model.features.0.name=faces`; the next number adds one.
 
     Values are TOML; what is not TOML is taken as text.
 
@@ -46,6 +47,7 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     values = asdict(config)
     for change in changes:
         key, equals, text = change.partition("=")
+        _add_feature(values, key)
         table, name = _find_table(values, key)
         if not equals or table is None:
             step = suggest_name(key, _keys(config)) or "abaw-emi options lists them"
@@ -95,6 +97,14 @@ def compare_configs(found: RunConfig, asked: RunConfig) -> list[str]:
 def format_config(config: RunConfig) -> str:
     """The text of `run.toml`."""
     return tomli_w.dumps(asdict(config))
+
+
+def _add_feature(values: dict[str, Any], key: str) -> None:
+    """Adds a feature without a name where `key` has the number that follows the last one's."""
+    place = len(values["model"]["features"])
+    if key.strip().startswith(f"model.features.{place}."):
+        new = asdict(FeatureConfig(name="new")) | {"name": None}
+        values["model"]["features"] = (*values["model"]["features"], new)
 
 
 def _find_table(values: dict[str, Any], key: str) -> tuple[dict[str, Any] | None, str]:

@@ -206,3 +206,13 @@ def test_the_presets_differ_from_the_paper_where_their_sources_do() -> None:
     assert find_preset("paper-dropout") == replace(paper, model=replace(paper.model, lstm_dropout=0.1))
     released = find_preset("released").training
     assert (released.patience, released.clip_grad_value, released.precision) == (0, 100.0, "fp16")
+
+
+def test_the_next_number_adds_a_feature_and_needs_its_name() -> None:
+    changes = ["model.features.0.pooling=last", "model.features.0.name=faces", "model.features.1.name=words"]
+    features = change_config(RunConfig(), changes).model.features
+    assert [(feature.name, feature.pooling) for feature in features] == [("faces", "last"), ("words", "mean")]
+    with pytest.raises(UsageError, match=r"model\.features\.0\.name"):
+        change_config(RunConfig(), ["model.features.0.pooling=last"])
+    with pytest.raises(UsageError, match=r"model\.features\.1\.name=words: not KEY=VALUE of a known key"):
+        change_config(RunConfig(), ["model.features.1.name=words"])
