@@ -67,6 +67,16 @@ def test_it_ends_with_a_submission_and_typed_again_it_does_nothing_twice(
     runs = sorted(path.name for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir())
     assert runs == ["text-seed1", "text-seed2", "tiny-seed1", "tiny-seed2"]
     assert done.report.stat().st_size > 10_000
+    by_hand = subprocess.run(
+        [sys.executable, "-m", "abaw_emi", "ensemble", "--split", "valid", "--data", str(data.root)]
+        + ["--features", str(data.features), "--out", str(tmp_path / "x.csv"), "--ckpts"]
+        + [str(tmp_path / "out" / "runs" / name) for name in runs],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "members of several presets: 2 text, 2 tiny" in by_hand.stderr
+    assert f"{tmp_path}/out/runs/tiny-seed1: tiny, trained on train, valid " in by_hand.stdout
     assert -1 <= done.score.mean_pearson <= 1
     weights = {name: (tmp_path / "out/runs" / name / "model.safetensors").stat().st_mtime_ns for name in runs}
     audited = (tmp_path / "out" / "audit.json").stat().st_mtime_ns
