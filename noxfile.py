@@ -58,7 +58,7 @@ def parity(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def end_to_end(session: nox.Session) -> None:
-    """The whole way through the command line: the demo, and the four lines on foreign data. Minutes."""
+    """Everything through the command line: the demo, and the four lines on foreign data. Minutes."""
     python(session, "pytest", "-m", "end_to_end", "tests", *session.posargs)
 
 
@@ -89,7 +89,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(default=False, venv_backend="venv")
 def light(session: nox.Session) -> None:
-    """The light wing in an environment without torch."""
+    """What needs no torch, in an environment without it."""
     session.install("-e", ".", "pytest", "hypothesis", "pandas")
     session.run("python", "-c", "import importlib.util as u; assert u.find_spec('torch') is None")
     session.run("pytest", *LIGHT, *session.posargs)

@@ -26,34 +26,13 @@ from transformers import PreTrainedModel
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
-from abaw_emi.models.encoders.base import AudioEncoder
+from abaw_emi.models.encoders.base import SoundEncoder
 from abaw_emi.models.encoders.logmel import LogMelEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.models.encoders.speech import make_encoder
 from abaw_emi.models.encoders.text import TextEncoder
-from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
+from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, TextAnchored
-
-
-class VadHead(nn.Module):
-    """Valence, arousal and dominance of a hidden state, as the audeering checkpoint predicts them.
-
-    Linear output without squashing, in the checkpoint's order arousal, dominance, valence; applied to
-    each frame (CODE).
-    """
-
-    def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(hidden_size, outputs)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(..., H) to (..., 3), in the weights' dtype."""
-        hidden_states = hidden_states.to(self.dense.weight.dtype)
-        hidden_states = torch.tanh(self.dense(self.dropout(hidden_states)))
-        vad: Tensor = self.out_proj(self.dropout(hidden_states))
-        return vad
 
 
 class EmiModel(PreTrainedModel):
@@ -66,7 +45,7 @@ class EmiModel(PreTrainedModel):
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
         self.parts = parts = config.to_parts()
-        self.encoder: AudioEncoder | None = None
+        self.encoder: SoundEncoder | None = None
         self.widths = {
             feature.name: width for feature, width in zip(parts.features, config.widths, strict=True)
         }

@@ -22,6 +22,8 @@ from abaw_emi.core import cache as cache_module
 from abaw_emi.core.cache import Cache, CachedArray, cache_folder
 from abaw_emi.core.progress import Reporter
 
+pytest.importorskip("xxhash", reason="caches are of the extra [train]")
+
 ARRAYS: dict[str, npt.NDArray[Any]] = {
     "noise": np.random.default_rng(0).standard_normal(1_000, "f4"),
     "frames": np.arange(12, dtype=np.float32).reshape(3, 4),

@@ -15,7 +15,7 @@ from abaw_emi.models.encoders.spec_augment import Masks
 Lengths = TypeVar("Lengths", int, Tensor)
 
 
-class AudioEncoder(nn.Module):
+class SoundEncoder(nn.Module):
     """Turns waveforms (B, T), zero-padded, and their lengths (B,) in samples into frames.
 
     A clip's frames do not depend on what else is in the batch.
@@ -112,16 +112,26 @@ class AudioEncoder(nn.Module):
 
 
 def check_config(config: Mapping[str, Any]) -> list[Problem]:
-    """What a backbone's config asks for that no encoder here has."""
+    """What a backbone's config asks for that no encoder here does."""
     unsupported = {
         "add_adapter": "an encoder without adapter layers",
         "use_intermediate_ffn_before_adapter": "an encoder without adapter layers",
         "conv_pos_batch_norm": "no batch norm, which makes a clip depend on those beside it",
     }
-    return [
-        Problem("backbone config.json", f"{name} is true", expected)
+    where = "backbone config.json"
+    problems = [
+        Problem(where, f"{name} is true", expected)
         for name, expected in unsupported.items()
         if config.get(name, False)
+    ]
+    return problems + find_code(config, where)
+
+
+def find_code(config: Mapping[str, Any], where: str) -> list[Problem]:
+    """What a config has that would make transformers run code from the hub, or other kernels."""
+    keys = ("auto_map", "attn_implementation", "_attn_implementation", "quantization_config")
+    return [
+        Problem(where, f"{key} is {config[key]!r}", "none") for key in keys if config.get(key) is not None
     ]
 
 

@@ -17,11 +17,11 @@ from torchaudio.functional import melscale_fbanks
 
 from abaw_emi.config.parts import LogMelConfig
 from abaw_emi.core import constants
-from abaw_emi.models.encoders.base import AudioEncoder, Lengths
+from abaw_emi.models.encoders.base import Lengths, SoundEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
 
 
-class LogMelEncoder(AudioEncoder):
+class LogMelEncoder(SoundEncoder):
     """Waveforms to hidden states at 50 Hz: log-mels at 100 Hz, a convolution of stride 2, residual ones."""
 
     window: Tensor

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from abaw_emi.core.errors import Problem, WeightsError
-from abaw_emi.models.encoders.base import AudioEncoder, Lengths, check_config, may_be_padded
+from abaw_emi.models.encoders.base import Lengths, SoundEncoder, check_config, may_be_padded
 from abaw_emi.models.encoders.spec_augment import Masks, Regularisation
 from abaw_emi.models.encoders.spectrogram import HOP, WINDOW, FilterBank, WhisperSpectrogram
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder, count_frames, read_regularisation
@@ -31,7 +31,7 @@ SPEECH_ENCODERS = (*OWN_NETWORK, "wavlm", "data2vec-audio", "wav2vec2-bert", "wh
 """Types of model that can be trained."""
 
 
-def make_encoder(config: dict[str, Any]) -> AudioEncoder:
+def make_encoder(config: dict[str, Any]) -> SoundEncoder:
     """The encoder of a backbone's `config.json`, with new weights.
 
     Raises:
@@ -52,7 +52,7 @@ def make_encoder(config: dict[str, Any]) -> AudioEncoder:
     )
 
 
-class TransformersEncoder(AudioEncoder):
+class TransformersEncoder(SoundEncoder):
     """A model of transformers as an encoder of padded batches.
 
     Args:
@@ -91,7 +91,7 @@ class TransformersEncoder(AudioEncoder):
     def forward(
         self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, F, H) and frame lengths (B,), as `AudioEncoder.forward`."""
+        """Hidden states (B, F, H) and frame lengths (B,), as `SoundEncoder.forward`."""
         return self._run(waveforms, lengths, masks), self.frame_lengths(lengths)
 
     def _run(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
@@ -116,7 +116,8 @@ class TransformersEncoder(AudioEncoder):
         return read_regularisation(backbone)
 
     def _make(self, backbone: Any) -> nn.Module:
-        model: nn.Module = AutoModel.from_config(backbone)
+        # Not in the dtype of its file: half precision is asked for by --precision.
+        model: nn.Module = AutoModel.from_config(backbone, dtype=torch.float32)
         return model
 
     def _add_hooks(self) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from abaw_emi.core.errors import Problem, WeightsError
+from abaw_emi.models.encoders.base import find_code
 
 TEXT_ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "gte")
 """Types of model that can be trained along; MiniLM is a BERT."""
@@ -29,15 +30,19 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
+        where = "text encoder config.json"
+        problems = find_code(config, where)
         if config.get("model_type") not in TEXT_ENCODERS:
             found = f"model_type is {config.get('model_type')!r}"
-            raise WeightsError(
-                Problem("text encoder config.json", found, f"one of {', '.join(TEXT_ENCODERS)}")
-            )
-        self.model: nn.Module = AutoModel.from_config(AutoConfig.for_model(**config))
+            problems.append(Problem(where, found, f"one of {', '.join(TEXT_ENCODERS)}"))
+        if problems:
+            raise WeightsError(problems)
+        settings = AutoConfig.for_model(**config)
+        # Not in the dtype of its file: half precision is asked for by --precision.
+        self.model: nn.Module = AutoModel.from_config(settings, dtype=torch.float32)
         if hasattr(self.model, "pooler"):
             self.model.pooler = None
-        self._padding: int = AutoConfig.for_model(**config).pad_token_id or 0
+        self._padding: int = settings.pad_token_id or 0
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(B, F) int64 to (B, F, H), meaningless beyond a clip's tokens, as is a clip without any."""

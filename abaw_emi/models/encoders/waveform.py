@@ -1,4 +1,4 @@
-"""wav2vec 2.0 as a frame encoder whose result does not depend on what else is in the batch.
+"""wav2vec 2.0 as a frame encoder whose result does not depend on what else is in the batch; its VAD head.
 
 Waveforms (B, T), normalised per clip and zero-padded, become hidden states (B, F, H).
 """
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
 from abaw_emi.core.errors import Problem, WeightsError
-from abaw_emi.models.encoders.base import AudioEncoder, Lengths, check_config, may_be_padded
+from abaw_emi.models.encoders.base import Lengths, SoundEncoder, check_config, may_be_padded
 from abaw_emi.models.encoders.spec_augment import Masks, Regularisation, Spans
 from abaw_emi.models.encoders.wav2vec2 import Wav2Vec2
 
 
-class Wav2Vec2Encoder(AudioEncoder):
+class Wav2Vec2Encoder(SoundEncoder):
     """`wav2vec2.Wav2Vec2` as an encoder of padded batches.
 
     HuBERT, UniSpeech and UniSpeech-SAT are the same network (`tests/parity/test_encoder.py`).
@@ -71,7 +71,7 @@ class Wav2Vec2Encoder(AudioEncoder):
     def forward(
         self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, F, H) and frame lengths (B,), as `AudioEncoder.forward`.
+        """Hidden states (B, F, H) and frame lengths (B,), as `SoundEncoder.forward`.
 
         Hidden states are of the weights' dtype, or as autocast has it.
         """
@@ -85,6 +85,27 @@ class Wav2Vec2Encoder(AudioEncoder):
             places = self.frame_lengths(waveforms.shape[1])
             real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
         return self.wav2vec2(waveforms, masks, real=real), frames
+
+
+class VadHead(nn.Module):
+    """Valence, arousal and dominance of a hidden state, as the audeering checkpoint predicts them.
+
+    Linear output without squashing, in the checkpoint's order arousal, dominance, valence; applied to
+    each frame (CODE).
+    """
+
+    def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, outputs)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(..., H) to (..., 3), in the weights' dtype."""
+        hidden_states = hidden_states.to(self.dense.weight.dtype)
+        hidden_states = torch.tanh(self.dense(self.dropout(hidden_states)))
+        vad: Tensor = self.out_proj(self.dropout(hidden_states))
+        return vad
 
 
 def count_frames(config: Any, lengths: Lengths) -> Lengths:

@@ -154,6 +154,17 @@ def test_learning_rates_rise_from_the_waveform_to_the_last_layer(kind: str, fold
     assert (0 in levels.values()) == (kind != "wav2vec2-bert")
 
 
+def test_half_precision_of_a_file_is_not_the_arithmetic_and_code_is_refused(tmp_path: Path) -> None:
+    folder = write_audio(tmp_path / "wavlm", "wavlm")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"dtype": "float16"}))
+    assert {weight.dtype for weight in load(folder).parameters()} == {torch.float32}
+    path.write_text(json.dumps(config | {"_attn_implementation": "owner/name"}))
+    with pytest.raises(WeightsError, match="_attn_implementation is 'owner/name'"):
+        load(folder)
+
+
 def test_what_is_not_known_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"model_type is 'wavlm', which has no VAD head.*vad_head=false"):
         make_model(ModelConfig(), find_backbone(str(folders["wavlm"])))

@@ -72,6 +72,18 @@ def test_an_encoder_of_something_else_is_refused(tmp_path: Path) -> None:
         find_text_encoder(str(tmp_path), needs_weights=False)
 
 
+def test_half_precision_of_a_file_is_not_the_arithmetic_and_code_is_refused(tmp_path: Path) -> None:
+    folder = write_text(tmp_path / "bert")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"dtype": "float16"}))
+    assert {weight.dtype for weight in load(folder).parameters()} == {torch.float32}
+    for key in ("attn_implementation", "quantization_config"):
+        path.write_text(json.dumps(config | {key: "owner/name"}))
+        with pytest.raises(WeightsError, match=f"{key} is 'owner/name'"):
+            load(folder)
+
+
 def test_a_missing_weight_is_an_error(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
