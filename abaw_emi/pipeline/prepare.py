@@ -46,6 +46,11 @@ class Preparation:
     presets: tuple[str, ...]
 
     @property
+    def to_do(self) -> bool:
+        """Whether there is something to make; what only the organisers have may lack clips."""
+        return self.missing > 0 and bool(self.model)
+
+    @property
     def command(self) -> str:
         """The command that makes it."""
         if self.name == TEXT_FOLDER:
@@ -56,6 +61,10 @@ class Preparation:
     def __str__(self) -> str:
         if not self.missing:
             return f"{self.name}: {self.total:,} clips, nothing is missing"
+        if not self.model:
+            return (
+                f"{self.name}: {self.missing:,} of {self.total:,} clips have none, and are predicted without"
+            )
         return f"{self.name}: {self.missing:,} of {self.total:,} clips are missing: {self.command}"
 
 
@@ -128,7 +137,7 @@ def prepare(
     check_preparation(planned, data)
     for number, each in enumerate(planned, start=1):
         reporter.say(f"{number} of {len(planned)}. {each}")
-        if not each.missing:
+        if not each.to_do:
             continue
         if each.name == TEXT_FOLDER:
             transcribe(
@@ -166,11 +175,11 @@ def check_preparation(planned: Sequence[Preparation], data: DataFolder) -> None:
         if not each.missing:
             continue
         where = f"{each.name}, read by {', '.join(each.presets)}"
-        if not each.model:
+        if not each.model and each.missing == each.total:
             places = f"{data.root / each.name} or {data.features / each.name}"
             step = f"put it into {places}: it is part of the official data"
             problems.append(Problem(where, f"{each.missing:,} clips have none", next_step=step))
-        elif each.name.startswith("vit") and not has_faces:
+        elif each.model and each.name.startswith("vit") and not has_faces:
             step = f"put the faces into {data.root / 'face_images'}/NNNNN/, or choose presets without faces"
             problems.append(Problem(where, "no clip has pictures of a face", next_step=step))
     if problems:

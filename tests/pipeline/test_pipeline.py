@@ -141,6 +141,11 @@ def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> No
     text = str(caught.value)
     assert "vit-base, read by winner-2026: no clip has pictures of a face" in text
     assert "wav2vec2, read by baseline-av: 4 clips have none; put it into" in text
+    (data.root / "wav2vec2").mkdir()
+    np.save(data.root / "wav2vec2" / "00000.npy", np.zeros((3, 768), np.float32))
+    (only,) = (each for each in plan_preparation(["baseline-audio"], data))
+    check_preparation([only], data)  # a clip without features is a missing modality
+    assert str(only) == "wav2vec2: 3 of 4 clips have none, and are predicted without"
     with pytest.raises(UsageError, match="--model text=: not NAME=MODEL"):
         parse_models(["text="])
     assert parse_models(["text=a/b", "gte=c=d"]) == {"text": "a/b", "gte": "c=d"}

@@ -137,7 +137,7 @@ def pipeline(
     planned = plan_preparation(list(configs), folder, plan.models)
     check_preparation(planned, folder)
     if dry_run:
-        ready = not any(each.missing for each in planned)
+        ready = not any(each.to_do for each in planned)
         seconds = estimate(plan, folder, reporter) if ready else {}
         lines = [_list(planned)] if planned else []
         lines += [
