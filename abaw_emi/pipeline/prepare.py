@@ -62,9 +62,7 @@ class Preparation:
         if not self.missing:
             return f"{self.name}: {self.total:,} clips, nothing is missing"
         if not self.model:
-            return (
-                f"{self.name}: {self.missing:,} of {self.total:,} clips have none, and are predicted without"
-            )
+            return f"{self.name}: {self.missing:,} of {self.total:,} clips have none"
         return f"{self.name}: {self.missing:,} of {self.total:,} clips are missing: {self.command}"
 
 

@@ -17,6 +17,7 @@ What a file does not give stays assumed, and whatever rests on it says so.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -82,8 +83,22 @@ class SubmissionFormat:
         if not self.assumed:
             return f"the format is that of {self.source}"
         what = ", ".join(key.replace("_", " ") for key in self.assumed)
-        rest = f"; the rest is that of {self.source}" if self.given else ": see submissions/README.md"
+        rest = f"; the rest is that of {self.source}" if self.given else ": see abaw-emi submit --show-format"
         return f"the format is assumed ({what}){rest}"
+
+    def to_toml(self) -> str:
+        """The profile as the TOML file that `read_profile` reads; what is assumed says so."""
+        lines = [f"# {self.describe}"]
+        for key in KEYS:
+            value = getattr(self, key)
+            note = "" if key in self.given else "  # assumed"
+            if value is None:
+                lines.append(f"# {key} = 6  # not set: the digits that read back to the same float32")
+            else:
+                lines.append(
+                    f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value)}{note}"
+                )
+        return "\n".join(lines)
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -145,7 +145,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> No
     np.save(data.root / "wav2vec2" / "00000.npy", np.zeros((3, 768), np.float32))
     (only,) = (each for each in plan_preparation(["baseline-audio"], data))
     check_preparation([only], data)  # a clip without features is a missing modality
-    assert str(only) == "wav2vec2: 3 of 4 clips have none, and are predicted without"
+    assert str(only) == "wav2vec2: 3 of 4 clips have none"
     with pytest.raises(UsageError, match="--model text=: not NAME=MODEL"):
         parse_models(["text="])
     assert parse_models(["text=a/b", "gte=c=d"]) == {"text": "a/b", "gte": "c=d"}

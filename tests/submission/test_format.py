@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -129,3 +130,14 @@ def test_official_names_in_another_order_are_refused_because_they_would_name_col
     path.write_text(f"header = {names!r}\n")
     with pytest.raises(SubmissionError, match="Joy, Admiration in another's place"):
         read_profile(path)
+
+
+@pytest.mark.parametrize("text", ["", 'id_suffix = ".mp4"\ndecimals = 3\nrange = [0.25, 0.5]\n'])
+def test_what_show_format_prints_is_the_profile_itself(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(text)
+    before = read_profile(path)
+    (tmp_path / "again.toml").write_text(before.to_toml())
+    after = read_profile(tmp_path / "again.toml")
+    assert replace(after, given=before.given, source=before.source) == before
+    assert before.to_toml().count("# assumed") == len(before.assumed) - (before.decimals is None)

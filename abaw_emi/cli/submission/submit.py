@@ -46,6 +46,9 @@ def submit(
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     profile: ProfileFile = None,
+    show_format: Annotated[
+        bool, typer.Option("--show-format", help="Print the format, as a profile to start from, and end.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: Annotated[
         bool,
@@ -68,6 +71,12 @@ def submit(
     from abaw_emi.submission.validation_score import find_harmed, find_validation_score
     from abaw_emi.submission.write import write_submission
 
+    if show_format:
+        from abaw_emi.cli.output import print_result
+
+        form = read_form(profile)
+        print_result({"profile": form.to_json()}, form.to_toml())
+        return
     if preds == DEFAULT_PREDS and not preds.exists():
         step = "make it with abaw-emi ensemble --ckpts RUN..., or name another with --preds"
         raise SubmissionError(Problem(str(preds), "no such file", next_step=step))
