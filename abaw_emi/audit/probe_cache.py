@@ -125,7 +125,7 @@ def _probe_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, ProbeRe
     A file that crashes the decoder takes the whole pool with it. Files are begun in order, so it is among
     the first that are not finished: each of these is decoded again in a process of its own.
     """
-    if jobs <= 1:
+    if jobs <= 1 or not _can_start_processes():
         for path in paths:
             yield path, probe_file(path)
         return
@@ -145,6 +145,15 @@ def _probe_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, ProbeRe
         for path in paths[:jobs]:
             yield path, _probe_alone(path)
         paths = paths[jobs:]
+
+
+def _can_start_processes() -> bool:
+    """Whether several processes can work together: they need a semaphore, which a full /dev/shm denies."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (ImportError, NotImplementedError, OSError):
+        return False
+    return True
 
 
 def _submit(pool: ProcessPoolExecutor, paths: Iterable[Path]) -> dict[Future[ProbeResult], Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -372,3 +373,16 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
     assert "gte" in told["no features"].found
     assert told["no faces"].ids == ("00001",)
     assert "numbered up to 2" in told["face numbers"].examples[0]
+
+
+def test_where_several_processes_cannot_be_had_one_does_the_work(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "cache"), jobs=1)
+
+    def deny(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.context.SpawnContext, "Lock", deny)
+    found = audit_folder(DataFolder(data), store=ProbeCache(folder=data.parent / "other"), jobs=2)
+    assert found.findings == expected.findings
