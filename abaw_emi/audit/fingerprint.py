@@ -1,8 +1,8 @@
 """Which clips are the same recording, however loud and however it was encoded.
 
-A print is a row of 32 bits for every 64 ms: whether the energy falls from one band to the next more than it
-did a moment ago, after Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002. A gain
-changes no bit; another encoding, or a few milliseconds cut off in front, change some.
+A fingerprint is a row of 32 bits for every 64 ms: whether the energy falls from one band to the next more
+than it did a moment ago, after Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002.
+A gain changes no bit; another encoding, or a few milliseconds cut off in front, change some.
 
 Two fingerprints are compared where they share a row, at the shift that this row implies: all rows are
 sorted, and each is held against the next few equal ones, so that the work grows as n log n. What they share
@@ -36,7 +36,7 @@ LOWEST_HZ, HIGHEST_HZ = 200.0, 3_800.0
 """What every encoder keeps, telephones' too."""
 
 MOST_SECONDS = 30.0
-"""A print covers the beginning only: a model reads 12 s of it."""
+"""A fingerprint covers the beginning only: a model reads 12 s of it."""
 
 FLAT = 1e-3
 """A row says nothing (0) where the bands change by less than this share of their energy: a held tone."""

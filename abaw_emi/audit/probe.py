@@ -1,6 +1,6 @@
 """What can be told of one sound file by decoding it whole: its form, its level, what is wrong with it.
 
-A model reads the first `sound.MAX_SECONDS`. Damage behind them is told apart from damage within.
+A model reads the first `constants.MAX_SECONDS`. Damage after them is distinguished from damage within.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
 from abaw_emi.core.errors import ClipError, Problem
 
 VERSION = 3
-"""Raised whenever `probe_file` tells something else of the same file."""
+"""Raised whenever `probe_file` returns something else for the same file."""
 
 LONGEST_SECONDS = 1_800.0
 """No more is decoded of a file; the longest delivered is of 1,250 s (PAPER, section 3)."""
@@ -130,7 +130,7 @@ def _measure(decoded: Decoded, late: str) -> SoundProperties:
 
 
 def _resample(decoded: Decoded) -> Waveform:
-    """The beginning of the sound, as long as a print tells of, at `SAMPLE_RATE`."""
+    """The beginning of the sound, as long as a fingerprint covers, at `SAMPLE_RATE`."""
     wave = decoded.waveform[: round(MOST_SECONDS * decoded.sample_rate)]
     if decoded.sample_rate == SAMPLE_RATE:
         return wave

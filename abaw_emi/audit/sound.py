@@ -40,7 +40,7 @@ _TROUBLES: dict[Trouble, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ProbedClip:
-    """A clip, the file that its sound is read from, and the sound of it; None for both without one."""
+    """A clip, the file that its sound is read from, and the sound's properties; None for both without one."""
 
     filename: str
     source: Path | None

@@ -23,7 +23,7 @@ from abaw_emi.features.files import parse_array, read_bytes
 from abaw_emi.features.lengths import find_unusual_lengths
 
 READER = 1
-"""Raised whenever `feature_files.read_array` returns something else for the same file."""
+"""Raised whenever `files.parse_array` returns something else for the same file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -154,7 +154,7 @@ class EmiModel(PreTrainedModel):
         Args:
             waveforms: (B, T) at 16 kHz, zero-padded at each clip's end; if `standardises`, of zero mean and
                 unit variance, clip by clip.
-            lengths: (B,) samples of each clip, at least `facts.MIN_SAMPLES`.
+            lengths: (B,) samples of each clip, at least `constants.MIN_SAMPLES`.
             masks: what `draw_masks` drew for these clips, on the waveforms' device. Without them there is
                 neither LayerDrop nor SpecAugment, not even in training mode.
 
@@ -187,7 +187,7 @@ class EmiModel(PreTrainedModel):
             modalities: the clips' features, as `encode_text` returns them, for a model that reads any.
 
         Returns:
-            (B, 6) in float32 or wider, in the order of `facts.EMOTIONS`; unbounded.
+            (B, 6) in float32 or wider, in the order of `constants.EMOTIONS`; unbounded.
         """
         weight = next(self._fusion().parameters())
         dtype = weight.dtype

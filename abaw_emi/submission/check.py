@@ -107,7 +107,7 @@ def check_submission(
     A frame, of polars or pandas, is checked as the file that it would be in the profile's form.
 
     Raises:
-        TableError: a frame lacks columns or holds text.
+        TableError: columns of a frame are missing or hold text.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -95,7 +95,7 @@ def compare_origin(
     problems = [
         Problem(f"{run.folder}, {key}", f"now {now[key]}", f"{before.get(key)}, as it was started", step)
         for key in _FIXED
-        if before.get(key) != now[key] and (key in before or now[key])  # runs of before lack the newer keys
+        if before.get(key) != now[key] and (key in before or now[key])  # older records have no newer keys
     ]
     if before.get("data") != now["data"] and (described := run.read_data()) is not None:
         changes = compare_data(described, data.describe())

@@ -55,7 +55,7 @@ class Masks:
         )
 
     def write_over(self, x: Tensor, vector: Tensor | None) -> Tensor:
-        """X (B, F, H) with `vector` (H,) in the masked frames, and zeros in the masked features."""
+        """Frames x (B, F, H) with `vector` (H,) where they are masked, and zeros in the masked features."""
         if self.masked_frames is not None and vector is not None:
             frames = F.pad(self.masked_frames, (0, x.shape[1] - self.masked_frames.shape[1]))
             x = torch.where(frames[..., None], vector.to(x.dtype), x)

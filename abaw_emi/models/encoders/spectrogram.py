@@ -1,7 +1,7 @@
 """The spectrograms that published encoders read, computed where the model is, for a whole padded batch.
 
 Each equals that of the pre-processor that transformers delivers with the encoder, clip by clip
-(`tests/parity/test_speech_encoders.py`).
+(`tests/models/encoders/test_speech.py`).
 """
 
 from __future__ import annotations

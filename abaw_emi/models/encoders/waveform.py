@@ -24,7 +24,7 @@ from abaw_emi.models.encoders.wav2vec2 import Wav2Vec2
 class Wav2Vec2Encoder(SoundEncoder):
     """`wav2vec2.Wav2Vec2` as an encoder of padded batches.
 
-    HuBERT, UniSpeech and UniSpeech-SAT are the same network (`tests/parity/test_encoder.py`).
+    HuBERT, UniSpeech and UniSpeech-SAT are the same network (`tests/models/encoders/test_speech.py`).
 
     Checkpoints whose feature extractor normalises each frame (`feat_extract_norm = "layer"`, such as the
     audeering model) run as one padded batch with an attention mask, which equals running each clip alone.
@@ -147,7 +147,7 @@ def read_regularisation(config: Any) -> Regularisation:
     features = Spans(
         share=config.mask_feature_prob,
         length=config.mask_feature_length,
-        at_least=getattr(config, "mask_feature_min_masks", 0),  # WavLM has none,
+        at_least=getattr(config, "mask_feature_min_masks", 0),  # WavLM has none
     )
     on = config.apply_spec_augment
     return Regularisation(
