@@ -216,3 +216,10 @@ def test_the_next_number_adds_a_feature_and_needs_its_name() -> None:
         change_config(RunConfig(), ["model.features.0.pooling=last"])
     with pytest.raises(UsageError, match=r"model\.features\.1\.name=words: not KEY=VALUE of a known key"):
         change_config(RunConfig(), ["model.features.1.name=words"])
+
+
+def test_the_earlier_name_of_the_encoder_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('[model]\nencoder = "wav2vec2"\n')
+    assert read_config(path) == RunConfig()
+    assert change_config(RunConfig(), ["model.encoder=wav2vec2"]).model.encoder == "pretrained"

@@ -68,6 +68,13 @@ def test_the_file_of_an_earlier_run_gives_its_parts_and_is_written_as_it_was() -
     assert again["features"][0].items() >= stored["features"][0].items()
 
 
+def test_the_earlier_name_of_the_encoder_is_still_read() -> None:
+    stored = json.loads(EmiConfig.from_parts(ModelConfig(), small_config()).to_json_string())
+    before = {key: value for key, value in stored.items() if key != "text_config"} | {"encoder": "wav2vec2"}
+    assert EmiConfig.from_dict(before).to_parts() == ModelConfig()
+    assert EmiConfig.from_dict(before).encoder_config == small_config()
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_is_stored_gives_the_parts_back(preset: str) -> None:
     model = PRESETS[preset].model
