@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def render_html(tables: Sequence[TextTable], notes: Sequence[str] = ()) -> str:
 
 
 def plot_scores(scores: Mapping[str, Score], axes: Axes | None = None) -> Axes:
-    """Each system's mean and emotions as points with their intervals; returns the axes.
+    """Each system's mean and emotions as points with their intervals, but for undefined ones; the axes.
 
     Raises:
         InstallationError: matplotlib is not installed.
@@ -58,7 +59,7 @@ def plot_scores(scores: Mapping[str, Score], axes: Axes | None = None) -> Axes:
         values: dict[str, Any] = {"mean": score.mean_pearson, **score.pearson}
         names = list(values)
         places = [place + 0.15 * (number - (len(scores) - 1) / 2) for place in range(len(names))]
-        axes.plot(places, [0.0 if r is None else r for r in values.values()], "o", label=name)
+        axes.plot(places, [math.nan if r is None else r for r in values.values()], "o", label=name)
         for place, statistic in zip(places, ["mean_pearson", *score.pearson], strict=True):
             if bounds := score.interval.get(statistic):
                 axes.plot([place, place], bounds, color=axes.lines[-1].get_color(), linewidth=1)

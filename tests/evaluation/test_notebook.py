@@ -42,6 +42,9 @@ def test_a_score_is_a_dict_a_frame_a_table_and_a_plot(tables: dict[str, pl.DataF
     assert "<td>undefined</td>" in html
     axes = found.plot()
     assert [label.get_text() for label in axes.get_xticklabels()] == ["mean", *EMOTIONS]
+    points = axes.lines[0].get_ydata()
+    assert np.isnan(points[-1])  # an undefined correlation is no point at 0
+    assert np.isfinite(points[:-1]).all()
     assert found.plot(axes) is axes
 
 
