@@ -118,13 +118,11 @@ def check_config(config: Mapping[str, Any]) -> list[Problem]:
         "use_intermediate_ffn_before_adapter": "an encoder without adapter layers",
         "conv_pos_batch_norm": "no batch norm, which makes a clip depend on those beside it",
     }
-    where = "backbone config.json"
-    problems = [
-        Problem(where, f"{name} is true", expected)
+    return [
+        Problem("backbone config.json", f"{name} is true", expected)
         for name, expected in unsupported.items()
         if config.get(name, False)
     ]
-    return problems + find_code(config, where)
 
 
 def find_code(config: Mapping[str, Any], where: str) -> list[Problem]:

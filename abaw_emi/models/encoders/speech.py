@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from abaw_emi.core.errors import Problem, WeightsError
-from abaw_emi.models.encoders.base import Lengths, SoundEncoder, check_config, may_be_padded
+from abaw_emi.models.encoders.base import Lengths, SoundEncoder, check_config, find_code, may_be_padded
 from abaw_emi.models.encoders.spec_augment import Masks, Regularisation
 from abaw_emi.models.encoders.spectrogram import HOP, WINDOW, FilterBank, WhisperSpectrogram
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder, count_frames, read_regularisation
@@ -69,9 +69,9 @@ class TransformersEncoder(SoundEncoder):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        backbone = AutoConfig.for_model(**config)
-        if problems := check_config(config):
+        if problems := [*check_config(config), *find_code(config, _WHERE)]:
             raise WeightsError(problems)
+        backbone = AutoConfig.for_model(**config)
         self.hidden_size = backbone.hidden_size
         self.standardises = config.get("do_normalize", True)
         self.layers = backbone.num_hidden_layers

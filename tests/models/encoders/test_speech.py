@@ -165,6 +165,13 @@ def test_half_precision_of_a_file_is_not_the_arithmetic_and_code_is_refused(tmp_
         load(folder)
 
 
+def test_our_own_network_runs_no_code_of_a_config_and_reads_it(tmp_path: Path) -> None:
+    folder = write_audio(tmp_path / "wav2vec2", "wav2vec2")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "modeling.Own"}}))
+    assert isinstance(load(folder).encoder, Wav2Vec2Encoder)
+
+
 def test_what_is_not_known_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"model_type is 'wavlm', which has no VAD head.*vad_head=false"):
         make_model(ModelConfig(), find_backbone(str(folders["wavlm"])))
