@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from abaw_emi.audio.cache import pack_fallbacks, read_split_clips
 from abaw_emi.audio.clips import Clip, Clips
-from abaw_emi.batching.texts import TextSpec, join_texts, raise_bad, read_texts
+from abaw_emi.batching.texts import TextSpec, join_texts, read_texts
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
@@ -172,10 +172,7 @@ def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter:
         texts: dict[str, FeatureClip] = {}
         bad: dict[str, tuple[Problem, ...]] = {}
         with collect_errors(problems):
-            texts, bad = read_texts(data, ids, spec.text, reporter)
-            if spec.on_bad == "error":
-                raise_bad(bad)
-        reporter.warn(summarise(bad))
+            texts, bad = read_texts(data, ids, spec.text, spec.on_bad, reporter)
         arrays = join_texts(arrays, texts)
         skipped |= bad.keys()
         widths |= {spec.text.name: 1} if texts else {}

@@ -10,16 +10,19 @@ import numpy as np
 
 from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.core.cache import CachedArray
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import EmiError, FeatureError, Problem
 from abaw_emi.core.hashing import sha256
-from abaw_emi.core.ids import pack_ids, summarise
+from abaw_emi.core.ids import summarise
 from abaw_emi.core.progress import Reporter
+from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import read_bytes
 from abaw_emi.features.reader import FeatureClip
 from abaw_emi.features.transcripts import find_transcripts, parse_transcript
 
-_SHOWN_RANGES = 20
+_SHOWN = 20
+"""Clips whose transcripts were cut that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +58,22 @@ class TextSpec:
 
 
 def read_texts(
-    data: DataFolder, ids: Sequence[str], spec: TextSpec, reporter: Reporter
+    data: DataFolder, ids: Sequence[str], spec: TextSpec, on_bad: OnBadClip, reporter: Reporter
 ) -> tuple[dict[str, FeatureClip], dict[str, tuple[Problem, ...]]]:
     """The tokens of the clips that have a transcript, and why others could not be read, both by id.
 
     An empty transcript is one: nothing is said in that clip.
 
+    Args:
+        data: the data folder.
+        ids: the clips.
+        spec: how transcripts are read.
+        reporter: warns of transcripts that were cut.
+        on_bad: "skip" warns of transcripts that cannot be read.
+
     Raises:
         CorpusError: a folder cannot be listed.
+        FeatureError: transcripts cannot be read, all of them together.
     """
     found: dict[str, FeatureClip] = {}
     bad: dict[str, tuple[Problem, ...]] = {}
@@ -78,10 +89,12 @@ def read_texts(
             bad[filename] = error.problems
         else:
             cut += [filename] * was_cut
+    if bad and on_bad == "error":
+        raise FeatureError(summarise(bad))
+    reporter.warn(summarise(bad))
     if cut:
-        what = f"more than {spec.max_tokens} tokens: {', '.join(pack_ids(cut)[:_SHOWN_RANGES])}"
-        where = f"{len(cut):,} of {len(found):,} transcripts"
-        reporter.warn([Problem(where, what, next_step="the beginning is read")])
+        what = list_ids(cut, f"of {len(found):,} transcripts have more than {spec.max_tokens} tokens", _SHOWN)
+        reporter.warn([Problem(spec.name, what, next_step="the beginning is read")])
     return found, bad
 
 
@@ -98,13 +111,3 @@ def join_texts(
             both = sha256(f"{other.source_hash} {text.source_hash}".encode())
             joined[filename] = FeatureClip(filename, {**other.arrays, **text.arrays}, both)
     return joined
-
-
-def raise_bad(bad: Mapping[str, Sequence[Problem]]) -> None:
-    """Passes if no transcript is bad.
-
-    Raises:
-        FeatureError: every problem of every clip.
-    """
-    if bad:
-        raise FeatureError(summarise(bad))

@@ -31,11 +31,8 @@ def find_hint(command: str, message: str, arguments: Sequence[str]) -> str:
 def _find_key(name: str) -> str:
     """The key of a run's option that is called `name`, or nearly so; "" for none."""
     from abaw_emi.config.options import list_options
-    from abaw_emi.core.suggest import suggest_name
+    from abaw_emi.core.suggest import find_close
 
     name = _KEYS.get(name, name)
     keys = {option.key.rpartition(".")[2]: option.key for option in reversed(list_options())}
-    if name in keys:
-        return keys[name]
-    close = suggest_name(name, keys).removeprefix("did you mean ").removesuffix("?")
-    return keys.get(close, "")
+    return keys.get(name) or keys.get(find_close(name, keys), "")

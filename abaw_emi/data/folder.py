@@ -5,14 +5,14 @@ Reads only; nothing is ever written into the data folder.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
-from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, Split
+from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, SPLITS, AnySplit, Split
 from abaw_emi.core.errors import CorpusError, Problem, TableError, collect_errors
 from abaw_emi.data.layout import ClipFiles, find_clips, find_unread
 from abaw_emi.data.tables import read_ids, read_labels
@@ -79,6 +79,17 @@ class DataFolder:
         if split != "test":
             return self.read_labels(split)[FILENAME].to_list()
         return list(self._test_ids)
+
+    def list_clips(self, split: AnySplit, others: Iterable[str] = ()) -> list[str]:
+        """The ids of a split; of "all", every clip that is in a table, has a file, or is among `others`.
+
+        Raises:
+            EmiError: a table cannot be read.
+        """
+        if split != "all":
+            return self.ids(split)
+        tables: list[Split] = [each for each in SPLITS if self.label_file(each).is_file()]
+        return sorted({*self.files, *others, *(filename for each in tables for filename in self.ids(each))})
 
     @cached_property
     def _test_ids(self) -> list[str]:

@@ -9,7 +9,7 @@ made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from abaw_emi.core.constants import MAX_SECONDS, SPLITS, AnySplit, EncoderKind, OnBadClip, Precision, Split
+from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind, OnBadClip, Precision
 from abaw_emi.core.errors import (
     CorpusError,
     Problem,
@@ -172,18 +172,6 @@ def extract(
     )
 
 
-def list_clips(data: DataFolder, split: AnySplit, others: Iterable[str] = ()) -> list[str]:
-    """The ids of a split; of "all", every clip that stands in a table, has a file, or is among `others`.
-
-    Raises:
-        EmiError: a table cannot be read.
-    """
-    if split != "all":
-        return data.ids(split)
-    tables: list[Split] = [each for each in SPLITS if data.label_file(each).is_file()]
-    return sorted({*data.files, *others, *(filename for each in tables for filename in data.ids(each))})
-
-
 def _choose_name(encoder: str, name: str | None) -> str:
     if name is None:
         name = Path(encoder).resolve().name  # of a hub id, its last part
@@ -223,15 +211,15 @@ def _read_sources(
     """
     sources: Sources[Any]
     if kind == "audio":
-        sources = read_sounds(data, list_clips(data, split), max_seconds, on_bad, reporter)
+        sources = read_sounds(data, data.list_clips(split), max_seconds, on_bad, reporter)
         what = "sound"
     elif kind == "vision":
         faces = find_faces(data.root)
-        sources = read_faces(list_clips(data, split, faces), faces, on_bad, reporter, made.has)
+        sources = read_faces(data.list_clips(split, faces), faces, on_bad, reporter, made.has)
         what = "face"
     else:
         transcripts = find_transcripts(data.root, data.features)
-        sources = read_texts(list_clips(data, split, transcripts), transcripts, on_bad)
+        sources = read_texts(data.list_clips(split, transcripts), transcripts, on_bad)
         what = "word"
     if kind != "audio":  # those were reported where they were read
         reporter.warn(summarise(sources.skipped))

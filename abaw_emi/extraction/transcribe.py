@@ -18,7 +18,6 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.extraction.encode import Source, Sources, read_sources
-from abaw_emi.extraction.extract import list_clips
 from abaw_emi.extraction.output import ClipFolder, Written, check_place
 from abaw_emi.extraction.whisper import WHOLE, Decoding, Whisper
 from abaw_emi.models.device import choose_for_prediction, describe_hardware
@@ -86,7 +85,7 @@ def transcribe(
     settings = {"encoder": made_by, "precision": arithmetic, **decoding.to_json()}
     about = describe_hardware(chosen)
     made = ClipFolder(out, RECORD, ".txt", settings=settings, about=about, overwrite=overwrite)
-    sources = _read_clips(list_clips(data, split), data, on_bad, reporter)
+    sources = _read_clips(data.list_clips(split), data, on_bad, reporter)
     todo, kept = made.part(sources.found, reporter)
     empty: list[str] = []
     size = batch or (_BATCH_CPU if chosen.type == "cpu" else _BATCH)

@@ -10,11 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import av
-import av.error
 import numpy as np
 import numpy.typing as npt
-from av.video.frame import VideoFrame
 
 from abaw_emi.core.errors import CorpusError, FeatureError, Problem
 from abaw_emi.data.layout import PACKAGES, parse_stem
@@ -112,6 +109,10 @@ def read_face(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         FeatureError: the file cannot be read, is no JPEG file, or is damaged or truncated.
     """
+    import av  # which finding faces does not need
+    import av.error
+    from av.video.frame import VideoFrame
+
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -10,8 +10,6 @@ from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.extraction.extract import extract, list_clips
-from abaw_emi.extraction.transcribe import transcribe
 from abaw_emi.features.faces import find_faces
 from abaw_emi.features.files import find_features
 from abaw_emi.features.transcripts import TEXT_FOLDER, find_transcripts
@@ -35,7 +33,7 @@ class Preparation:
         name: of the folder.
         model: a hub id or a folder; "" for what only the organisers have.
         total: clips that could have it: all, or those with faces.
-        missing: how many of them lack it.
+        missing: how many of them have none.
         presets: that read it.
     """
 
@@ -47,7 +45,7 @@ class Preparation:
 
     @property
     def to_do(self) -> bool:
-        """Whether there is something to make; what only the organisers have may lack clips."""
+        """Whether there is something to make; of what only the organisers have, clips may be missing."""
         return self.missing > 0 and bool(self.model)
 
     @property
@@ -69,7 +67,7 @@ class Preparation:
 def plan_preparation(
     presets: Sequence[str], data: DataFolder, models: Mapping[str, str] | None = None
 ) -> list[Preparation]:
-    """What these presets read besides sound, and how many clips lack it, in the order in which it is made.
+    """What these presets read besides sound, and how many clips have none, in the order in which it is made.
 
     Args:
         presets: their names.
@@ -78,7 +76,8 @@ def plan_preparation(
 
     Raises:
         UsageError: there is no such preset.
-        CorpusError: a folder cannot be listed.
+        CorpusError: a folder cannot be listed, or something is missing that cannot be made: features of the
+            organisers, or faces of videos.
     """
     readers: dict[str, list[str]] = {}
     for preset in presets:
@@ -86,7 +85,7 @@ def plan_preparation(
             readers.setdefault(TEXT_FOLDER if feature.backbone else feature.name, []).append(preset)
     if "gte" in readers:  # which is made of words
         readers.setdefault(TEXT_FOLDER, []).extend(readers["gte"])
-    clips = set(list_clips(data, "all"))
+    clips = set(data.list_clips("all"))
     faces = {clip for clip, paths in find_faces(data.root).items() if paths} & clips
     known = {TEXT_FOLDER: WHISPER, **ENCODERS, **(models or {})}
     planned = []
@@ -107,6 +106,8 @@ def plan_preparation(
                 presets=tuple(dict.fromkeys(readers[name])),
             )
         )
+    if problems := [problem for each in planned for problem in _check(each, data, has_faces=bool(faces))]:
+        raise CorpusError(problems)
     return planned
 
 
@@ -119,7 +120,7 @@ def prepare(
     precision: Precision = "auto",
     on_bad: OnBadClip = "error",
 ) -> None:
-    """Makes what is missing; what is there is kept, so that an interrupted command goes on.
+    """Makes what is missing; what is there stays, so that an interrupted command goes on.
 
     Args:
         planned: as `plan_preparation` found it.
@@ -132,7 +133,9 @@ def prepare(
     Raises:
         EmiError: a model or a clip is not what it should be, or a folder cannot be made at all.
     """
-    check_preparation(planned, data)
+    from abaw_emi.extraction.extract import extract  # torch, which a plan does not need
+    from abaw_emi.extraction.transcribe import transcribe
+
     for number, each in enumerate(planned, start=1):
         reporter.say(f"{number} of {len(planned)}. {each}")
         if not each.to_do:
@@ -161,27 +164,19 @@ def prepare(
             )
 
 
-def check_preparation(planned: Sequence[Preparation], data: DataFolder) -> None:
-    """Passes if everything that is missing can be made.
-
-    Raises:
-        CorpusError: names what cannot: features of the organisers, or faces of videos.
-    """
-    problems = []
-    has_faces = any(find_faces(data.root).values())
-    for each in planned:
-        if not each.missing:
-            continue
-        where = f"{each.name}, read by {', '.join(each.presets)}"
-        if not each.model and each.missing == each.total:
-            places = f"{data.root / each.name} or {data.features / each.name}"
-            step = f"put it into {places}: it is part of the official data"
-            problems.append(Problem(where, f"{each.missing:,} clips have none", next_step=step))
-        elif each.model and each.name.startswith("vit") and not has_faces:
-            step = f"put the faces into {data.root / 'face_images'}/NNNNN/, or choose presets without faces"
-            problems.append(Problem(where, "no clip has pictures of a face", next_step=step))
-    if problems:
-        raise CorpusError(problems)
+def _check(each: Preparation, data: DataFolder, *, has_faces: bool) -> list[Problem]:
+    """What stands against making what is missing."""
+    if not each.missing:
+        return []
+    where = f"{each.name}, read by {', '.join(each.presets)}"
+    if not each.model and each.missing == each.total:
+        places = f"{data.root / each.name} or {data.features / each.name}"
+        step = f"put it into {places}: it is part of the official data"
+        return [Problem(where, f"{each.missing:,} clips have none", next_step=step)]
+    if each.model and each.name.startswith("vit") and not has_faces:
+        step = f"put the faces into {data.root / 'face_images'}/NNNNN/, or choose presets without faces"
+        return [Problem(where, "no clip has pictures of a face", next_step=step)]
+    return []
 
 
 def parse_models(texts: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ same command, typed again, goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw_emi.audit.record import AUDIT, find_audit, write_audit
@@ -24,13 +24,13 @@ from abaw_emi.ensembling.fit import Recipe, find_recipe
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
 from abaw_emi.models.device import Runtime
-from abaw_emi.pipeline.prepare import plan_preparation, prepare
+from abaw_emi.pipeline.prepare import Preparation, prepare
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 from abaw_emi.submission.ledger import read_ledger
-from abaw_emi.submission.validation_score import find_validation_score
+from abaw_emi.submission.validation_score import find_harmed, find_validation_score
 from abaw_emi.submission.write import write_submission
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
@@ -47,7 +47,7 @@ class PipelinePlan:
         seeds: one run of each preset for each.
         train_plus_val: whether runs on train+val follow, as long as the best epoch of those on train, and are
             what is submitted.
-        models: that make features, by folder (`prepare.plan_preparation`).
+        preparations: what is made before training (`prepare.plan_preparation`).
         out: the folder of runs/, predictions/, submissions/, audit.json and report.html.
         profile: the form of the submission.
     """
@@ -55,7 +55,7 @@ class PipelinePlan:
     configs: Mapping[str, RunConfig]
     seeds: Sequence[int]
     train_plus_val: bool = False
-    models: Mapping[str, str] = field(default_factory=dict)
+    preparations: Sequence[Preparation] = ()
     out: Path = Path()
     profile: SubmissionFormat = DEFAULT_PROFILE
     device: str = "auto"
@@ -125,8 +125,14 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
     """
     _audit(plan, data, reporter)
     reporter.say("prepare: what the presets read")
-    planned = plan_preparation(list(plan.configs), data, plan.models)
-    prepare(planned, data, reporter, device=plan.device, precision=plan.precision, on_bad=plan.on_bad_clip)
+    prepare(
+        plan.preparations,
+        data,
+        reporter,
+        device=plan.device,
+        precision=plan.precision,
+        on_bad=plan.on_bad_clip,
+    )
     data = DataFolder(data.root, data.features)  # with what was made
     runs, full_runs = [], []
     for preset in plan.configs:
@@ -207,7 +213,7 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
     digest = hash_file(path)
     for entry in read_ledger(folder).entries:
         if entry.record.get("source", {}).get("sha256") == digest:
-            archive = folder / entry.name / f"{entry.name}.zip"
+            archive = folder / entry.name / plan.profile.name_zip(entry.name)
             if archive.is_file():
                 reporter.say(f"submit: {archive} holds these predictions already")
                 return archive
@@ -219,6 +225,8 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
         file.table,
         data.ids("test"),
         folder,
+        bounds="auto",
+        harmed=find_harmed(file.record, None, plan.out / "runs", data, plan.profile.range),
         source={"file": path.name, "sha256": file.sha256},
         provenance=file.record,
         where=str(path),
@@ -226,5 +234,7 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
         val=val,
     )
     reporter.warn(submission.warnings)
+    for line in submission.describe_changes():
+        reporter.say(f"submit: {line}")
     reporter.say(f"submit: {submission.archive}, written, read back and checked")
     return submission.archive

@@ -70,6 +70,21 @@ class Submission:
     manifest: dict[str, Any]
     warnings: tuple[Problem, ...] = ()
 
+    def describe_changes(self) -> list[str]:
+        """A line for each thing that was done to the predictions."""
+        low, high = self.manifest["profile"]["range"]
+        lines = []
+        if counts := ", ".join(f"{emotion} {count:,}" for emotion, count in self.clipped.items() if count):
+            lines.append(f"clipped to [{low:g}, {high:g}]: {counts}")
+        for emotion, (factor, offset) in self.manifest["rescaled"].items():
+            change = f"rescaled, {factor:.6g} times the value {offset:+.6g}"
+            lines.append(f"{emotion}: {change}, to which r is blind")
+        if self.filled:
+            more = ", ..." if len(self.filled) > 10 else ""
+            shown = ", ".join(self.filled[:10])
+            lines.append(f"filled with the train mean: {len(self.filled):,} clips: {shown}{more}")
+        return lines
+
 
 def write_submission(
     table: pl.DataFrame,

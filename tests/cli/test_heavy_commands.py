@@ -34,7 +34,7 @@ def finished(folder: Path) -> Path:
         ["extract", "facebook/dinov2-small"],
         ["transcribe", "openai/whisper-tiny"],
         ["prepare", "--presets", "text"],
-        ["pipeline", "--dry-run"],
+        ["pipeline", "--presets", "tiny", "--dry-run"],
         ["predict", "--ckpt", "runs/paper-seed1", "--split", "valid"],
         ["ensemble", "--ckpts", "runs/paper-seed1"],
         ["import-weights", "x.pth", "--backbone", "b", "--out", "runs/x"],
@@ -49,6 +49,19 @@ def test_without_the_extra_the_one_line_says_what_to_install(
     assert done.stdout == ""
     assert [path.name for path in finished.parent.iterdir()] == [finished.name]
     assert not (finished.parent.parent / "demo").exists()
+
+
+def test_what_presets_read_is_planned_without_torch(shell_without_torch: Shell, folder: Path) -> None:
+    done = shell_without_torch("prepare", "--presets", "text", "--dry-run", "--model", "text=models/whisper")
+    assert problems(done, 0) == []
+    assert done.stdout.endswith("are missing: abaw-emi transcribe models/whisper\n")
+    mistyped = shell_without_torch("prepare", "--presets", "text", "--model", "text")
+    assert problems(mistyped, 2) == [
+        "--model text: not NAME=MODEL; expected such as text=openai/whisper-small"
+    ]
+    assert problems(shell_without_torch("pipeline"), 1)[0].startswith(
+        "vit-huge, read by winner-2025: no clip"
+    )
 
 
 def test_ensemble_names_every_stray_path_and_unfinished_run_before_it_needs_torch(

@@ -18,10 +18,11 @@ from abaw_emi.config.read import change_config
 from abaw_emi.core.errors import CorpusError, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation, prepare
+from abaw_emi.pipeline.prepare import parse_models, plan_preparation, prepare
 from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import check_path
+from abaw_emi.submission.format import DEFAULT_PROFILE
 from abaw_emi.submission.ledger import read_ledger
 from tests.foreign_data import write_data
 from tests.small_encoders import write_text, write_vision, write_whisper
@@ -88,6 +89,20 @@ def test_it_ends_with_a_submission_and_typed_again_it_does_nothing_twice(
         assert (tmp_path / "out/runs" / name / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_the_form_of_the_organisers_is_kept_and_found_again(data: DataFolder, tmp_path: Path) -> None:
+    form = replace(DEFAULT_PROFILE, zip_name="team7.zip", range=(0.4, 0.45), given=frozenset({"zip_name"}))
+    plan = replace(plan_of(tmp_path, "tiny"), seeds=(1,), profile=form)
+    said: list[str] = []
+    reporter = Reporter(quiet=True)
+    reporter.say = said.append  # type: ignore[method-assign]
+    done = run_pipeline(plan, data, reporter)
+    assert done.submission is not None
+    assert done.submission.name == "team7.zip"
+    assert any("clipped to [0.4, 0.45]: " in line or "rescaled, " in line for line in said)
+    assert run_pipeline(plan, data, QUIET).submission == done.submission
+    assert len(read_ledger(tmp_path / "out" / "submissions").entries) == 1
+
+
 def test_runs_on_train_and_valid_follow_the_best_epoch_and_the_rates_of_the_others(
     data: DataFolder, tmp_path: Path
 ) -> None:
@@ -135,16 +150,15 @@ def test_what_is_missing_is_made_and_made_once(tmp_path: Path) -> None:
 
 def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> None:
     data = DataFolder(write_data(tmp_path / "data", train=2, valid=1, test=1), tmp_path / "features")
-    planned = plan_preparation(["winner-2026", "baseline-av"], data)
     with pytest.raises(CorpusError) as caught:
-        check_preparation(planned, data)
+        plan_preparation(["winner-2026", "baseline-av"], data)
     text = str(caught.value)
     assert "vit-base, read by winner-2026: no clip has pictures of a face" in text
     assert "wav2vec2, read by baseline-av: 4 clips have none; put it into" in text
     (data.root / "wav2vec2").mkdir()
     np.save(data.root / "wav2vec2" / "00000.npy", np.zeros((3, 768), np.float32))
     (only,) = (each for each in plan_preparation(["baseline-audio"], data))
-    check_preparation([only], data)  # a clip without features is a missing modality
+    # A clip without features is a missing modality.
     assert str(only) == "wav2vec2: 3 of 4 clips have none"
     with pytest.raises(UsageError, match="--model text=: not NAME=MODEL"):
         parse_models(["text="])

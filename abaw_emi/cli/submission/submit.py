@@ -146,17 +146,8 @@ def submit(
 def _print_submission(submission: Submission, form: SubmissionFormat, used: int, *, dry_run: bool) -> None:
     from abaw_emi.cli.output import print_line
 
-    low, high = form.range
-    clipped = {emotion: count for emotion, count in submission.clipped.items() if count}
-    if clipped:
-        counts = ", ".join(f"{emotion} {count:,}" for emotion, count in clipped.items())
-        print_line(f"clipped to [{low:g}, {high:g}]: {counts}")
-    for emotion, (factor, offset) in submission.manifest["rescaled"].items():
-        print_line(f"{emotion}: rescaled, {factor:.6g} times the value {offset:+.6g}, to which r is blind")
-    if submission.filled:
-        filled = submission.filled
-        more = ", ..." if len(filled) > 10 else ""
-        print_line(f"filled with the train mean: {len(filled):,} clips: {', '.join(filled[:10])}{more}")
+    for line in submission.describe_changes():
+        print_line(line)
     val = submission.manifest["val"]
     print_line(f"validation score: {describe_val(val)}{'; ' + val['kind'] if val else ''}")
     done = "nothing is written (dry run)" if dry_run else "written, read back and checked"

@@ -59,26 +59,19 @@ def prepare(
     on_bad_clip: options.Bad = "error",
     quiet: options.Quiet = False,
 ) -> None:
-    """Make what presets read and the folders lack: transcripts, features of words and faces."""
-    from abaw_emi.config.presets import find_preset
-
-    names = presets or WINNERS
-    for name in names:
-        find_preset(name)
-    folder = options.open_folder(data, features)
-    check_installation()
-
+    """Make what presets read and is missing: transcripts, features of words and of faces."""
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation
+    from abaw_emi.pipeline.prepare import parse_models, plan_preparation
     from abaw_emi.pipeline.prepare import prepare as make
 
+    names, models = presets or WINNERS, parse_models(model or [])
+    folder = options.open_folder(data, features)
+    planned = plan_preparation(names, folder, models)
     reporter = Reporter(quiet=quiet)
-    planned = plan_preparation(names, folder, parse_models(model or []))
-    if dry_run:
-        check_preparation(planned, folder)
-    else:
+    if not dry_run:
+        check_installation()
         make(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
-        planned = plan_preparation(names, DataFolder(data, features), parse_models(model or []))
+        planned = plan_preparation(names, DataFolder(data, features), models)
     print_result({"folders": [_describe(each) for each in planned]}, _list(planned), reporter.warnings)
 
 
@@ -116,10 +109,12 @@ def pipeline(
     form = read_form(profile)
     folder = options.open_folder(data, features)
     folder.read_labels("train", "valid")
+    from abaw_emi.pipeline.prepare import parse_models, plan_preparation
+
+    planned = plan_preparation(list(configs), folder, parse_models(model or []))
     check_installation()
     require(REPORT, "pipeline")
 
-    from abaw_emi.pipeline.prepare import check_preparation, parse_models, plan_preparation
     from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
 
     reporter = Reporter(quiet=quiet)
@@ -127,15 +122,13 @@ def pipeline(
         configs=configs,
         seeds=list(dict.fromkeys(seeds or SEEDS)),
         train_plus_val=train_plus_val,
-        models=parse_models(model or []),
+        preparations=planned,
         out=out,
         profile=form,
         device=device,
         precision=precision,
         on_bad_clip=on_bad_clip,
     )
-    planned = plan_preparation(list(configs), folder, plan.models)
-    check_preparation(planned, folder)
     if dry_run:
         ready = not any(each.to_do for each in planned)
         seconds = estimate(plan, folder, reporter) if ready else {}

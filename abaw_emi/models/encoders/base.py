@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw_emi.core.errors import Problem
-from abaw_emi.models.encoders.spec_augment import Masks
+from abaw_emi.models.encoders.spec_augment import Masks, Regularisation
 
 Lengths = TypeVar("Lengths", int, Tensor)
 
@@ -39,14 +39,20 @@ class SoundEncoder(nn.Module):
     layer_prefixes: tuple[str, ...]
     norm_prefix: str | None = None
     extractor_prefixes: tuple[str, ...] = ()
+    _regularisation: Regularisation | None = None
 
     def frame_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of clips of `lengths` samples, (B,) or of a single one."""
         raise NotImplementedError
 
     def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
-        """What clips of so many samples leave out in one pass of training; None if it is never anything."""
-        return None
+        """What clips of `lengths` samples leave out in one pass of training; None if it is never anything.
+
+        Follows the backbone's `layerdrop`, `mask_time_*` and `mask_feature_*`; see `spec_augment`.
+        """
+        if not self._regularisation:
+            return None
+        return self._regularisation.draw([self.frame_lengths(length) for length in lengths], rng)
 
     def forward(
         self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None

@@ -6,11 +6,9 @@ the classes' own draws are turned off, and hooks on the first projection and on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
@@ -82,12 +80,6 @@ class TransformersEncoder(SoundEncoder):
         self._masks: Masks | None = None
         self._add_hooks()
 
-    def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
-        """As `Wav2Vec2Encoder.draw_masks`."""
-        if not self._regularisation:
-            return None
-        return self._regularisation.draw([self.frame_lengths(length) for length in lengths], rng)
-
     def forward(
         self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -99,10 +91,10 @@ class TransformersEncoder(SoundEncoder):
 
     def _call(self, masks: Masks | None, **inputs: Tensor | None) -> Tensor:
         """The model's last hidden states."""
-        dtype = next(self.model.parameters()).dtype
-        if not torch.is_autocast_enabled(next(self.model.parameters()).device.type):
+        weight = next(self.model.parameters())
+        if not torch.is_autocast_enabled(weight.device.type):
             inputs = {
-                name: value.to(dtype) if value is not None and value.is_floating_point() else value
+                name: value.to(weight.dtype) if value is not None and value.is_floating_point() else value
                 for name, value in inputs.items()
             }
         self._masks = masks
@@ -168,12 +160,14 @@ class WaveformEncoder(TransformersEncoder):
 
     def _run(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
         if not self._masked:
-            run = lambda values, masks: self._call(masks, input_values=values)  # noqa: E731
-            return self._run_by_length(run, waveforms, lengths, masks)
+            return self._run_by_length(self._run_alone, waveforms, lengths, masks)
         seen = None
         if may_be_padded(waveforms, lengths):
             seen = (torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]).long()
         return self._call(masks, input_values=waveforms, attention_mask=seen)
+
+    def _run_alone(self, waveforms: Tensor, masks: Masks | None) -> Tensor:
+        return self._call(masks, input_values=waveforms)
 
 
 class FilterBankEncoder(TransformersEncoder):

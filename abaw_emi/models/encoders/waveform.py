@@ -5,11 +5,9 @@ Waveforms (B, T), normalised per clip and zero-padded, become hidden states (B, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config
@@ -58,15 +56,6 @@ class Wav2Vec2Encoder(SoundEncoder):
     def frame_lengths(self, lengths: Lengths) -> Lengths:
         """Frames of clips of `lengths` samples, (B,) or of a single one."""
         return count_frames(self.wav2vec2.config, lengths)
-
-    def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
-        """What clips of `lengths` samples leave out in one pass of training; None where it is never anything.
-
-        Reads the backbone's `layerdrop`, `mask_time_*` and `mask_feature_*`; see `spec_augment`.
-        """
-        if not self._regularisation:
-            return None
-        return self._regularisation.draw([self.frame_lengths(length) for length in lengths], rng)
 
     def forward(
         self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
