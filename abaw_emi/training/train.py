@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from abaw_emi.training.trainer import Training
 
 
 def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
-    """Trains one run for each seed and returns their folders; a finished run is left as it is on resume.
+    """Trains one run for each seed and returns the folders of those that are finished now.
 
-    The run folders are locked meanwhile. One that another process holds is skipped on resume.
+    A run folder is locked while it is trained. On resume, a finished run is left as it is, and one that
+    another process holds is passed over: the same command on many machines that share a disk shares the
+    seeds among them. Otherwise all are locked from the beginning, and one that is held is refused.
 
     Args:
         plan: what to do.
@@ -47,55 +50,89 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
     """
     world = world or World()
     with ExitStack() as locks:  # of the first process: the others end with it
-        seeds = world.run_first(lambda: _lock_and_check(plan, locks, reporter))
-        return _train(replace(plan, seeds=seeds), data, reporter, world) if seeds else []
+        free = world.run_first(lambda: _lock_and_check(plan, locks, reporter))
+        if not free:
+            return []
+        if plan.if_there == "resume":
+            locks.close()  # each is locked again when its turn comes
+        _train(plan, data, reporter, world)
+    return [run for run in map(plan.run_of, plan.seeds) if run.finished]
 
 
-def _lock_and_check(plan: Plan, locks: ExitStack, reporter: Reporter) -> list[int]:
-    """The seeds whose runs are locked now, and can be made or continued; RunError if some cannot."""
+def _lock_and_check(plan: Plan, locks: ExitStack, reporter: Reporter) -> bool:
+    """Whether a run can be made or continued now; RunError if one is not what it should be."""
     runs = {plan.run_of(seed): seed for seed in plan.seeds}
     held, warnings = lock_runs(list(runs), locks)
     free = [seed for run, seed in runs.items() if run not in held]
-    problems: list[Problem] = []
-    if plan.if_there == "resume":
-        warnings += [replace(problem, next_step="skipped") for problem in held.values()]
-    else:
-        problems += held.values()
+    resume = plan.if_there == "resume"
+    problems: list[Problem] = [] if resume else list(held.values())
     with collect_errors(problems):
         check_folders(replace(plan, seeds=free))
     if problems:
         raise RunError(problems)
-    reporter.warn(warnings)
-    return free
+    reporter.warn([*warnings, *(_passed_over(held) if not free else ())])
+    return bool(free)
 
 
-def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> list[Run]:
+def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> None:
     runtime = plan.choose_runtime(reporter, world)
     if plan.config.training.deterministic:
         make_deterministic()
-    runs = [plan.run_of(seed) for seed in plan.seeds]
-    to_do = []
-    for seed, run in zip(plan.seeds, runs, strict=True):
+    to_do = {}
+    for seed in plan.seeds:
+        run = plan.run_of(seed)
         if plan.if_there == "overwrite" or not run.finished:
-            to_do.append((seed, run))
+            to_do[run] = seed
         else:
             reporter.say(f"{run.folder} is finished already")
             run.drop_state()  # of a process that was killed at its very end
     if not to_do:
-        return runs
+        return
     start = find_initial_weights(plan.config)
     training_data = _read_together(plan, data, start, runtime)
     _say_validation(plan, reporter)
     for each in start.runs:
         reporter.warn(check_seen(each, training_data))
-    replaced = [run for _, run in to_do] if plan.if_there == "overwrite" else []
+    replaced = list(to_do) if plan.if_there == "overwrite" else []
     together = f", {world.size} processes" if world.size > 1 else ""
-    for seed, run in to_do:
-        place = f"seed {seed}, {to_do.index((seed, run)) + 1} of {len(to_do)}"
-        reporter.say(f"{run.folder}: {place}, on {runtime.device} in {runtime.precision}{together}")
-        _Session(plan, seed, run, start, training_data, runtime, replaced).train()
-        replaced = []
-    return runs
+    numbers = {run: number for number, run in enumerate(to_do, start=1)}
+    left = to_do
+    while left:
+        passed_over: dict[Run, Problem] = {}
+        for run, seed in left.items():
+            with ExitStack() as lock:
+                if plan.if_there == "resume":
+                    found = world.run_first(partial(_take, run, replace(plan, seeds=[seed]), lock))
+                    if found is not None:
+                        passed_over[run] = found
+                        continue
+                    if run.finished:
+                        reporter.say(f"{run.folder} was finished by another process")
+                        continue
+                place = f"seed {seed}, {numbers[run]} of {len(to_do)}"
+                reporter.say(f"{run.folder}: {place}, on {runtime.device} in {runtime.precision}{together}")
+                _Session(plan, seed, run, start, training_data, runtime, replaced).train()
+                replaced = []
+        if len(passed_over) == len(left):  # nothing was free any more
+            reporter.warn(_passed_over(passed_over))
+            break
+        left = {run: left[run] for run in passed_over}  # whose process may have ended meanwhile
+
+
+def _take(run: Run, plan: Plan, lock: ExitStack) -> Problem | None:
+    """Locks the run until `lock` is closed; which process holds it, if one does.
+
+    Raises:
+        RunError: it cannot be continued as planned.
+    """
+    held, _ = lock_runs([run], lock)
+    if run not in held and not run.finished:
+        check_folders(plan)
+    return held.get(run)
+
+
+def _passed_over(held: Mapping[Run, Problem]) -> list[Problem]:
+    return [replace(problem, next_step="passed over") for problem in held.values()]
 
 
 def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float]:

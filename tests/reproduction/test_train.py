@@ -227,7 +227,7 @@ def test_data_that_cannot_be_read_is_reported_once(world: Path, tmp_path: Path) 
         run(world, plan(world, tmp_path, ["baseline-audio", "frozen"]), data="nowhere")
 
 
-def test_a_run_that_another_process_trains_is_skipped(world: Path, tmp_path: Path) -> None:
+def test_a_run_that_another_process_trains_is_passed_over(world: Path, tmp_path: Path) -> None:
     plans = plan(world, tmp_path, ["baseline-audio"], seeds=[1, 2])
     reporter = Reporter(quiet=True)
     with ExitStack() as locks:
@@ -235,7 +235,7 @@ def test_a_run_that_another_process_trains_is_skipped(world: Path, tmp_path: Pat
         folder = DataFolder(world / "data", world / "features")
         assert train_rows(plans, folder, reporter, device="cpu") == {}
     assert [plans[0].runs[seed].finished for seed in (1, 2)] == [False, True]
-    assert [str(warning).endswith("; skipped") for warning in reporter.warnings].count(True) == 1
+    assert [str(warning).endswith("; passed over") for warning in reporter.warnings].count(True) == 1
     assert read_outcome(plans[0], folder, world / "submissions").state == "unfinished"
 
 

@@ -65,15 +65,15 @@ def test_a_run_in_use_is_refused_by_process_and_machine_and_left_alone(in_use: R
     assert [path.name for path in in_use.folder.iterdir()] == ["run.toml"]
 
 
-def test_on_resume_a_run_in_use_is_skipped_with_a_line_and_the_others_go_on(
+def test_on_resume_a_run_in_use_is_passed_over_with_a_line_and_the_others_go_on(
     in_use: Run, data_root: Path
 ) -> None:
     done = start(*TINY, "--resume", "--seeds", "1", "2", "--out", in_use.folder.parent, "--data", data_root)
     out, errors = done.communicate(timeout=60)
     assert done.returncode == 0, errors
-    skipped = [line for line in errors.splitlines() if "in use" in line]
-    assert len(skipped) == 1
-    assert skipped[0].endswith("; skipped")
+    passed_over = [line for line in errors.splitlines() if "in use" in line]
+    assert len(passed_over) == 1
+    assert passed_over[0].endswith("; passed over")
     assert not in_use.folder.exists()
     assert find_run(in_use.folder.with_name("tiny-seed2")).best_epoch >= 1
     assert out.splitlines()[-1] == f"next: abaw-emi ensemble --ckpts {in_use.folder.with_name('tiny-seed2')}"
@@ -132,6 +132,76 @@ def test_of_processes_that_start_together_one_trains(data_root: Path, tmp_path: 
         assert record["weights_sha256"] == hash_file(run.weights_file)
         assert lines_of(run) == record["epochs"]
         assert not list(run.folder.rglob("*.part"))
+
+
+_WORKER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from abaw_emi.config.presets import find_preset
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.training.plan import Plan
+from abaw_emi.training.train import train
+tiny = find_preset("tiny")
+config = replace(tiny, training=replace(tiny.training, epochs=2))
+data = DataFolder(Path(sys.argv[1]))
+data.read_labels("train", "valid")
+for line in sys.stdin:
+    reporter = Reporter(quiet=True)
+    reporter.say = lambda text: print(text, flush=True) if ": done, epoch" in text else None
+    plan = Plan(config=config, preset="tiny", seeds=[1, 2, 3], out=Path(line.strip()), if_there="resume")
+    train(plan, data, reporter)
+    print("end", flush=True)
+"""
+
+
+@pytest.mark.parametrize("races", [2, pytest.param(100, marks=pytest.mark.exact)])
+def test_the_same_command_many_times_shares_the_seeds(data_root: Path, tmp_path: Path, races: int) -> None:
+    """2 to 4 workers begin together: each run is trained once, whole, and nobody waits for another."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    words = [sys.executable, "-c", _WORKER, str(data_root)]
+    workers = [subprocess.Popen(words, env=ENVIRONMENT, **pipes) for _ in range(4)]  # type: ignore[call-overload]
+    shared = 0
+    for race in range(races):
+        out = tmp_path / str(race)
+        together = workers[: 2 + race % 3]
+        for worker in together:
+            worker.stdin.write(f"{out}\n")
+            worker.stdin.flush()
+        did = [list(iter(worker.stdout.readline, "end\n")) for worker in together]
+        names = sorted(line.partition(": done")[0] for lines in did for line in lines)
+        runs = [Run(out / f"tiny-seed{seed}") for seed in (1, 2, 3)]
+        assert names == [str(run.folder) for run in runs]
+        shared += sum(bool(lines) for lines in did) > 1
+        for run in runs:
+            assert lines_of(run) == find_run(run.folder).read_provenance()["epochs"] == 2
+            assert run.read_provenance()["weights_sha256"] == hash_file(run.weights_file)
+        assert sorted(path.name for path in out.iterdir()) == [run.name for run in runs]
+    for worker in workers:
+        worker.stdin.close()
+        assert worker.wait(timeout=60) == 0
+    assert shared or races < 10
+
+
+def test_a_run_whose_process_was_killed_meanwhile_is_taken_over(data_root: Path, tmp_path: Path) -> None:
+    """Passed over at first, because it is held; free by the time that the other one is done."""
+    run = Run(tmp_path / "tiny-seed1")
+    locks = ExitStack()
+    lock_runs([run], locks)
+    reporter = Reporter(quiet=True)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if "tiny-seed2: done" in text:
+            locks.close()
+
+    reporter.say = say  # type: ignore[method-assign]
+    runs = train(plan(tmp_path, seeds=[1, 2], if_there="resume"), DataFolder(data_root), reporter)
+    assert [each.name for each in runs] == ["tiny-seed1", "tiny-seed2"]
+    assert [line.partition(":")[0][-5:] for line in said if ": done" in line] == ["seed2", "seed1"]
+    assert not any("in use" in str(warning) for warning in reporter.warnings)
 
 
 @pytest.mark.exact
