@@ -1,6 +1,6 @@
 """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission.
 
-Importing this package loads public names on first use; none but `load` needs torch.
+Importing this package loads public names on first use; only `load`, `EmiConfig` and `EmiModel` need torch.
 
 Tables are CSV files, or frames of polars or pandas, such as these:
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from abaw_emi.evaluation.pearson import mean_pearson, pearson
     from abaw_emi.evaluation.score import score
     from abaw_emi.inference.predictor import load
+    from abaw_emi.models.config import EmiConfig
+    from abaw_emi.models.emi import EmiModel
     from abaw_emi.submission.check import check_path, check_submission
     from abaw_emi.submission.format import read_profile
     from abaw_emi.submission.ledger import read_ledger
@@ -53,6 +55,8 @@ __version__ = VERSION
 
 __all__ = [
     "EMOTIONS",
+    "EmiConfig",
+    "EmiModel",
     "check_path",
     "check_submission",
     "compare",
@@ -74,6 +78,8 @@ __all__ = [
 
 _MODULES = {
     "EMOTIONS": "core.constants",
+    "EmiConfig": "models.config",
+    "EmiModel": "models.emi",
     "check_path": "submission.check",
     "check_submission": "submission.check",
     "compare": "evaluation.compare",

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from transformers import PreTrainedConfig
 
 from abaw_emi.config.run import ModelConfig
-from abaw_emi.core.constants import SAMPLE_RATE
+from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
 from abaw_emi.models.encoders.text import find_width
 
 _REPLACED = frozenset({"backbone", "revision", "logmel", "pad_seconds"})
@@ -20,7 +20,9 @@ _REPLACED = frozenset({"backbone", "revision", "logmel", "pad_seconds"})
 class EmiConfig(PreTrainedConfig):
     """What rebuilds an `EmiModel`: a `ModelConfig`, the encoder's own config, and the features' widths.
 
-    `config.json` holds the fields of the `ModelConfig` side by side with the others.
+    `config.json` holds the fields of the `ModelConfig` side by side with the others, and what transformers
+    and the hub look for: `id2label` and `label2id`, the six emotions in the order of the output, and
+    `problem_type`, "regression". Files of before lack these and give the same config.
 
     Args:
         encoder_config: the backbone's `config.json`, or the fields of `LogMelConfig`.
@@ -49,7 +51,12 @@ class EmiConfig(PreTrainedConfig):
         for name in defaults.keys() - _REPLACED:
             value = values.pop(name, defaults[name])
             setattr(self, name, list(value) if isinstance(value, tuple) else value)
-        super().__init__(**values)
+        says = {
+            "id2label": dict(enumerate(EMOTIONS)),
+            "label2id": {emotion: place for place, emotion in enumerate(EMOTIONS)},
+            "problem_type": "regression",
+        }
+        super().__init__(**says | values)
 
     @classmethod
     def from_parts(

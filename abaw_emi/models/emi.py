@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.branches import Branch
@@ -299,3 +299,8 @@ class EmiModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""
+
+
+# From here on, transformers' own classes read run folders.
+AutoConfig.register(EmiConfig.model_type, EmiConfig, exist_ok=True)
+AutoModel.register(EmiConfig, EmiModel, exist_ok=True)

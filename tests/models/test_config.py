@@ -10,6 +10,7 @@ import pytest
 from abaw_emi.config.parts import FeatureConfig, FusionConfig, LogMelConfig
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.run import ModelConfig
+from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.models.config import EmiConfig
 from tests.backbones import small_config
 
@@ -57,7 +58,10 @@ def test_the_file_of_an_earlier_run_gives_its_parts_and_is_written_as_it_was() -
     config = EmiConfig.from_dict(stored)
     assert config.to_parts() == PARTS
     written = json.loads(config.to_json_string())
-    assert written.pop("text_config") is None  # added since
+    assert written.pop("text_config") is None  # this and what follows were added since
+    assert written.pop("id2label") == {str(place): emotion for place, emotion in enumerate(EMOTIONS)}
+    assert written.pop("label2id") == {emotion: place for place, emotion in enumerate(EMOTIONS)}
+    assert written.pop("problem_type") == "regression"
     assert {**written, "transformers_version": "5.24.0"} == stored
     again = json.loads(EmiConfig.from_parts(PARTS, None, {"vit": 384}).to_json_string())
     for name, value in stored.items():
