@@ -51,7 +51,7 @@ class EmiConfig(PreTrainedConfig):
         for name in defaults.keys() - _REPLACED:
             value = values.pop(name, defaults[name])
             setattr(self, name, list(value) if isinstance(value, tuple) else value)
-        says = {
+        says: dict[str, Any] = {
             "id2label": dict(enumerate(EMOTIONS)),
             "label2id": {emotion: place for place, emotion in enumerate(EMOTIONS)},
             "problem_type": "regression",
