@@ -13,6 +13,7 @@ vectors (`fusion`).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -33,6 +34,7 @@ from abaw_emi.models.encoders.speech import make_encoder
 from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, TextAnchored
+from abaw_emi.models.input_check import describe_unnormalised
 
 
 class EmiModel(PreTrainedModel):
@@ -46,6 +48,7 @@ class EmiModel(PreTrainedModel):
         super().__init__(config)
         self.parts = parts = config.to_parts()
         self.encoder: SoundEncoder | None = None
+        self._warned = False
         self.widths = {
             feature.name: width for feature, width in zip(parts.features, config.widths, strict=True)
         }
@@ -135,8 +138,34 @@ class EmiModel(PreTrainedModel):
         masks: Masks | None = None,
         modalities: Modalities | None = None,
     ) -> Tensor:
-        """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes."""
+        """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes.
+
+        Nothing is normalised here: waveforms that are not, for a model that `standardises`, give wrong
+        intensities, and one UserWarning for each model. `abaw_emi.load` normalises. In training mode
+        SpecAugment and LayerDrop are left out, too, unless `masks` are given, as `draw_masks` draws them.
+
+        Args:
+            waveforms: (B, T), see `encode`.
+            lengths: (B,), see `encode`.
+            masks: see `encode`.
+            modalities: the clips' features, for a model that reads any.
+        """
+        self._check_input(waveforms, lengths)
         return self.regress(*self.encode(waveforms, lengths, masks), self.encode_text(modalities))
+
+    def _check_input(self, waveforms: Tensor, lengths: Tensor) -> None:
+        """Warns once of waveforms that are not normalised; the toolkit's own path does not come here."""
+        if self._warned or self.encoder is None or not self.standardises:
+            return
+        if torch.compiler.is_compiling() or waveforms.is_meta:  # there are no values to look at
+            return
+        if found := describe_unnormalised(waveforms, lengths):
+            self._warned = True
+            step = "bring each clip to that, or use abaw_emi.load(RUN).predict, which does"
+            warnings.warn(
+                f"waveforms: {found}; expected mean 0, deviation 1: the intensities are wrong; {step}",
+                stacklevel=5,  # whoever called the model
+            )
 
     def encode_text(self, modalities: Modalities | None) -> Modalities | None:
         """The same, with hidden states in place of the tokens of a model that has a text encoder."""
