@@ -3,6 +3,7 @@
 runs/<preset>[-trainval]-seed<k>/
 config.json + model.safetensors   the model (the best on valid; for train+val the last)
 tokenizer.json, ...               how its text encoder reads, if it has one
+preprocessor_config.json          how others prepare sound for it, if it reads sound
 run.toml                          the resolved run
 metrics.jsonl                     a line an epoch, and a line every few steps
 tensorboard/                      the same, where TensorBoard is installed
@@ -97,6 +98,11 @@ class Run:
     def tokenizer_file(self) -> Path:
         """How the text encoder reads, where there is one."""
         return self.folder / "tokenizer.json"
+
+    @property
+    def preprocessor_file(self) -> Path:
+        """How others prepare sound for the model, where it reads sound; see `preprocessor`."""
+        return self.folder / "preprocessor_config.json"
 
     @property
     def metrics_file(self) -> Path:

@@ -18,6 +18,7 @@ from abaw_emi.inference.predict import describe_files, load_model
 from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.weights import import_released
 from abaw_emi.runs.lock import lock_runs
+from abaw_emi.runs.preprocessor import write_preprocessor
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import check_weights, save_model
 
@@ -48,6 +49,7 @@ def _import(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
     shutil.rmtree(staging.folder, ignore_errors=True)
     try:
         save_model(model, staging.folder)
+        write_preprocessor(staging, standardises=model.standardises)
         config = find_preset("released")
         staging.write_config(
             replace(config, model=replace(config.model, backbone=backbone_name, revision=revision))

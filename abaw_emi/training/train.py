@@ -22,6 +22,7 @@ from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.lock import lock_runs
+from abaw_emi.runs.preprocessor import write_preprocessor
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import install_best
 from abaw_emi.training.data import TrainingData, read_training_data
@@ -242,6 +243,8 @@ class _Session:
         }
         run.write_provenance(record)
         model = load_model(run, self.runtime.device)  # as whoever uses the run will; NaN and holes end here
+        if model.encoder is not None:
+            write_preprocessor(run, standardises=model.standardises)
         if self.data.valid:
             runtime = self.runtime
             table = predict(model, training.valid, runtime)

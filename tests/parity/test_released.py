@@ -351,6 +351,7 @@ def test_an_imported_run_records_the_file_and_no_training_ids(backbone: Path) ->
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "config.json",
         "model.safetensors",
+        "preprocessor_config.json",
         "provenance.json",
         "run.toml",
     ]

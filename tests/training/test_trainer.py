@@ -72,6 +72,7 @@ def test_a_finished_run_holds_exactly_the_files_of_the_contract(finished: Run) -
         "config.json",
         "metrics.jsonl",
         "model.safetensors",
+        "preprocessor_config.json",
         "provenance.json",
         "run.toml",
         "tensorboard",  # where it is installed
