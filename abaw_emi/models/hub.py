@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,10 @@ _SETTINGS = (
 )
 """Files beside the weights that say how a model reads its input."""
 
+_CARD = "README.md"
+
+_LICENSE = re.compile(r"[A-Za-z0-9.+-]{1,60}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pretrained:
@@ -67,6 +72,16 @@ class Pretrained:
         files = {file.name: hash_file(file) for file in self.files}
         return {"name": self.name, "revision": revision, "commit": self.commit, "files": files}
 
+    def read_license(self) -> str | None:
+        """The licence that its card names, such as "apache-2.0"; None where there is none, or no card."""
+        from huggingface_hub import metadata_load
+
+        try:
+            licence = (metadata_load(self.folder / _CARD) or {}).get("license")
+        except Exception:  # no card, or one that is no YAML, of a parser that huggingface_hub brings
+            return None
+        return licence if isinstance(licence, str) and _LICENSE.fullmatch(licence) else None
+
 
 def find_pretrained(
     name: str,
@@ -89,10 +104,10 @@ def find_pretrained(
         WeightsError: there is no such model, no weights in its folder, or it is of another type.
     """
     safetensors, torch_files = (_SAFETENSORS, _TORCH) if needs_weights else ((), ())
-    folder, commit = find_folder(name, revision, [*_SETTINGS, *safetensors], option)
+    folder, commit = find_folder(name, revision, [_CARD, *_SETTINGS, *safetensors], option)
     weights = _list(folder, safetensors)
     if needs_weights and not weights and commit is not None:
-        folder, commit = find_folder(name, revision, [*_SETTINGS, *torch_files], option)
+        folder, commit = find_folder(name, revision, [_CARD, *_SETTINGS, *torch_files], option)
     weights = weights or _list(folder, torch_files)
     problems: list[Problem] = []
     config: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 runs/<preset>[-trainval]-seed<k>/
 config.json + model.safetensors   the model (the best on valid; for train+val the last)
 tokenizer.json, ...               how its text encoder reads, if it has one
+README.md                         the model card
 preprocessor_config.json          how others prepare sound for it, if it reads sound
 run.toml                          the resolved run
 metrics.jsonl                     a line an epoch, and a line every few steps
@@ -65,6 +66,7 @@ class _Record(TypedDict, total=False):
     files_sha256: dict[Literal["config.json", "run.toml", "tokenizer.json"], str] | None
     precision: str | None
     backbone: dict[str, Any] | None
+    licenses: dict[str, str | None] | None
     missing: dict[str, list[str]] | None
 
 
@@ -103,6 +105,11 @@ class Run:
     def preprocessor_file(self) -> Path:
         """How others prepare sound for the model, where it reads sound; see `preprocessor`."""
         return self.folder / "preprocessor_config.json"
+
+    @property
+    def card_file(self) -> Path:
+        """The model card; see `card`."""
+        return self.folder / "README.md"
 
     @property
     def metrics_file(self) -> Path:

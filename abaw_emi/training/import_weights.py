@@ -17,6 +17,7 @@ from abaw_emi.core.hashing import hash_file
 from abaw_emi.inference.predict import describe_files, load_model
 from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.weights import import_released
+from abaw_emi.runs.card import write_card
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.preprocessor import write_preprocessor
 from abaw_emi.runs.run import Run
@@ -61,10 +62,12 @@ def _import(file: Path, backbone_name: str, revision: str, out: Path) -> Run:
                 "imported_from": {"file": file.name, "sha256": hash_file(file)},
                 "trained_on": None,
                 "backbone": {"name": backbone.name, "revision": revision, "commit": backbone.commit},
+                "licenses": {backbone.name: backbone.read_license()},
                 **describe_files(staging),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+        write_card(staging)
         load_model(staging, torch.device("cpu"))  # as whoever uses the run will
         staging.folder.rename(out)
     except BaseException:

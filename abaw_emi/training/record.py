@@ -55,6 +55,7 @@ def describe_origin(
         "text_encoder": None
         if start.text is None
         else {"name": start.text.name, "revision": start.text.revision, "commit": start.text.commit},
+        "licenses": _find_licenses(start),
         "precision": runtime.precision,
         "hardware": describe_hardware(runtime.device),
         "finished": None,
@@ -71,6 +72,16 @@ def describe_origin(
         "init_from": _describe_run(start.run),
         "backbone": record.get("backbone"),
         "text_encoder": record.get("text_encoder"),
+    }
+
+
+def _find_licenses(start: InitialWeights) -> dict[str, str | None]:
+    """The licences of the published encoders that weights come from, by name; None where it is not known."""
+    found: dict[str, str | None] = {}
+    for run in start.runs:
+        found |= run.read_provenance().get("licenses") or {}
+    return found | {
+        each.name: each.read_license() for each in (start.backbone, start.text) if each is not None
     }
 
 

@@ -21,6 +21,7 @@ from abaw_emi.inference.predict import describe_files, describe_run, load_model,
 from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.runs.card import write_card
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.preprocessor import write_preprocessor
 from abaw_emi.runs.run import Run
@@ -258,6 +259,7 @@ class _Session:
                 read_from_video=self.data.read_from_video,
             )
             write_with_provenance(table, run.valid_predictions, provenance)
+        write_card(run, self.data.labels if self.data.valid else None)
         run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
         run.drop_state()
 

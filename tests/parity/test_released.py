@@ -349,6 +349,7 @@ def test_an_imported_run_records_the_file_and_no_training_ids(backbone: Path) ->
     assert run.trained_on is None
     assert run.read_config().model.backbone == str(backbone)
     assert sorted(path.name for path in run.folder.iterdir()) == [
+        "README.md",
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",

@@ -69,6 +69,7 @@ def shell(*arguments: str | Path, **options: object) -> subprocess.CompletedProc
 
 def test_a_finished_run_holds_exactly_the_files_of_the_contract(finished: Run) -> None:
     assert sorted(path.name for path in finished.folder.iterdir()) == [
+        "README.md",
         "config.json",
         "metrics.jsonl",
         "model.safetensors",
