@@ -6,6 +6,7 @@ Files are decoded, cut and normalised as `abaw-emi predict` does it, so the numb
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,19 @@ from abaw_emi.batching.texts import join_texts
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import FILENAME, Precision
-from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
+from abaw_emi.core.errors import EmiError, Problem, RunError, UsageError, collect_errors, shorten_error
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import read_array
 from abaw_emi.features.reader import FeatureClip
-from abaw_emi.inference.predict import load_model, predict, read_spec
+from abaw_emi.inference.predict import load_model, predict, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import find_folder
-from abaw_emi.runs.run import find_run
+from abaw_emi.runs.publish import PUBLISHED, stage_run
+from abaw_emi.runs.run import Run, find_run
 
 Input = str | os.PathLike[str] | Any
 """A file, or a waveform (T,): an array, a tensor or a list of floats."""
-
-_FILES = ("config.json", "model.safetensors", "run.toml", "provenance.json", "tokenizer*")
 
 
 class Predictor:
@@ -42,10 +42,14 @@ class Predictor:
         model: in evaluation mode.
         config: of the run.
         runtime: the device and the arithmetic that it runs with.
+        run: its folder.
     """
 
-    def __init__(self, model: EmiModel, config: RunConfig, spec: InputSpec, runtime: Runtime) -> None:
+    def __init__(
+        self, model: EmiModel, config: RunConfig, spec: InputSpec, runtime: Runtime, run: Run
+    ) -> None:
         self.model = model
+        self.run = run
         self.config = config
         self.runtime = runtime
         self._spec = spec
@@ -91,6 +95,49 @@ class Predictor:
         # Sorted by Filename, which is the place.
         table = predict(self.model, examples, self.runtime)
         return table.with_columns(pl.Series(FILENAME, names, pl.String))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        revision: str | None = None,
+        commit_message: str = "A run of abaw_emi",
+        token: str | None = None,
+    ) -> str:
+        """Uploads the run to the Hugging Face hub, where `load(repo_id)` finds it; the address of the commit.
+
+        What is uploaded: the model, its config, card, preprocessor and tokenizer, `run.toml`, and of the
+        record what is needed to load and to trust it, without paths on this machine
+        (`abaw_emi.runs.publish`); no metrics, predictions or training state.
+
+        Args:
+            repo_id: "owner/name"; made where it is not there.
+            private: whether a repository that is made is seen by its owner alone; of one that is there,
+                nothing changes.
+            revision: the branch; None for the main one.
+            commit_message: of the commit.
+            token: of the hub; None for the one that `hf auth login` stored.
+
+        Raises:
+            RunError: the run was changed since it was finished, has no card, or cannot be uploaded.
+        """
+        from huggingface_hub import HfApi
+
+        verify_weights(self.run)
+        hub = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            stage_run(self.run, Path(folder))
+            try:
+                hub.create_repo(repo_id, private=private, exist_ok=True)
+                commit = hub.upload_folder(
+                    repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+                )
+            except Exception as error:  # of httpx or httpx2, as huggingface_hub's version has it, and others
+                found = f"the run cannot be uploaded: {shorten_error(error)}"
+                step = "see the id, the network and hf auth login"
+                raise RunError(Problem(repo_id, found, next_step=step)) from error
+        return str(commit.commit_url)
 
     def _read(
         self,
@@ -153,10 +200,10 @@ def load(
     path = Path(run)
     # A mistyped "runs/paper-seed1" looks like a hub id: where its folder is, it is none.
     local = path.is_dir() or path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir())
-    found = find_run(path if local else find_folder(str(run), revision, _FILES, "load")[0])
+    found = find_run(path if local else find_folder(str(run), revision, PUBLISHED, "load")[0])
     runtime = Runtime.for_prediction(device, precision, Reporter(quiet=quiet))
     model = load_model(found, runtime.device, runtime.precision)
-    return Predictor(model, found.read_config(), read_spec(found), runtime)
+    return Predictor(model, found.read_config(), read_spec(found), runtime, found)
 
 
 def _check_arguments(

@@ -6,7 +6,6 @@ The same run gives the same text: no date, no path, nothing of the machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,6 +16,7 @@ from abaw_emi.core.files import write_bytes
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.evaluation.text_tables import format_interval, format_r
+from abaw_emi.runs.publish import shorten_path
 from abaw_emi.runs.run import Run
 
 _CARD = """\
@@ -80,14 +80,9 @@ def write_card(run: Run, labels: pl.DataFrame | None = None) -> None:
     write_bytes(run.card_file, text.encode())
 
 
-def find_encoders(record: Record) -> list[dict[str, Any]]:
+def _find_encoders(record: Record) -> list[dict[str, Any]]:
     """The published encoders that a run's record names: `name`, `revision`, `commit`."""
     return [record[key] for key in ("backbone", "text_encoder") if record.get(key)]
-
-
-def shorten_name(encoder: Mapping[str, Any]) -> str:
-    """The hub id of an encoder of `find_encoders`; of a folder, its own name without the path to it."""
-    return str(encoder["name"]) if encoder["commit"] else Path(encoder["name"]).name
 
 
 def _score(run: Run, record: Record, labels: pl.DataFrame) -> Score:
@@ -102,7 +97,7 @@ def _write_front_matter(record: Record, config: RunConfig) -> str:
     lines += ["pipeline_tag: audio-classification"] if config.model.encoder != "none" else []
     licence, _ = _find_licence(record)
     lines += [f"license: {licence}"] if licence else []
-    if published := [encoder["name"] for encoder in find_encoders(record) if encoder["commit"]]:
+    if published := [encoder["name"] for encoder in _find_encoders(record) if encoder["commit"]]:
         lines += ["base_model:", *(f"- {name}" for name in published)]
     return "\n".join([*lines, "tags:", "- emotional-mimicry-intensity", "- abaw"])
 
@@ -112,9 +107,9 @@ def _describe_system(record: Record, config: RunConfig) -> str:
     if model.encoder != "none":
         lines.append(f"sound: the first {config.data.max_seconds:g} s at 16 kHz, encoder: {model.encoder}")
     lines += [f"{'words' if each.backbone else 'features'}: `{each.name}`" for each in model.features]
-    for encoder in find_encoders(record):
+    for encoder in _find_encoders(record):
         commit = f", commit {encoder['commit']}" if encoder["commit"] else ", from a local folder"
-        lines.append(f"starts from: {shorten_name(encoder)}{commit}")
+        lines.append(f"starts from: {shorten_path(encoder['name'])}{commit}")
     before = [record.get("init_from"), *(record.get("init_branches") or [])]
     lines += [f"starts from: the run {run['run']}" for run in before if run]
     lines.append(f"trained with abaw_emi {record['version']}; `run.toml` has every option")
@@ -150,7 +145,7 @@ def _write_arguments(config: RunConfig) -> str:
 def _find_licence(record: Record) -> tuple[str | None, str]:
     """The licence that all encoders share which the weights come from, None for no such, and it in words."""
     known = record.get("licenses") or {}
-    found = {shorten_name(encoder): known.get(encoder["name"]) for encoder in find_encoders(record)}
+    found = {shorten_path(encoder["name"]): known.get(encoder["name"]) for encoder in _find_encoders(record)}
     shared = next(iter(found.values())) if len(set(found.values())) == 1 else None
     if shared:
         return shared, f"{shared}, inherited from {' and '.join(found)}."
