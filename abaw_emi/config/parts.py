@@ -40,9 +40,12 @@ class FeatureConfig:
     temporal: tuple[Literal["gru", "lstm", "tcn", "transformer"], ...] = ()
     """What runs over the frames, one after the other; nothing for the frames themselves."""
 
-    pooling: Literal["mean", "first", "last", "mean+last", "statistics"] = "mean"
+    pooling: Literal[
+        "mean", "first", "last", "mean+last", "statistics", "attention", "attentive-statistics"
+    ] = "mean"
     """How frames become a vector; "mean+last" stands for both, side by side, and "statistics" for mean,
-    standard deviation, least and greatest."""
+    standard deviation, least and greatest. "attention" is the mean weighted by the softmax of a linear score
+    of each frame, "attentive-statistics" the weighted standard deviation beside it (Okabe et al., 2018)."""
 
     hidden_size: Size = 0
     """Width of what runs over the frames; 0 for the features' own."""

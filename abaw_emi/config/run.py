@@ -86,6 +86,10 @@ class ModelConfig:
     global_vector: bool = True
     """Whether the mean of the frames is used."""
 
+    pooling: Literal["mean", "attention", "attentive-statistics"] = "mean"
+    """What the global vector is: the mean (PAPER), or the mean weighted by the softmax of a linear score of
+    each frame, or the weighted standard deviation beside that (Okabe et al., 2018)."""
+
     lstm: bool = True
     """Whether the last state of an LSTM over the frames is used."""
 
@@ -129,6 +133,8 @@ class ModelConfig:
             raise ValueError("text-anchored fusion looks at frames: global_vector and lstm are false")
         if not anchored and self.encoder != "none" and not (self.global_vector or self.lstm):
             raise ValueError("global_vector and lstm are both off: nothing is left to predict from")
+        if self.pooling != "mean" and (self.encoder == "none" or not self.global_vector):
+            raise ValueError(f"pooling {self.pooling!r} is of the global vector, which is not used")
         if self.encoder != "pretrained" and self.vad_head:
             raise ValueError("vad_head needs a pretrained encoder that brings one")
         if self.encoder != "pretrained" and self.freeze_extractor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw_emi.config.parts import FeatureConfig
+from abaw_emi.models.pooling import find_real, make_pooling
 
 _LEAST_SCALE = 1e-6
 """Features that vary less than this, all in all, are left as they are, not divided by almost nothing."""
@@ -52,9 +53,9 @@ class Branch(nn.Module):
                 layers.append(Recurrent(kind, width, hidden, config))
             width = hidden
         self.temporal = nn.ModuleList(layers)
-        self.pooling = config.pooling
+        self.pooling = make_pooling(config.pooling, width)
         self.frame_width = width
-        self.output_width = {"mean+last": 2, "statistics": 4}.get(config.pooling, 1) * width
+        self.output_width = self.pooling.output_width
 
     def fit_scale(self, clips: Iterable[npt.NDArray[np.float32]]) -> None:
         """Takes mean and standard deviation of each feature from the training clips' frames, (F, D) each."""
@@ -71,8 +72,8 @@ class Branch(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """The vectors (B, W) of clips of `lengths` (B,) frames; of no meaning for a clip without any."""
         lengths = lengths.clamp(min=1)
-        real = find_real(frames, lengths)
-        return _pool(self.pooling, self.run(frames, lengths), lengths, real)
+        vectors: Tensor = self.pooling(self.run(frames, lengths), lengths)
+        return vectors
 
     def run(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """The frames (B, F, H) that are pooled; of no meaning beyond a clip's end."""
@@ -145,32 +146,8 @@ class Transformer(nn.Module):
         return attended
 
 
-def find_real(frames: Tensor, lengths: Tensor) -> Tensor:
-    """(B, F) bool, true within each clip of `lengths` (B,) frames."""
-    return torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
-
-
 def encode_places(count: int, width: int) -> Tensor:
     """Sines and cosines (F, H) of places, as Vaswani et al. have them; H may be odd."""
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angles = torch.arange(count)[:, None] * rates
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]
-
-
-def _pool(pooling: str, frames: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
-    if pooling == "first":
-        return frames[:, 0]
-    last = frames[torch.arange(len(frames), device=frames.device), lengths - 1]
-    if pooling == "last":
-        return last
-    padding = ~real[..., None]
-    mean = frames.masked_fill(padding, 0).sum(dim=1) / lengths[:, None]
-    if pooling == "mean":
-        return mean
-    if pooling == "mean+last":
-        return torch.cat([mean, last], dim=-1)
-    spread = (frames - mean[:, None]).square().masked_fill(padding, 0).sum(dim=1) / lengths[:, None]
-    least = frames.masked_fill(padding, math.inf).amin(dim=1)
-    greatest = frames.masked_fill(padding, -math.inf).amax(dim=1)
-    # The root of 0 has no slope, and a clip of one frame has that spread.
-    return torch.cat([mean, (spread + 1e-12).sqrt(), least, greatest], dim=-1)

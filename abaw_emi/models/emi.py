@@ -35,6 +35,7 @@ from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, TextAnchored
 from abaw_emi.models.input_check import describe_unnormalised
+from abaw_emi.models.pooling import make_pooling
 
 
 class EmiModel(PreTrainedModel):
@@ -98,7 +99,10 @@ class EmiModel(PreTrainedModel):
                 batch_first=True,
             )
         self.frame_width = width
-        return width * (parts.global_vector + parts.lstm)
+        if parts.pooling == "mean":
+            return width * (parts.global_vector + parts.lstm)
+        self.pooling = make_pooling(parts.pooling, width)
+        return self.pooling.output_width + width * parts.lstm
 
     def _make_anchored(self, branches: Sequence[Branch]) -> TextAnchored:
         fusion = self.parts.fusion
@@ -239,9 +243,11 @@ class EmiModel(PreTrainedModel):
             return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
 
     def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
-        """A vector of each clip's sound, (B, D or 2D): the mean of its frames, the LSTM's last state."""
+        """A vector of each clip's sound, (B, D to 3D): the mean of its frames, the LSTM's last state."""
         parts = []
-        if self.parts.global_vector:
+        if self.parts.pooling != "mean":
+            parts.append(self.pooling(frames, frame_lengths))
+        elif self.parts.global_vector:
             real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
             wide = torch.promote_types(frames.dtype, torch.float32)  # half precision would lose late frames
             total = frames.masked_fill(~real[..., None], 0).sum(dim=1, dtype=wide)

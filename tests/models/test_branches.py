@@ -25,7 +25,7 @@ TEMPORAL: tuple[tuple[str, ...], ...] = (
     ("transformer",),
     ("tcn", "transformer"),
 )
-POOLING = ("mean", "first", "last", "mean+last", "statistics")
+POOLING = ("mean", "first", "last", "mean+last", "statistics", "attention", "attentive-statistics")
 
 
 def make_branch(temporal: tuple[str, ...], pooling: str, **dials: Any) -> Branch:
@@ -74,6 +74,22 @@ def test_statistics_are_those_of_numpy_on_standardised_frames() -> None:
     scaled = ((clip - branch.mean) / branch.scale).numpy()
     expected = np.concatenate([scaled.mean(0), scaled.std(0), scaled.min(0), scaled.max(0)])
     np.testing.assert_allclose(branch(clip[None], torch.tensor([9]))[0], expected, rtol=0, atol=1e-6)
+
+
+def test_attention_pools_by_the_softmax_of_a_score_of_each_frame() -> None:
+    clip = draw_frames(9)
+    branch = make_branch((), "attentive-statistics")
+    state = {name: value.numpy() for name, value in branch.state_dict().items()}
+    scaled = (clip.numpy() - state["mean"]) / state["scale"]
+    scores = np.exp(scaled @ state["pooling.score.weight"][0] + state["pooling.score.bias"])
+    weights = (scores / scores.sum())[:, None]
+    assert weights.std() > 0.01  # not the plain mean
+    mean = (weights * scaled).sum(0)
+    deviation = np.sqrt((weights * scaled**2).sum(0) - mean**2)
+    found = branch(clip[None], torch.tensor([9]))[0].detach()
+    np.testing.assert_allclose(found, np.concatenate([mean, deviation]), rtol=0, atol=1e-5)
+    alone = make_branch((), "attention")  # of the same seed, so with the same score
+    np.testing.assert_allclose(alone(clip[None], torch.tensor([9]))[0].detach(), mean, rtol=0, atol=1e-5)
 
 
 def test_the_scale_is_that_of_all_training_frames_together() -> None:

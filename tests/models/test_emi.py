@@ -179,6 +179,28 @@ def test_each_combination_of_the_switches_computes_what_is_left_of_the_formula(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("pooling", ["attention", "attentive-statistics"])
+def test_the_global_vector_may_be_pooled_by_attention(pooling: str) -> None:
+    model = small_model("layer", vad_head=False, regression_head=False, pooling=pooling).double()
+    clip = make_example(0, 5_000)
+    batch = make_batch([clip])
+    with torch.no_grad():
+        found = forward(model, [make_example(1, 9_000), clip])[1]
+        frames = model.encoder(batch.waveforms.double(), batch.lengths)[0][0]  # (F, H)
+        scores = (frames @ model.pooling.score.weight[0] + model.pooling.score.bias).exp()
+        weights = (scores / scores.sum())[:, None]
+        mean = (weights * frames).sum(0)
+        vectors = [mean, ((weights * frames**2).sum(0) - mean**2).sqrt()]
+        vectors = vectors[: 1 + (pooling != "attention")] + [model.lstm(frames)[1][0][-1]]
+        expected = model.head.projection(torch.cat(vectors))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_attention_over_sound_that_is_not_pooled_is_refused() -> None:
+    with pytest.raises(ValueError, match="pooling 'attention' is of the global vector"):
+        ModelConfig(global_vector=False, pooling="attention")
+
+
 def test_without_global_vector_and_lstm_there_is_no_model() -> None:
     with pytest.raises(ValueError, match="global_vector and lstm are both off"):
         ModelConfig(global_vector=False, lstm=False)
