@@ -1,4 +1,4 @@
-"""Frames (B, F, D) of clips of `lengths` (B,) frames to one vector a clip (B, W); padding has no part in it."""
+"""Frames (B, F, D) of clips of `lengths` (B,) frames to a vector a clip (B, W); padding has no part in it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LEAST_VARIANCE = 1e-12
 
 
 class AttentionPooling(nn.Module):
-    """The mean of a clip's frames, weighted by the softmax of a linear score of each; with `deviation`, the
-    weighted standard deviation beside it.
+    """The mean of a clip's frames, weighted by the softmax of a linear score of each.
 
-    The weighted mean and deviation are equations 3 to 6 of Okabe et al., Attentive Statistics Pooling,
-    Interspeech 2018 (arXiv 1803.10963); their score (equation 2) has a hidden layer, which ours has not.
+    With `deviation`, the weighted standard deviation stands beside it. Both are those of Okabe et al.,
+    Attentive Statistics Pooling, Interspeech 2018 (arXiv 1803.10963), equations 3 to 6; their score has a
+    hidden layer (equation 2), which ours has not.
 
     Args:
         width: D.
@@ -37,7 +37,7 @@ class AttentionPooling(nn.Module):
         padding = ~find_real(frames, lengths)[..., None]
         frames = frames.masked_fill(padding, 0)
         weights = self.score(frames).masked_fill(padding, -math.inf).softmax(dim=1)  # (B, F, 1)
-        mean = (weights * frames).sum(dim=1)
+        mean: Tensor = (weights * frames).sum(dim=1)
         if not self.deviation:
             return mean
         variance = (weights * (frames - mean[:, None]).square()).sum(dim=1)

@@ -191,7 +191,7 @@ def test_the_global_vector_may_be_pooled_by_attention(pooling: str) -> None:
         weights = (scores / scores.sum())[:, None]
         mean = (weights * frames).sum(0)
         vectors = [mean, ((weights * frames**2).sum(0) - mean**2).sqrt()]
-        vectors = vectors[: 1 + (pooling != "attention")] + [model.lstm(frames)[1][0][-1]]
+        vectors = [*vectors[: 1 + (pooling != "attention")], model.lstm(frames)[1][0][-1]]
         expected = model.head.projection(torch.cat(vectors))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
