@@ -1,4 +1,4 @@
-"""The parts of a run's configuration: features, fusion, the small encoder, losses, augmentation. No torch."""
+"""The parts of a run's configuration: features, fusion, the small encoder, augmentation. No torch."""
 
 from __future__ import annotations
 
@@ -53,6 +53,17 @@ class FeatureConfig:
     layers: Count = 1
     """Layers of a recurrent network, or convolutions of a TCN."""
 
+    bidirectional: bool = False
+    """Whether recurrent networks run in both directions (Schuster and Paliwal, 1997), each `hidden_size`
+    wide; the last state is then that of each direction, backwards the one at the first frame."""
+
+    projection: Size = 0
+    """Width of a dense layer with layer normalisation and GELU before `temporal`; 0 for none. Ours, after
+    the projections of published systems."""
+
+    projection_norm: Literal["first", "last"] = "last"
+    """Whether that normalisation comes before the dense layer, or between it and GELU."""
+
     transformer_layers: Count = 2
     """Layers of a transformer."""
 
@@ -88,6 +99,8 @@ class FeatureConfig:
             raise ValueError("freeze is for a branch with a text encoder (backbone)")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is even; expected an odd number of frames")
+        if self.bidirectional and not {"gru", "lstm"} & {*self.temporal}:
+            raise ValueError("bidirectional is for a branch with gru or lstm in temporal")
         if "transformer" in self.temporal and self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of {self.heads} heads")
 
@@ -118,6 +131,19 @@ class FusionConfig:
     head_size: Size = 0
     """Width of the regression head's dense layer; 0 for that of its input, or of the attention."""
 
+    head_activation: Literal["tanh", "gelu"] = "tanh"
+    """What follows the head's dense layer: tanh (CODE), or GELU (Hendrycks and Gimpel, arXiv 1606.08415)."""
+
+    head_norm: bool = False
+    """Whether the head begins with layer normalisation (Ba et al., arXiv 1607.06450)."""
+
+    head_dropout: Fraction = 0.0
+    """Dropout before the head's last projection (Srivastava et al., 2014)."""
+
+    head_output: Literal["linear", "sigmoid"] = "linear"
+    """Whether intensities are unbounded (CODE), or kept in (0, 1) by a sigmoid (Savchenko, arXiv 2403.11590;
+    Yu et al., arXiv 2403.11757)."""
+
     modality_dropout: Fraction = 0.0
     """Probability that training leaves a modality of a clip out for a step; one always remains."""
 
@@ -128,6 +154,11 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.one_at_a_time and self.modality_dropout:
             raise ValueError("one_at_a_time leaves all modalities but one out already: modality_dropout is 0")
+        plain = (self.head_activation, self.head_norm, self.head_dropout, self.head_output)
+        if self.kind == "text-anchored" and plain != ("tanh", False, 0.0, "linear"):
+            raise ValueError(
+                "text-anchored fusion has a head of its own: head_activation and so on are unset"
+            )
         if self.attention_size % self.attention_heads:
             raise ValueError(
                 f"attention_size {self.attention_size} is no multiple of {self.attention_heads} heads"
@@ -161,38 +192,6 @@ class LogMelConfig:
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is even; expected an odd number of frames")
-
-
-LOSSES = ("mse", "ccc", "pearson")
-"""Names of the losses; `training.losses` has the formulas."""
-
-
-def parse_loss(text: str) -> tuple[tuple[float, str], ...]:
-    """The weight and the name of each term of a loss that is written as a sum.
-
-    Raises:
-        ValueError: a term is not a known name with a positive weight, or a name comes twice.
-
-    >>> parse_loss("0.5*mse + ccc")
-    ((0.5, 'mse'), (1.0, 'ccc'))
-    """
-    terms: list[tuple[float, str]] = []
-    for term in text.split("+"):
-        factor, times, name = term.rpartition("*")
-        try:
-            weight = float(factor) if times else 1.0
-        except ValueError:
-            weight = math.nan
-        name = name.strip()
-        if name not in LOSSES or not 0 < weight < math.inf:
-            raise ValueError(
-                f"loss {text!r}: term {term.strip()!r} is none; expected {', '.join(LOSSES)}, each alone or "
-                'with a positive weight, such as "mse", "mse+pearson" or "0.5*mse+ccc"'
-            )
-        if any(name == known for _, known in terms):
-            raise ValueError(f"loss {text!r}: {name} comes twice; expected each loss once")
-        terms.append((weight, name))
-    return tuple(terms)
 
 
 _Decibels = Annotated[float, Field(ge=-100, le=100, strict=True)]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from abaw_emi.config.losses import parse_loss
 from abaw_emi.config.parts import (
     STRICT,
     AugmentationConfig,
@@ -24,7 +25,6 @@ from abaw_emi.config.parts import (
     FusionConfig,
     LogMelConfig,
     Size,
-    parse_loss,
 )
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE, Precision
 from abaw_emi.data.folds import parse_fold

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import rnn
 
 from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.models.pooling import find_real, make_pooling
@@ -43,6 +45,9 @@ class Branch(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         layers: list[nn.Module] = []
+        if config.projection:
+            layers.append(Projection(width, config))
+            width = config.projection
         for kind in config.temporal:
             hidden = config.hidden_size or width
             if kind == "tcn":
@@ -51,9 +56,11 @@ class Branch(nn.Module):
                 layers.append(Transformer(width, hidden, config))
             else:
                 layers.append(Recurrent(kind, width, hidden, config))
+                hidden *= 1 + config.bidirectional
             width = hidden
         self.temporal = nn.ModuleList(layers)
-        self.pooling = make_pooling(config.pooling, width)
+        recurrent_last = config.temporal[-1:] in (("gru",), ("lstm",))
+        self.pooling = make_pooling(config.pooling, width, both_ways=config.bidirectional and recurrent_last)
         self.frame_width = width
         self.output_width = self.pooling.output_width
 
@@ -84,18 +91,48 @@ class Branch(nn.Module):
         return frames
 
 
+class Projection(nn.Module):
+    """Each frame to another width: dense, layer normalisation, GELU; or normalisation first."""
+
+    def __init__(self, width: int, config: FeatureConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.projection)
+        self._norm_first = config.projection_norm == "first"
+        self.norm = nn.LayerNorm(width if self._norm_first else config.projection)
+
+    def forward(self, frames: Tensor, real: Tensor) -> Tensor:
+        """(B, F, D) to (B, F, H)."""
+        frames = self.dense(self.norm(frames)) if self._norm_first else self.norm(self.dense(frames))
+        return functional.gelu(frames)
+
+
 class Recurrent(nn.Module):
-    """A GRU or an LSTM, forwards in time, so that padding comes after all that counts."""
+    """A GRU or an LSTM, forwards in time, so that padding comes after all that counts; or both ways.
+
+    Backwards it starts at each clip's own last frame (Schuster and Paliwal, IEEE Transactions on Signal
+    Processing 45, 1997); frames are H forwards and H backwards then.
+    """
 
     def __init__(self, kind: str, width: int, hidden: int, config: FeatureConfig) -> None:
         super().__init__()
         network = nn.GRU if kind == "gru" else nn.LSTM
         dropout = config.dropout if config.layers > 1 else 0.0
-        self.network = network(width, hidden, config.layers, dropout=dropout, batch_first=True)
+        both = config.bidirectional
+        self.network = network(
+            width, hidden, config.layers, dropout=dropout, batch_first=True, bidirectional=both
+        )
 
     def forward(self, frames: Tensor, real: Tensor) -> Tensor:
-        """(B, F, D) to (B, F, H)."""
-        states: Tensor = self.network(frames)[0]
+        """(B, F, D) to (B, F, H), or (B, F, 2H) both ways."""
+        states: Tensor
+        if not self.network.bidirectional:
+            states = self.network(frames)[0]
+            return states
+        lengths = real.sum(dim=1).cpu()
+        packed = rnn.pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = rnn.pad_packed_sequence(
+            self.network(packed)[0], batch_first=True, total_length=frames.shape[1]
+        )
         return states
 
 

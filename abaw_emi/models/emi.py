@@ -61,15 +61,15 @@ class EmiModel(PreTrainedModel):
             self.text = TextEncoder(config.text_config or {})
         widths = [self.audio_width] if self.audio_width else []
         widths += [branch.output_width for branch in branches]
-        dense, size = parts.regression_head, parts.fusion.head_size
+        dense = parts.regression_head
         if parts.fusion.kind == "text-anchored":
             self.anchored = self._make_anchored(branches)
         elif parts.fusion.kind == "mean" and len(widths) > 1:
-            self.late_mean = LateMean(widths, dense=dense, size=size)
+            self.late_mean = LateMean(widths, parts.fusion, dense=dense)
         else:
             if len(widths) > 1:
                 self.join = Join(widths)
-            self.head = Head(sum(widths), dense=dense, size=size)
+            self.head = Head(sum(widths), parts.fusion, dense=dense)
         self.post_init()  # type: ignore[no-untyped-call]
         for module in self._frozen():
             module.requires_grad_(False)
@@ -220,7 +220,8 @@ class EmiModel(PreTrainedModel):
             modalities: the clips' features, as `encode_text` returns them, for a model that reads any.
 
         Returns:
-            (B, 6) in float32 or wider, in the order of `constants.EMOTIONS`; unbounded.
+            (B, 6) in float32 or wider, in the order of `constants.EMOTIONS`; unbounded, or in
+            (0, 1) with `fusion.head_output` "sigmoid".
         """
         weight = next(self._fusion().parameters())
         dtype = weight.dtype

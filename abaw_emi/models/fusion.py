@@ -51,30 +51,40 @@ class Modalities:
 
 
 class Head(nn.Module):
-    """A vector (B, W) to intensities (B, 6): dense, tanh, projection, or the projection alone."""
+    """A vector (B, W) to intensities (B, 6): dense, tanh, projection, or the projection alone.
 
-    def __init__(self, width: int, *, dense: bool, size: int) -> None:
+    With all of `config`.head_...: normalisation, dense, tanh or GELU, dropout, projection, sigmoid.
+    """
+
+    def __init__(self, width: int, config: FusionConfig, *, dense: bool) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(width) if config.head_norm else None
         if dense:
-            self.dense = nn.Linear(width, size or width)
-            width = size or width
+            self.dense = nn.Linear(width, config.head_size or width)
+            width = config.head_size or width
         self.projection = nn.Linear(width, len(EMOTIONS))
         self._has_dense = dense
+        self._config = config
 
     def forward(self, vector: Tensor) -> Tensor:
         """(B, W) to (B, 6)."""
+        if self.norm is not None:
+            vector = self.norm(vector)
         if self._has_dense:
-            vector = torch.tanh(self.dense(vector))
+            vector = self.dense(vector)
+            vector = F.gelu(vector) if self._config.head_activation == "gelu" else torch.tanh(vector)
+        if self._config.head_dropout:
+            vector = F.dropout(vector, self._config.head_dropout, self.training)
         intensities: Tensor = self.projection(vector)
-        return intensities
+        return intensities.sigmoid() if self._config.head_output == "sigmoid" else intensities
 
 
 class LateMean(nn.Module):
     """A head for each modality; the mean of the intensities of those that a clip has."""
 
-    def __init__(self, widths: Sequence[int], *, dense: bool, size: int) -> None:
+    def __init__(self, widths: Sequence[int], config: FusionConfig, *, dense: bool) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(Head(width, dense=dense, size=size) for width in widths)
+        self.heads = nn.ModuleList(Head(width, config, dense=dense) for width in widths)
 
     def forward(self, vectors: Sequence[Tensor], present: Tensor) -> Tensor:
         """Vectors (B, W) of each modality, and which of them count (B, M), to (B, 6)."""

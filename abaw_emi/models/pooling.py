@@ -50,14 +50,17 @@ class FixedPooling(nn.Module):
     Args:
         kind: one of these; "statistics" are mean, standard deviation, least and greatest.
         width: D.
+        both_ways: whether the second half of a frame is the state of a network that runs backwards, whose
+            last state is at the first frame.
 
     Attributes:
         output_width: W.
     """
 
-    def __init__(self, kind: str, width: int) -> None:
+    def __init__(self, kind: str, width: int, *, both_ways: bool = False) -> None:
         super().__init__()
         self.kind = kind
+        self.both_ways = both_ways
         self.output_width = {"mean+last": 2, "statistics": 4}.get(kind, 1) * width
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -65,6 +68,9 @@ class FixedPooling(nn.Module):
         if self.kind == "first":
             return frames[:, 0]
         last = frames[torch.arange(len(frames), device=frames.device), lengths - 1]
+        if self.both_ways:
+            half = frames.shape[2] // 2
+            last = torch.cat([last[:, :half], frames[:, 0, half:]], dim=-1)
         if self.kind == "last":
             return last
         padding = ~find_real(frames, lengths)[..., None]
@@ -79,11 +85,11 @@ class FixedPooling(nn.Module):
         return torch.cat([mean, (spread + _LEAST_VARIANCE).sqrt(), least, greatest], dim=-1)
 
 
-def make_pooling(kind: str, width: int) -> AttentionPooling | FixedPooling:
-    """The pooling of a name that `FeatureConfig.pooling` knows."""
+def make_pooling(kind: str, width: int, *, both_ways: bool = False) -> AttentionPooling | FixedPooling:
+    """The pooling of a name that `FeatureConfig.pooling` knows; for `both_ways` see `FixedPooling`."""
     if kind in ("attention", "attentive-statistics"):
         return AttentionPooling(width, deviation=kind == "attentive-statistics")
-    return FixedPooling(kind, width)
+    return FixedPooling(kind, width, both_ways=both_ways)
 
 
 def find_real(frames: Tensor, lengths: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from abaw_emi.config.parts import parse_loss
+from abaw_emi.config.losses import parse_loss
 
 # A column whose standard deviation is below a millionth of its size (as in `scoring`), or 1e-12, is
 # constant: whatever lies below is rounding, and gradients go with one over it.
@@ -66,7 +66,7 @@ class Loss:
     """A weighted sum of losses.
 
     Args:
-        text: as in `config.parts.parse_loss`.
+        text: as in `config.losses.parse_loss`.
 
     Attributes:
         separable: whether a batch's loss is the mean of its clips' own losses, so that parts of a batch,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from abaw_emi.config.parts import LOSSES, AugmentationConfig, parse_loss
+from abaw_emi.config.losses import LOSSES, parse_loss
+from abaw_emi.config.parts import AugmentationConfig
 
 
 @pytest.mark.parametrize(

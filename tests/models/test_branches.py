@@ -92,6 +92,53 @@ def test_attention_pools_by_the_softmax_of_a_score_of_each_frame() -> None:
     np.testing.assert_allclose(alone(clip[None], torch.tensor([9]))[0].detach(), mean, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "pooling"), list(product(("gru", "lstm"), POOLING)))
+def test_both_ways_a_clip_alone_is_the_clip_beside_others(kind: str, pooling: str) -> None:
+    branch = make_branch((kind,), pooling, bidirectional=True)
+    clips = [draw_frames(length) for length in (7, 1, 12)]
+    batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=9e3)
+    with torch.no_grad():
+        together = branch(batch, torch.tensor([7, 1, 12]))
+        alone = torch.cat([branch(clip[None], torch.tensor([len(clip)])) for clip in clips])
+    assert together.shape == (3, branch.output_width)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_both_ways_the_last_state_is_that_of_two_networks_of_one_direction_each(kind: str) -> None:
+    branch = make_branch((kind,), "last", bidirectional=True, layers=1)
+    clip = draw_frames(9)
+    scaled = ((clip - branch.mean) / branch.scale)[None]
+    state = branch.temporal[0].network.state_dict()
+    ends = []
+    for suffix, frames in (("", scaled), ("_reverse", scaled.flip(1))):
+        alone = (torch.nn.GRU if kind == "gru" else torch.nn.LSTM)(WIDTH, 8, batch_first=True).double()
+        alone.load_state_dict({name: state[name + suffix] for name in alone.state_dict()})
+        ends.append(alone(frames)[0][0, -1])
+    found = branch(clip[None], torch.tensor([9]))[0]
+    torch.testing.assert_close(found, torch.cat(ends), rtol=0, atol=1e-5)
+
+
+def test_both_ways_needs_a_recurrent_network() -> None:
+    with pytest.raises(ValueError, match="bidirectional is for a branch with gru or lstm"):
+        FeatureConfig(name="vit", temporal=("tcn",), bidirectional=True)
+
+
+@pytest.mark.parametrize("norm", ["first", "last"])
+def test_the_projection_is_dense_norm_and_gelu(norm: str) -> None:
+    branch = make_branch((), "mean", projection=5, projection_norm=norm)
+    clip = draw_frames(9)
+    x = (clip - branch.mean) / branch.scale
+    state = branch.temporal[0].state_dict()
+    for part in ("norm", "dense") if norm == "first" else ("dense", "norm"):
+        if part == "dense":
+            x = x @ state["dense.weight"].T + state["dense.bias"]
+        else:
+            x = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    expected = (x * (1 + torch.erf(x / math.sqrt(2))) / 2).mean(0)
+    torch.testing.assert_close(branch(clip[None], torch.tensor([9]))[0], expected, rtol=0, atol=1e-5)
+
+
 def test_the_scale_is_that_of_all_training_frames_together() -> None:
     clips = [draw_frames(length).numpy().astype(np.float32) for length in (3, 7, 20)]
     for clip in clips:

@@ -24,7 +24,7 @@ from abaw_emi.features.reader import FeatureClip
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.fusion import Modalities
+from abaw_emi.models.fusion import Head, Modalities
 from abaw_emi.training.step import Place, TrainStep
 from tests.backbones import small_config
 from tests.small_models import CPU, make_clip
@@ -302,3 +302,38 @@ def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(cache: Cac
     assert kept[0] == kept[1] == kept[2]
     assert [False] not in kept[0].values()
     assert any(not all(row) for row in kept[0].values())
+
+
+def test_a_head_with_all_options_is_norm_dense_gelu_projection_sigmoid() -> None:
+    torch.manual_seed(0)
+    config = FusionConfig(
+        head_size=4, head_activation="gelu", head_norm=True, head_dropout=0.5, head_output="sigmoid"
+    )
+    head = Head(5, config, dense=True).double()
+    vector = torch.randn(3, 5, dtype=torch.float64)
+    x = (vector - vector.mean(1, keepdim=True)) / (vector.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    x = x @ head.dense.weight.T + head.dense.bias
+    x = x * (1 + torch.erf(x / 2**0.5)) / 2
+    kept = []
+    for dropped in (False, True):
+        torch.manual_seed(1)
+        mask = 2.0 * (torch.nn.functional.dropout(torch.ones_like(x), 0.5) > 0) if dropped else 1.0
+        logits = (mask * x) @ head.projection.weight.T + head.projection.bias
+        torch.manual_seed(1)
+        found = head.train(dropped)(vector)
+        torch.testing.assert_close(found, 1 / (1 + torch.exp(-logits)), rtol=0, atol=1e-5)
+        kept.append(found)
+    assert not torch.allclose(*kept, atol=1e-3)
+
+
+def test_a_head_without_options_is_dense_tanh_projection_and_has_these_weights_alone() -> None:
+    torch.manual_seed(0)
+    head = Head(5, FusionConfig(), dense=True)
+    assert [name.partition(".")[0] for name in head.state_dict()] == ["dense"] * 2 + ["projection"] * 2
+    vector = torch.randn(3, 5)
+    torch.testing.assert_close(head(vector), head.projection(torch.tanh(head.dense(vector))), rtol=0, atol=0)
+
+
+def test_text_anchored_fusion_refuses_options_of_the_other_heads() -> None:
+    with pytest.raises(ValueError, match="text-anchored fusion has a head of its own"):
+        FusionConfig(kind="text-anchored", head_output="sigmoid")

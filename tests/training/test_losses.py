@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from torch import Tensor, nn
 
-from abaw_emi.config.parts import LOSSES
+from abaw_emi.config.losses import LOSSES
 from abaw_emi.training.losses import Loss
 
 TEXTS = ("mse", "ccc", "pearson", "mse+pearson", "0.5*mse+ccc", "mse+2*ccc+0.25*pearson")
