@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-LOSSES = ("mse", "ccc", "pearson")
+LOSSES = ("mse", "smooth-l1", "ccc", "pearson")
 """Names of the losses; `training.losses` has the formulas."""
 
 

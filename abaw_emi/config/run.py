@@ -167,7 +167,13 @@ class TrainingConfig:
     the batch's own, whatever the loss. Less padding and memory; the batches stay random."""
 
     loss: str = "mse"
-    """What is made small: mse (PAPER, section 4), ccc, pearson, or a sum such as "mse+0.5*pearson"."""
+    """What is made small: mse (PAPER, section 4), smooth-l1, ccc, pearson, or a sum: "mse+0.5*pearson"."""
+
+    loss_beta: Annotated[float, Field(gt=0, strict=True)] = 1.0
+    """Error at which smooth-l1 goes over from squared to absolute (Girshick, arXiv 1504.08083: 1)."""
+
+    ramp_epochs: Size = 0
+    """Epochs N over which terms after the loss's first come in, times min(1, epoch / N); 0 for at once."""
 
     learning_rate: Annotated[float, Field(gt=0, strict=True)] = 1e-4
     """Peak learning rate of AdamW (PAPER, section 4; the optimiser from CODE)."""
@@ -222,6 +228,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         parse_loss(self.loss)
+        if self.ramp_epochs and len(parse_loss(self.loss)) == 1:
+            raise ValueError(f"ramp_epochs is for a loss of several terms, not {self.loss!r}")
         if 0 < self.schedule_epochs < self.epochs:
             raise ValueError(f"schedule_epochs {self.schedule_epochs} is less than epochs {self.epochs}")
 

@@ -7,8 +7,13 @@ batch, with moments divided by N, in float64: intensities that differ by 1e-4 ha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
+from functools import partial
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from abaw_emi.config.losses import parse_loss
 
@@ -21,6 +26,15 @@ _NOTHING = 1e-24
 def mse(predictions: Tensor, labels: Tensor) -> Tensor:
     """The mean squared error over clips and emotions (PAPER, section 4)."""
     return (predictions.double() - labels.double()).square().mean().to(predictions.dtype)
+
+
+def smooth_l1(predictions: Tensor, labels: Tensor, beta: float = 1.0) -> Tensor:
+    """The mean of e^2 / (2 beta) where the error e is below `beta` in size, and of |e| - beta / 2 elsewhere.
+
+    Girshick, Fast R-CNN, arXiv 1504.08083, equation 3, which has beta 1.
+    """
+    value = functional.smooth_l1_loss(predictions.double(), labels.double(), beta=beta)
+    return value.to(predictions.dtype)
 
 
 def ccc(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -59,7 +73,9 @@ def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return p.square().mean(dim=0), y.square().mean(dim=0), (p * y).mean(dim=0)
 
 
-_FORMULAS = {"mse": mse, "ccc": ccc, "pearson": pearson}
+_Formula = Callable[[Tensor, Tensor], Tensor]
+_FORMULAS: dict[str, _Formula] = {"mse": mse, "smooth-l1": smooth_l1, "ccc": ccc, "pearson": pearson}
+_SEPARABLE = ("mse", "smooth-l1")
 
 
 class Loss:
@@ -67,15 +83,36 @@ class Loss:
 
     Args:
         text: as in `config.losses.parse_loss`.
+        beta: of smooth-l1.
+        ramp_epochs: see `at`; 0 for a loss that is the same in every epoch.
 
     Attributes:
         separable: whether a batch's loss is the mean of its clips' own losses, so that parts of a batch,
             each weighted by its share of the clips, can go backward one after the other.
     """
 
-    def __init__(self, text: str) -> None:
-        self._terms = [(weight, _FORMULAS[name]) for weight, name in parse_loss(text)]
-        self.separable = all(formula is mse for _, formula in self._terms)
+    def __init__(self, text: str, *, beta: float = 1.0, ramp_epochs: int = 0) -> None:
+        formulas: dict[str, _Formula] = {**_FORMULAS, "smooth-l1": partial(smooth_l1, beta=beta)}
+        self._terms = [(weight, formulas[name]) for weight, name in parse_loss(text)]
+        self._ramp_epochs = ramp_epochs
+        self.separable = all(name in _SEPARABLE for _, name in parse_loss(text))
+
+    def at(self, epoch: int) -> Loss:
+        """The loss of an epoch, counted from 0: each term but the first times min(1, (epoch + 1) / N).
+
+        Terms like a correlation, of which a model that has just begun knows little, come in over the first N
+        = `ramp_epochs` epochs (the idea of Laine and Aila's ramp-up, arXiv 1610.02242, made linear). Where a
+        run stands says it all: there is no state.
+        """
+        if epoch + 1 >= self._ramp_epochs:
+            return self
+        loss = copy(self)
+        share = (epoch + 1) / self._ramp_epochs
+        loss._terms = [
+            (weight if place == 0 else weight * share, formula)
+            for place, (weight, formula) in enumerate(self._terms)
+        ]
+        return loss
 
     def __call__(self, predictions: Tensor, labels: Tensor, heads: Tensor | None = None) -> Tensor:
         """The loss of a batch, a scalar in the predictions' precision.

@@ -89,7 +89,7 @@ class TrainStep:
         self.runtime = runtime
         self.world = runtime.world
         self.device = runtime.device
-        self.loss = Loss(config.loss)
+        self.loss = Loss(config.loss, beta=config.loss_beta, ramp_epochs=config.ramp_epochs)
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(
             self.device.type, init_scale=_FP16_SCALE, enabled=runtime.precision == "fp16"
@@ -120,7 +120,7 @@ class TrainStep:
             self.world.sum([loss])
         else:
             step, outputs = self._retry(step, place, remake, self._predict)
-            grads, loss = self._output_grads(outputs, step)
+            grads, loss = self._output_grads(outputs, step, self.loss.at(place.epoch))
             step, _ = self._retry(
                 step, place, remake, lambda step, place: self._backward_from(step, place, grads)
             )
@@ -194,7 +194,7 @@ class TrainStep:
         for index, batch in self._on_device(step):
             output = self._forward(batch, place, index)
             assert batch.intensities is not None
-            loss = self.loss(output, batch.intensities) * (len(batch) / step.size)
+            loss = self.loss.at(place.epoch)(output, batch.intensities) * (len(batch) / step.size)
             self.scaler.scale(loss).backward()
             outputs.append(output.detach())
             total += loss.detach()
@@ -207,8 +207,8 @@ class TrainStep:
             outputs += [self._forward(batch, place, index) for index, batch in self._on_device(step)]
         return torch.cat(outputs)
 
-    def _output_grads(self, outputs: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """The gradient of the loss of all processes' clips by this one's outputs (N, 6), and that loss."""
+    def _output_grads(self, outputs: Tensor, step: Step, loss: Loss) -> tuple[Tensor, Tensor]:
+        """The gradient of `loss` of all processes' clips by this one's outputs (N, 6), and that loss."""
         labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
         truth = torch.cat(labels) if labels else torch.zeros(0, outputs.shape[1])
         heads = self._heads(step)
@@ -218,8 +218,8 @@ class TrainStep:
         every_output, every_truth, every_head = map(torch.cat, zip(*shares, strict=True))
         apart = every_head.to(every_output.device) if self._apart else None
         start = sum(step.counts[: self.world.rank])
-        grads = self.loss.gradient(every_output, every_truth, apart)[start : start + len(outputs)]
-        return grads.to(outputs), self.loss(every_output, every_truth, apart).detach().to(self.device)
+        grads = loss.gradient(every_output, every_truth, apart)[start : start + len(outputs)]
+        return grads.to(outputs), loss(every_output, every_truth, apart).detach().to(self.device)
 
     def _heads(self, step: Step) -> Tensor:
         """(N,) the modality that each clip is predicted from, where that is one; zeros elsewhere."""

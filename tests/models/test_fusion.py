@@ -247,8 +247,10 @@ def test_each_modality_is_left_out_as_often_as_is_asked_for() -> None:
     assert single.float().mean(dim=0).tolist() == pytest.approx([0.5, 0.5], abs=0.01)
 
 
-def train_steps(model: EmiModel, clips: list[Example], loss: str, steps: int = 6) -> dict[str, torch.Tensor]:
-    config = TrainingConfig(batch_size=8, group_size=2, learning_rate=1e-2, loss=loss)
+def train_steps(
+    model: EmiModel, clips: list[Example], loss: str, steps: int = 6, **options: Any
+) -> dict[str, torch.Tensor]:
+    config = TrainingConfig(batch_size=8, group_size=2, learning_rate=1e-2, loss=loss, **options)
     labels = {clip.filename: np.full(6, number / 10, np.float32) for number, clip in enumerate(clips)}
     loader = Loader(examples=clips, labels=labels, model=model, config=config)
     train_step = TrainStep(model, config, CPU)
@@ -276,6 +278,20 @@ def test_predictors_that_are_averaged_are_trained_as_if_the_other_were_not_there
             torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=0, msg=name)
     other = "branches.1.temporal.0.entry.weight"
     assert not torch.equal(ends[0][other], ends[1][other])
+
+
+@pytest.mark.parametrize(("first", "other"), [("mse", "smooth-l1"), ("mse", "pearson")])
+def test_the_first_epoch_trains_with_an_nth_of_what_is_ramped_in(
+    first: str, other: str, cache: Cache
+) -> None:
+    clips = make_clips(cache, [(True, True)] * 8)
+    ramped = train_steps(build("mean"), clips, f"{first}+8*{other}", loss_beta=0.1, ramp_epochs=8)
+    whole, expected = (
+        train_steps(build("mean"), clips, f"{first}+{weight}*{other}", loss_beta=0.1) for weight in (8, 1)
+    )
+    for name in expected:
+        torch.testing.assert_close(ramped[name], expected[name], rtol=0, atol=0, msg=name)
+    assert any(not torch.equal(ramped[name], whole[name]) for name in whole)
 
 
 def test_what_a_clip_leaves_out_does_not_depend_on_how_a_batch_is_cut(cache: Cache) -> None:

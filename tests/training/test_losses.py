@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from abaw_emi.config.losses import LOSSES
 from abaw_emi.training.losses import Loss
 
-TEXTS = ("mse", "ccc", "pearson", "mse+pearson", "0.5*mse+ccc", "mse+2*ccc+0.25*pearson")
+TEXTS = ("mse", "smooth-l1", "ccc", "pearson", "mse+pearson", "0.5*mse+ccc", "mse+2*ccc+0.25*pearson")
 
 
 def draw(seed: int, clips: int, *, spread: float = 0.2, dtype: torch.dtype = torch.float64) -> Any:
@@ -66,6 +66,28 @@ def test_mse_is_the_mean_over_clips_and_emotions() -> None:
     assert Loss("mse")(predictions, labels).item() == pytest.approx(expected, abs=1e-15)
 
 
+@pytest.mark.parametrize("beta", [0.05, 0.3, 1.0])
+def test_smooth_l1_is_squared_below_beta_and_absolute_above(beta: float) -> None:
+    predictions, labels = draw(3, 7)
+    errors = np.abs(predictions.numpy() - labels.numpy())
+    expected = np.where(errors < beta, errors**2 / (2 * beta), errors - beta / 2).mean()
+    assert Loss("smooth-l1", beta=beta)(predictions, labels).item() == pytest.approx(expected, abs=1e-12)
+    assert (errors < 0.3).any()
+    assert (errors > 0.3).any()
+
+
+def test_terms_after_the_first_are_ramped_in() -> None:
+    predictions, labels = draw(4, 9)
+    mse, r = (Loss(name)(predictions, labels).item() for name in ("mse", "pearson"))
+    loss = Loss("mse+0.1*pearson", ramp_epochs=8)
+    for epoch, share in ((0, 1 / 8), (3, 0.5), (7, 1), (20, 1)):
+        found = loss.at(epoch)(predictions, labels).item()
+        assert found == pytest.approx(mse + 0.1 * share * r, abs=1e-12)
+    assert Loss("mse+0.1*pearson").at(0)(predictions, labels).item() == pytest.approx(
+        mse + 0.1 * r, abs=1e-12
+    )
+
+
 def test_a_sum_is_weighted() -> None:
     predictions, labels = draw(4, 9)
     mse, ccc, pearson = (Loss(name)(predictions, labels).item() for name in ("mse", "ccc", "pearson"))
@@ -78,8 +100,10 @@ def test_every_known_name_is_a_loss(name: str) -> None:
     assert Loss(name)(*draw(5, 4)).shape == ()
 
 
-@pytest.mark.parametrize(("text", "separable"), [("mse", True), ("0.5*mse", True), ("ccc", False)])
-def test_only_the_squared_error_is_a_mean_over_clips(text: str, separable: bool) -> None:
+@pytest.mark.parametrize(
+    ("text", "separable"), [("mse", True), ("0.5*mse", True), ("mse+smooth-l1", True), ("ccc", False)]
+)
+def test_only_errors_are_a_mean_over_clips(text: str, separable: bool) -> None:
     assert Loss(text).separable is separable
     assert not Loss("mse+ccc").separable
     predictions, labels = draw(6, 6)
