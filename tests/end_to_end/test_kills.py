@@ -69,7 +69,7 @@ def test_twenty_random_kills_in_a_row_change_no_bit(corpus: Path, tmp_path: Path
     assert not run.finished
     assert len(set(reached)) > KILLS // 2  # at many different places
     subprocess.run(command(corpus, run.folder.parent), check=True, env=environment, capture_output=True)
-    for name in ("model.safetensors", "config.json", "valid_predictions.csv"):
+    for name in ("model.safetensors", "config.json", "valid_predictions.csv", "README.md"):
         assert (run.folder / name).read_bytes() == (tmp_path / "straight" / "tiny-seed1" / name).read_bytes()
 
 
