@@ -80,6 +80,19 @@ _WINNER: dict[str, Any] = {"clip_grad_value": 100.0, "precision": "fp16"}
 # Zhang et al., arXiv 2403.10825, gives no sizes, and its face model is not public: all sizes are ours.
 _ENCODER: dict[str, Any] = {"temporal": ("transformer",), "hidden_size": 256, "heads": 4, "dropout": 0.1}
 
+# Huang et al., arXiv 2603.13760, second of the 10th edition: their sound alone. What is ours: docs/paper.md.
+_SOUND_STATES = FeatureConfig(
+    name="wavlm-large",
+    projection=256,
+    projection_norm="first",
+    temporal=("gru",),
+    bidirectional=True,
+    layers=2,
+    hidden_size=256,
+    dropout=0.2,
+    pooling="attention",
+)
+
 PRESETS: dict[str, RunConfig] = {
     "paper": _PAPER,
     "paper-dropout": _paper(lstm_dropout=0.1),
@@ -162,6 +175,17 @@ PRESETS: dict[str, RunConfig] = {
         ),
         data=DataConfig(max_frames=400),
     ),
+    "casia-2026": _features(
+        _SOUND_STATES,
+        fusion=FusionConfig(
+            head_size=256, head_norm=True, head_activation="gelu", head_dropout=0.2, head_output="sigmoid"
+        ),
+        loss="mse+0.1*pearson",
+        ramp_epochs=8,
+        ema_decay=0.999,
+        clip_grad_norm=1.0,
+        patience=8,
+    ),
     "text": _features(_WORDS, learning_rate=1e-4, batch_size=32, group_size=8),
     "hubert": _paper(backbone="facebook/hubert-large-ll60k", vad_head=False),
     "wavlm": _paper(backbone="microsoft/wavlm-large", vad_head=False),
@@ -202,6 +226,7 @@ SUMMARIES: dict[str, str] = {
     "text-vision-audio": "arXiv 2504.11460, winner of the 8th edition: text and face features, trained sound",
     "winner-2025": "8th edition, test .706: sound and text trained, ViT-huge faces; ours: docs/paper.md",
     "winner-2026": "10th edition, test .708: text looks at sound and faces; ours: docs/paper.md",
+    "casia-2026": "arXiv 2603.13760, second of the 10th edition: their sound alone; ours: docs/paper.md",
     "text": "ours: the words alone, their encoder trained",
     "hubert": "ours: the paper's system on HuBERT large, for ensembles of unlike members",
     "wavlm": "ours: the paper's system on WavLM large, for ensembles of unlike members",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from abaw_emi.config.presets import find_preset
-from abaw_emi.core.constants import OnBadClip, Precision
+from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -21,8 +21,12 @@ ENCODERS: Mapping[str, str] = {
     "vit-huge": "google/vit-huge-patch14-224-in21k",
     "vit-base": "google/vit-base-patch16-224-in21k",
     "gte": "thenlper/gte-base",
+    "wavlm-large": "microsoft/wavlm-large",
 }
 """What makes the feature folders of presets; `vit` and `wav2vec2` are part of the official data."""
+
+_KINDS: Mapping[str, EncoderKind] = {"gte": "text", "wavlm-large": "audio"}
+"""What these encoders read, if it is not pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +158,7 @@ def prepare(
             extract(
                 each.model,
                 data,
-                kind="text" if each.name == "gte" else "vision",
+                kind=_KINDS.get(each.name, "vision"),
                 out=data.features,
                 name=each.name,
                 device=device,

@@ -40,6 +40,7 @@ FOLDERS = {
     "gte": (24, 3.0),
     "vit-huge": (20, 6.4),
     "vit-base": (12, 6.4),
+    "wavlm-large": (16, 50.0),
 }
 OFFICIAL = ("vit", "wav2vec2")
 SAYINGS = ("i am so happy for you", "we did it", "", "ha ha ha", "happy")
@@ -338,6 +339,13 @@ def test_feature_systems_can_be_tried_out_and_resume_exactly(
     plan = plan_for("zhang", backbone, tmp_path)
     assert try_out(replace(plan, limit=4), data, QUIET)["run"] > 0
     assert verify_resume(plan, data, QUIET).identical
+
+
+@pytest.mark.exact
+def test_a_system_that_runs_both_ways_with_a_ramped_loss_resumes_exactly(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    assert verify_resume(plan_for("casia-2026", backbone, tmp_path), data, QUIET).identical
 
 
 @pytest.mark.exact
