@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The quick suite."""
-    quick = "not end_to_end and not exact and not browser"
+    quick = "not end_to_end and not exact and not browser and not slurm"
     python(session, "pytest", "-m", quick, "-n", "auto", *session.posargs)
 
 
@@ -66,6 +66,12 @@ def end_to_end(session: nox.Session) -> None:
 def exact(session: nox.Session) -> None:
     """The same bits after twenty kills, and from two processes. Minutes."""
     python(session, "pytest", "-m", "exact", "-n", "2", "tests", *session.posargs)
+
+
+@nox.session(default=False)
+def slurm(session: nox.Session) -> None:
+    """`sweep` on a real Slurm of one machine, as root; of Debian's packages slurm-wlm and munge. Minutes."""
+    python(session, "pytest", "-m", "slurm", "tests/experiments", *session.posargs)
 
 
 @nox.session(default=False)

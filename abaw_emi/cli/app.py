@@ -17,7 +17,7 @@ from abaw_emi.cli.output import is_given, wants_json
 from abaw_emi.cli.prediction import ensemble, predict
 from abaw_emi.cli.streams import guard_streams, lost_output
 from abaw_emi.cli.submission import ledger, submit
-from abaw_emi.cli.training import describe, pipeline, reproduce, runs, train
+from abaw_emi.cli.training import describe, pipeline, reproduce, runs, search, sweep, train
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import UsageError
 from abaw_emi.core.signals import Interrupted, raise_on_signals
@@ -63,6 +63,8 @@ for _function, _examples in (
     (pipeline.pipeline, pipeline.PIPELINE_EXAMPLES),
     (pipeline.prepare, pipeline.PREPARE_EXAMPLES),
     (train.train, train.EXAMPLES),
+    (sweep.sweep, sweep.EXAMPLES),
+    (search.search, search.EXAMPLES),
     (runs.runs, runs.RUNS_EXAMPLES),
     (reproduce.tables, reproduce.EXAMPLES),
     (extract.extract, extract.EXTRACT_EXAMPLES),

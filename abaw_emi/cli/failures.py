@@ -45,6 +45,10 @@ def describe_error(error: Exception, arguments: Sequence[str]) -> list[str]:
     return [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"]
 
 
+_GO_ON = [["tables"], ["extract"], ["transcribe"], ["prepare"], ["pipeline"], ["sweep"], ["search"]]
+"""Commands that, typed again, go on with what is not done."""
+
+
 def suggest(arguments: Sequence[str], *, saved: bool = False) -> str:
     """The command line that continues the one that was stopped, or starts again.
 
@@ -57,7 +61,7 @@ def suggest(arguments: Sequence[str], *, saved: bool = False) -> str:
         again = [*(word for word in again if word != "--resume"), "--resume"]
         if several := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun's
             program = f"torchrun --nproc-per-node {several} -m abaw_emi"
-    elif arguments[:1] not in (["tables"], ["extract"], ["transcribe"], ["prepare"], ["pipeline"]):
+    elif arguments[:1] not in _GO_ON:
         return f"start again with: abaw-emi {shlex.join(arguments)}"
     return f"go on with: {program} {shlex.join(again)}"
 

@@ -9,10 +9,12 @@ Sources: PAPER and CODE as in `core.constants`; the others beside each preset.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
+from abaw_emi.config.read import change_config, has_key
 from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.suggest import suggest_name
@@ -242,3 +244,20 @@ def find_preset(name: str) -> RunConfig:
         step = suggest_name(name, PRESETS) or "abaw-emi presets lists them"
         raise UsageError(Problem("--preset", f"no preset {name!r}", next_step=step))
     return PRESETS[name]
+
+
+def find_presets(names: Iterable[str], changes: Sequence[str]) -> dict[str, RunConfig]:
+    """The presets of these names, each with the changes (`--set`) whose keys it has.
+
+    Raises:
+        UsageError: no such preset, or a change that no preset takes.
+    """
+    configs = {name: find_preset(name) for name in names}
+    for change in changes:
+        key = change.partition("=")[0]
+        takers = [name for name, config in configs.items() if has_key(config, key)]
+        if not takers:
+            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a key that a preset has"))
+        for name in takers:
+            configs[name] = change_config(configs[name], [change])
+    return configs

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM (pre-emption), SIGHUP (a closed terminal): finish the step, save, say how to continue."""
+"""Signals that ask for a stop: finish the step, save, say how to continue.
+
+They are Ctrl-C, SIGTERM (pre-emption), SIGHUP (a closed terminal), SIGUSR1 and SIGUSR2 (Slurm's `--signal`).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from types import FrameType
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """The signals that ask for a stop; not SIGHUP where it is ignored (`nohup`), or unknown (Windows)."""
+    """The signals that ask for a stop; not SIGHUP where it is ignored (`nohup`), nor what Windows lacks."""
     wanted = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGUSR1"):
+        wanted += [signal.SIGUSR1, signal.SIGUSR2]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         wanted.append(signal.SIGHUP)
     return wanted
 
 
 class Interrupted(BaseException):
-    """A signal asked this process to stop; `exit_code` is what the shell expects (130, 143 or 129)."""
+    """A signal asked this process to stop; `exit_code` is what the shell expects: 128 and the signal."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)

@@ -10,6 +10,7 @@ metrics.jsonl                     a line an epoch, and a line every few steps
 tensorboard/                      the same, where TensorBoard is installed
 provenance.json                   versions, hardware, backbone, data; `finished` once it is
 valid_predictions.csv             of the clips held out: valid, or a fold; none for train+val
+train.log                         what it said, where sweep or a cluster started it
 state/                            what resuming needs; gone when the run is done
 """
 
@@ -34,6 +35,9 @@ from abaw_emi.core.records import parse_json, read_json
 
 _DATA_FILE = "data.json"
 _REMOVED = ".removed"
+
+LOG = "train.log"
+"""The messages of a run that nobody watched, in its folder; there before the run itself is."""
 
 
 class _Valid(TypedDict):

@@ -54,13 +54,18 @@ def summarise_runs(folder: Path) -> list[Summary]:
     summaries = []
     for run in find_runs(folder):
         with collect_errors(problems):
-            summaries.append(_summarise(run))
+            summaries.append(summarise_run(run))
     if problems:
         raise RunError(problems)
     return summaries
 
 
-def _summarise(run: Run) -> Summary:
+def summarise_run(run: Run) -> Summary:
+    """What a run folder holds.
+
+    Raises:
+        EmiError: its config, record or metrics are damaged.
+    """
     record = run.read_provenance()
     epochs = [line for line in read_metrics(run.metrics_file) if "step" not in line]
     done = record.get("epochs") or max((line["epoch"] for line in epochs), default=0)

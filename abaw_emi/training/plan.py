@@ -15,7 +15,7 @@ from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.distributed import World
-from abaw_emi.runs.run import Run, name_run
+from abaw_emi.runs.run import LOG, Run, name_run
 
 SAVE_MINUTES = 5.0
 """Time after which an unfinished epoch is saved."""
@@ -104,8 +104,8 @@ def check_folders(plan: Plan) -> None:
 
 
 def _holds_something(folder: Path) -> bool:
-    """Whether anything but what a killed process left of a first write lies there."""
-    return any(path.suffix != ".part" for path in folder.iterdir())
+    """Whether anything but messages, and what a killed process left of a first write, lies there."""
+    return any(path.suffix != ".part" and path.name != LOG for path in folder.iterdir())
 
 
 def _compare_config(run: Run, plan: Plan) -> list[Problem]:

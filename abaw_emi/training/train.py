@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from abaw_emi.batching.examples import InputSpec
 from abaw_emi.core.errors import Problem, RunError, collect_errors
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import parse_fold
-from abaw_emi.data.provenance import Provenance, write_with_provenance
-from abaw_emi.inference.predict import describe_files, describe_run, load_model, predict
 from abaw_emi.models.device import Runtime, make_deterministic
 from abaw_emi.models.distributed import World
-from abaw_emi.models.emi import EmiModel
-from abaw_emi.runs.card import write_card
 from abaw_emi.runs.lock import lock_runs
-from abaw_emi.runs.preprocessor import write_preprocessor
 from abaw_emi.runs.run import Run
-from abaw_emi.training.checkpoint import install_best
 from abaw_emi.training.data import TrainingData, read_training_data
 from abaw_emi.training.initial_weights import InitialWeights, find_initial_weights
-from abaw_emi.training.log import Times
 from abaw_emi.training.plan import Plan, check_folders
-from abaw_emi.training.record import check_seen, compare_origin, describe_origin
-from abaw_emi.training.trainer import Training
+from abaw_emi.training.record import check_seen
+from abaw_emi.training.session import Session
 
 
 def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None = None) -> list[Run]:
@@ -113,7 +104,7 @@ def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> No
                         continue
                 place = f"seed {seed}, {numbers[run]} of {len(to_do)}"
                 reporter.say(f"{run.folder}: {place}, on {runtime.device} in {runtime.precision}{together}")
-                _Session(plan, seed, run, start, training_data, runtime, replaced).train()
+                Session(plan, seed, run, start, training_data, runtime, replaced).train()
                 replaced = []
         if len(passed_over) == len(left):  # nothing was free any more
             reporter.warn(_passed_over(passed_over))
@@ -149,7 +140,7 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
     smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder) / "smoke")
-        took = _Session(smoke, plan.seeds[0], run, start, few, runtime).train()
+        took = Session(smoke, plan.seeds[0], run, start, few, runtime).train()
     full_train, full_valid = len(data.ids("train")), len(data.ids("valid"))
     if plan.train_plus_val:
         full_train, full_valid = full_train + full_valid, 0
@@ -163,116 +154,6 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
         "validation": validation,
         "run": plan.config.training.epochs * (epoch + validation) * len(plan.seeds),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """One run of a plan, from its start to a finished folder."""
-
-    plan: Plan
-    seed: int
-    run: Run
-    start: InitialWeights
-    data: TrainingData
-    runtime: Runtime
-    replaced: Sequence[Run] = ()
-    """Runs that are removed: all that are overwritten go when the first can start, so that one that is
-    resumed later is never an old one."""
-
-    def train(self) -> Times:
-        """Trains the run, or continues it, and finishes its folder."""
-        config, world, reporter = self.plan.config_of(self.seed), self.runtime.world, self.runtime.reporter
-        model = self.start.make_model(config, self.data.widths, reporter)
-        reporter.say(_describe_model(model, self.start))
-        training = Training(model, config.training, self.data, self.run, self.runtime, self.plan.save_minutes)
-        record = world.run_first(self._open)
-        if training.resume():
-            reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
-        else:
-            self.start.prepare(model, self.data.train, self.runtime)
-        places = world.gather((training.at.epoch, training.at.step, self.data.fingerprint()))
-        if len(set(places)) > 1:
-            found = f"the processes read different runs or data: {places}"
-            raise RunError(Problem(str(self.run.folder), found, "files that all processes share"))
-        took = training.train()
-        world.run_first(lambda: self._close(record, training))
-        best = training.at.best
-        scored = f", valid mean Pearson {best:.4f} (selected on it)" if best is not None else ""
-        reporter.say(f"{self.run.folder}: done, epoch {training.at.best_epoch}{scored}")
-        return took
-
-    def _open(self) -> dict[str, Any]:
-        """Makes the run folder, or checks that it is the one that was started; returns its record."""
-        world, reporter = self.runtime.world, self.runtime.reporter
-        origin = describe_origin(self.data, self.start, self.plan.config.model.revision, self.runtime)
-        for run in self.replaced:
-            run.remove()
-        if before := self.run.read_provenance():
-            if problems := compare_origin(self.run, before, origin, self.data):
-                raise RunError(problems)
-            if before.get("world_size", 1) != world.size:
-                found = f"{world.size} processes now, {before.get('world_size', 1)} when it was started"
-                reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
-            return before
-        record = {
-            "preset": self.plan.preset,
-            "seed": self.seed,
-            "train_plus_val": self.plan.train_plus_val,
-            "fold": self.plan.config.data.fold or None,
-            "epochs_from": self.plan.epochs_from,
-            "world_size": world.size,
-            **origin,
-        }
-        self.run.drop_state()  # without a record, nothing says what it belongs to
-        self.run.metrics_file.unlink(missing_ok=True)
-        self.run.write_config(self.plan.config_of(self.seed))
-        if self.start.tokenizer is not None:
-            self.start.tokenizer.save_pretrained(self.run.folder)
-        self.run.write_data(self.data.describe())
-        self.run.write_provenance(record)
-        return record
-
-    def _close(self, record: dict[str, Any], training: Training) -> None:
-        """Installs the best weights, predicts with them what was held out, and marks the run as done."""
-        run, at = self.run, training.at
-        install_best(run, at)
-        record |= {
-            "epochs": at.epoch,
-            "best_epoch": at.best_epoch,
-            "valid": {"mean_pearson": at.best, "pearson": at.pearson} if self.data.valid else None,
-            **describe_files(run),
-        }
-        run.write_provenance(record)
-        model = load_model(run, self.runtime.device)  # as whoever uses the run will; NaN and holes end here
-        if model.encoder is not None:
-            write_preprocessor(run, standardises=model.standardises)
-        if self.data.valid:
-            runtime = self.runtime
-            table = predict(model, training.valid, runtime)
-            provenance = Provenance(
-                command="abaw-emi train",
-                split=self.plan.held_out,
-                members=[describe_run(run, runtime)],
-                trained_on=run.trained_on or frozenset(),
-                trained_on_complete=run.trained_on_complete,
-                skipped=self.data.skipped,
-                read_from_video=self.data.read_from_video,
-            )
-            write_with_provenance(table, run.valid_predictions, provenance)
-        write_card(run, self.data.labels if self.data.valid else None)
-        run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
-        run.drop_state()
-
-
-def _describe_model(model: EmiModel, start: InitialWeights) -> str:
-    """The size of a model, and what its weights come from."""
-    total = sum(weight.numel() for weight in model.parameters())
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    sources = [each.name for each in (start.backbone, start.text) if each is not None]
-    sources += [str(run.folder) for run in start.runs]
-    origin = f", from {', '.join(sources)}" if sources else ""
-    share = "" if trained == total else f", {trained / 1e6:.2f} M of them trained"
-    return f"{total / 1e6:.2f} M parameters{share}{origin}"
 
 
 def _say_validation(plan: Plan, reporter: Reporter) -> None:

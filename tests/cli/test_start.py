@@ -27,6 +27,8 @@ COMMANDS = (
     "options",
     "pipeline",
     "prepare",
+    "sweep",
+    "search",
     "train",
     "tables",
     "extract",

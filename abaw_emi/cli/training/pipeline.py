@@ -13,7 +13,6 @@ from abaw_emi.core.installation import REPORT, check_installation, require
 from abaw_emi.core.progress import Reporter
 
 if TYPE_CHECKING:
-    from abaw_emi.config.run import RunConfig
     from abaw_emi.pipeline.prepare import Preparation
 
 WINNERS = ["winner-2025", "winner-2026"]
@@ -103,9 +102,10 @@ def pipeline(
     quiet: options.Quiet = False,
 ) -> None:
     """Audit, prepare, train, ensemble, score, submit and report, in one command."""
-    configs = _read_configs(presets or WINNERS, changes or [])
     from abaw_emi.cli.submission.ledger import read_form
+    from abaw_emi.config.presets import find_presets
 
+    configs = find_presets(presets or WINNERS, changes or [])
     form = read_form(profile)
     folder = options.open_folder(data, features)
     folder.read_labels("train", "valid")
@@ -162,27 +162,6 @@ def pipeline(
         show,
         reporter.warnings,
     )
-
-
-def _read_configs(presets: list[str], changes: list[str]) -> dict[str, RunConfig]:
-    """The config of each preset, with the changes whose keys it has.
-
-    Raises:
-        UsageError: no such preset, or a change that no preset takes.
-    """
-    from abaw_emi.config.presets import find_preset
-    from abaw_emi.config.read import change_config, has_key
-    from abaw_emi.core.errors import Problem, UsageError
-
-    configs = {name: find_preset(name) for name in presets}
-    for change in changes:
-        key = change.partition("=")[0]
-        takers = [name for name, config in configs.items() if has_key(config, key)]
-        if not takers:
-            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a key that a preset has"))
-        for name in takers:
-            configs[name] = change_config(configs[name], [change])
-    return configs
 
 
 def _list(planned: list[Preparation]) -> str:

@@ -1,0 +1,177 @@
+"""Runs of a sweep on this machine: so many processes at once, one a GPU where there are GPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from rich.live import Live
+from rich.table import Table
+
+from abaw_emi.core.errors import Problem
+from abaw_emi.core.progress import Reporter
+from abaw_emi.core.signals import Interrupted, deferred_signals
+from abaw_emi.experiments.jobs import Job
+from abaw_emi.runs.run import LOG
+
+_PAUSE = 0.2
+_LOOK = 2.0
+"""Seconds between two looks at the processes, and at their run folders."""
+
+
+@dataclass(slots=True)
+class _Started:
+    """A job's process; `gpu` is "" where none was given to it."""
+
+    job: Job
+    gpu: str
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self, threads: int) -> None:
+        environment = dict(os.environ)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+        if self.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
+        with open_log(self.job) as log:
+            self.process = subprocess.Popen(
+                self.job.words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # or Ctrl-C would reach it twice
+            )
+
+
+def run_jobs(
+    jobs: Sequence[Job], at_once: int, reporter: Reporter, gpus: Sequence[str] = ()
+) -> list[Problem]:
+    """Trains what is not finished, and returns what failed; the messages of each run go into its folder.
+
+    A run that another process holds is left for later, and at last to that process.
+
+    Args:
+        jobs: the runs.
+        at_once: how many processes.
+        reporter: shows a line a run.
+        gpus: names for CUDA_VISIBLE_DEVICES; each process has one for itself.
+
+    Raises:
+        Interrupted: a signal asked for a stop; every run was stopped and saved first.
+    """
+    waiting = deque(job for job in jobs if job.look()[0] != "finished")
+    free, threads = deque(gpus), max(1, (os.cpu_count() or 1) // at_once)
+    running: list[_Started] = []
+    failed: list[Problem] = []
+    looked = 0.0
+    with deferred_signals() as stop, _Screen(jobs, reporter) as screen:
+        while waiting or running:
+            for _ in range(len(waiting)):
+                if len(running) == at_once or stop:
+                    break
+                job = waiting.popleft()
+                state = job.look()[0]
+                if state == "in use":
+                    waiting.append(job)
+                elif state != "finished":
+                    started = _Started(job, free.popleft() if gpus else "")
+                    started.start(threads)
+                    running.append(started)
+                    screen.say(job, "started" + (f" on GPU {started.gpu}" if started.gpu else ""))
+            for started in [each for each in running if each.process.poll() is not None]:
+                running.remove(started)
+                free.extend([started.gpu] if gpus else [])
+                code = started.process.returncode
+                if code and not stop:
+                    failed.append(explain(started.job, code))
+                screen.say(started.job, "failed" if code else ": ".join(started.job.look()))
+            if stop:
+                for started in running:
+                    started.process.terminate()
+                for started in running:
+                    started.process.wait()
+                raise Interrupted(stop.signum, f"saved: {len(running)} runs were stopped")
+            if not running and all(job.look()[0] == "in use" for job in waiting):
+                break
+            if time.monotonic() - looked > _LOOK:
+                looked = time.monotonic()
+                screen.look()
+            time.sleep(_PAUSE)
+    return failed
+
+
+def open_log(job: Job) -> IO[bytes]:
+    """The file of a run's messages, which are added at its end."""
+    job.run.folder.mkdir(parents=True, exist_ok=True)
+    return (job.run.folder / LOG).open("ab")
+
+
+def explain(job: Job, code: int) -> Problem:
+    """What a failed run said last."""
+    path = job.run.folder / LOG
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    return Problem(job.run.name, f"failed, exit code {code}: {last}", next_step=f"all it said: {path}")
+
+
+class _Screen:
+    """A line a run on a terminal; elsewhere a line for each change."""
+
+    def __init__(self, jobs: Sequence[Job], reporter: Reporter) -> None:
+        self.jobs, self.reporter = jobs, reporter
+        console = reporter.console
+        self.live = None if reporter.quiet or not console.is_terminal else Live(console=console)
+
+    def __enter__(self) -> _Screen:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.look()
+            self.live.stop()
+
+    def say(self, job: Job, text: str) -> None:
+        """What has become of a job."""
+        if not self.live:
+            self.reporter.say(f"{job.run.name}: {text}")
+
+    def look(self) -> None:
+        """Reads all run folders again."""
+        if self.live:
+            self.live.update(show_jobs(self.jobs), refresh=True)
+
+
+def show_jobs(jobs: Sequence[Job]) -> Table:
+    """A line a run."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for job in jobs:
+        table.add_row(job.run.name, *job.look())
+    return table
+
+
+def find_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; [] without any.
+
+    >>> find_gpus({"CUDA_VISIBLE_DEVICES": "2,3"})
+    ['2', '3']
+    """
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip() and name.strip() != "-1"]
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return found.stdout.split()

@@ -1,0 +1,121 @@
+"""The trials of a search, which all its processes and machines share: which are to be made, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import polars as pl
+from optuna.pruners import MedianPruner, WilcoxonPruner
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from abaw_emi.config.read import format_config
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.experiments.jobs import Job
+from abaw_emi.experiments.space import Dimension
+from abaw_emi.runs.lock import lock_runs
+from abaw_emi.runs.run import Run, name_run
+
+JOURNAL = "journal.log"
+
+_CERTAIN = 0.1
+"""p of the Wilcoxon test at which a trial is given up on: its folds are worse than those of the best."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """What `search` is asked for.
+
+    Attributes:
+        name: of the search.
+        config: what is not searched over.
+        space: what is.
+        folder: `search/<name>/`.
+        seed: of every run.
+        folds: into how many parts the training clips are cut, each held out once; 0 for the official valid.
+        labels: of the official valid, which tell how much the best is chosen on it.
+        common: options of `train` that all runs have.
+    """
+
+    name: str
+    config: RunConfig
+    space: tuple[Dimension, ...]
+    folder: Path
+    labels: pl.DataFrame
+    seed: int = 1
+    folds: int = 0
+    common: tuple[str, ...] = ()
+
+    def config_file(self, number: int) -> Path:
+        """The configuration of a trial."""
+        return self.folder / f"trial{number:03}.toml"
+
+    def job(self, number: int, fold: str) -> Job:
+        """The run of a trial, or of one of its folds."""
+        config = self.config_file(number)
+        name = name_run(config.stem, train_plus_val=False, fold=fold, seed=self.seed)
+        options = ["--config", str(config), "--seeds", str(self.seed), "--out", str(self.folder), "--resume"]
+        options += ["--fold", fold] if fold else []
+        return Job(run=Run(self.folder / name), options=(*options, *self.common))
+
+    @property
+    def parts(self) -> list[str]:
+        """The folds; one without a name for the official valid."""
+        return [f"{part}/{self.folds}" for part in range(1, self.folds + 1)] or [""]
+
+
+def open_study(plan: SearchPlan) -> optuna.Study:
+    """The search, which may have been begun before, or by another process.
+
+    Raises:
+        RunError: it was begun with another question.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = str(plan.folder / JOURNAL)
+    # Locked by opening a file: links do not exist on every network disk.
+    storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    pruner = WilcoxonPruner(p_threshold=_CERTAIN) if plan.folds else MedianPruner()
+    study = optuna.create_study(
+        storage=storage, pruner=pruner, study_name=plan.name, direction="maximize", load_if_exists=True
+    )
+    asked = {"config": format_config(plan.config), "space": repr(plan.space), "folds": plan.folds}
+    known = study.user_attrs
+    changed = [key for key, value in asked.items() if known.get(key, value) != value]
+    if changed:
+        found = f"was begun with another {' and '.join(changed)}"
+        raise RunError(Problem(str(plan.folder), found, next_step="give the new search another --name"))
+    for key, value in asked.items():
+        if key not in known:
+            study.set_user_attr(key, value)
+    return study
+
+
+def next_trial(study: optuna.Study, plan: SearchPlan, trials: int, lock: ExitStack) -> Trial | None:
+    """A trial that no other process has, locked; None if there are as many as are wanted."""
+
+    def take(number: int) -> bool:
+        held, _ = lock_runs([Run(plan.config_file(number).with_suffix(""))], lock)
+        return not held
+
+    for left in study.get_trials(states=(TrialState.RUNNING,)):
+        if take(left.number):
+            (now,) = (each for each in study.trials if each.number == left.number)
+            if now.state == TrialState.RUNNING:
+                return Trial(study, now._trial_id)
+    if _count(study.trials) >= trials:
+        return None
+    trial = study.ask()
+    taken = take(trial.number)
+    if not taken or _count(study.trials[: trial.number]) >= trials:  # others have asked at the same time
+        study.tell(trial, state=TrialState.FAIL)
+        return None
+    return trial
+
+
+def _count(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state != TrialState.FAIL for trial in trials)

@@ -1,0 +1,164 @@
+"""Many runs: which there are, where they run, and what becomes of them when they are stopped or fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abaw_emi.core.errors import UsageError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.experiments.jobs import list_jobs
+from abaw_emi.experiments.local import run_jobs
+from abaw_emi.experiments.slurm import Trainer, parse_settings
+from abaw_emi.runs.lock import lock_runs
+from abaw_emi.runs.run import LOG, Run, find_run
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+SHORT = ["--set", "training.epochs=2"]
+LONG = ["--set", "training.epochs=40000", "training.patience=0"]
+
+
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "abaw_emi", "sweep", "--presets", "tiny", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=ENVIRONMENT, **{**pipes, **options})
+
+
+def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
+    process = start(*arguments)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    return out, errors
+
+
+def test_runs_are_presets_by_folds_by_seeds_and_the_first_seed_comes_first() -> None:
+    jobs = list_jobs({"paper": [], "tiny": ["training.epochs=2"]}, [1, 2, 1], Path("runs"), folds=2)
+    assert [job.run.name for job in jobs] == [
+        f"{preset}-fold{fold}of2-seed{seed}"
+        for seed in (1, 2)
+        for preset in ("paper", "tiny")
+        for fold in (1, 2)
+    ]
+    assert shlex.join(jobs[2].command) == (
+        "abaw-emi train --preset tiny --seeds 1 --out runs --resume --fold 1/2 --set training.epochs=2"
+    )
+    with pytest.raises(UsageError, match="--folds 1: no part would be left"):
+        list_jobs({"paper": []}, [1], Path("runs"), folds=1)
+
+
+def test_what_is_missing_is_trained_and_typed_again_nothing_is(data_root: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    options = ["--seeds", "1", "2", "--jobs", "2", "--out", runs, "--data", data_root, *SHORT]
+    out, errors = run(*options)
+    found = [find_run(runs / f"tiny-seed{seed}") for seed in (1, 2)]
+    assert out.splitlines()[-1] == f"next: abaw-emi ensemble --ckpts {found[0].folder} {found[1].folder}"
+    assert errors.count(": started") == 2
+    assert "done, epoch" in (found[0].folder / LOG).read_text()
+    made = found[0].weights_file.stat().st_mtime_ns
+    again, errors = run(*options)
+    assert (again, errors.count(": started")) == (out, 0)
+    assert found[0].weights_file.stat().st_mtime_ns == made
+    listed, _ = run(*options[:2], "--executor", "print", "--out", tmp_path / "others", "--data", data_root)
+    assert listed.startswith("abaw-emi train --preset tiny --seeds 1 --out ")
+
+
+def test_a_run_that_fails_says_why_and_the_others_go_on(data_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-seed1"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    options = ("--seeds", "1", "2", "--out", tmp_path, "--data", data_root, *SHORT, "--json")
+    out, _ = run(*options, code=1)
+    (problem,) = json.loads(out)["problems"]
+    assert problem.startswith("tiny-seed1: failed, exit code 1: ")
+    assert "not a run folder (no run.toml)" in problem
+    assert [each["state"] for each in json.loads(out)["runs"]] == ["waiting", "finished"]
+
+
+def test_ctrl_c_saves_every_run_and_the_command_goes_on(data_root: Path, tmp_path: Path) -> None:
+    options = ("--seeds", "1", "2", "--jobs", "2", "--out", tmp_path, "--data", data_root, *LONG)
+    process = start(*options, start_new_session=True)
+    runs = [Run(tmp_path / f"tiny-seed{seed}") for seed in (1, 2)]
+    while not all(run.metrics_file.exists() for run in runs):
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "saved: 2 runs were stopped; go on with: abaw-emi sweep --presets tiny" in errors
+    for each in runs:
+        assert list(each.state_folder.glob("training-*.pt"))
+        assert "saved" in (each.folder / LOG).read_text().splitlines()[-1]
+    out, _ = run(*options, "--dry-run")
+    assert out.count("stopped") == 2
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(data_root: Path, tmp_path: Path) -> None:
+    held = Run(tmp_path / "tiny-seed1")
+    with ExitStack() as locks:
+        lock_runs([held], locks)
+        out, _ = run("--seeds", "1", "2", "--out", tmp_path, "--data", data_root, *SHORT)
+    assert re.search(rf"in use +by process {os.getpid()} on ", out)
+    assert "finished" in out
+    assert not held.config_file.exists()
+
+
+def test_each_process_has_a_gpu_for_itself(tmp_path: Path) -> None:
+    jobs = list_jobs({"tiny": []}, [1, 2, 3], tmp_path)
+    show = "import os,time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.5)"
+
+    class Shown:
+        def __init__(self, job: Any) -> None:
+            self.run, self.look, self.words = job.run, job.look, [sys.executable, "-c", show]
+
+    assert run_jobs([Shown(job) for job in jobs], 2, Reporter(quiet=True), ["4", "7"]) == []  # type: ignore[misc]
+    assert sorted((job.run.folder / LOG).read_text().strip() for job in jobs[:2]) == ["4", "7"]
+
+
+@pytest.mark.exact
+def test_a_job_of_a_cluster_that_is_told_to_end_saves_and_goes_on(data_root: Path, tmp_path: Path) -> None:
+    """By submitit's own executor for one machine, which handles signals as the one for Slurm does."""
+    submitit = pytest.importorskip("submitit")
+    from submitit.local.local import LocalJobEnvironment
+
+    options = ("--data", str(data_root), "--device", "cpu")
+    (job,) = list_jobs({"tiny": LONG[1:]}, [1], tmp_path / "runs", common=options)
+    executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
+    submitted = executor.submit(Trainer(), job)
+    while not job.run.metrics_file.exists():
+        assert not submitted.done()
+        time.sleep(0.1)
+    os.killpg(os.getpgid(int(submitted.job_id)), 0)  # it is there
+    children = Path(f"/proc/{submitted.job_id}/task/{submitted.job_id}/children").read_text().split()
+    assert children
+    for child in children:
+        os.kill(int(child), LocalJobEnvironment._usr_sig())
+    log = job.run.folder / LOG
+    while log.read_text().count("going on after epoch") < 1:
+        time.sleep(0.1)
+    submitted.cancel()
+    assert "saved" in log.read_text()
+
+
+def test_options_of_sbatch_are_parsed() -> None:
+    assert parse_settings(["partition=gpu", "--gres=gpu:1", "time=60"]) == {
+        "partition": "gpu",
+        "gres": "gpu:1",
+        "time": "60",
+    }
+    with pytest.raises(UsageError) as caught:
+        parse_settings(["gpu", "time=1:00"])
+    assert [str(problem).partition(":")[0] for problem in caught.value.problems] == [
+        "--slurm gpu",
+        "--slurm time=1",
+    ]
