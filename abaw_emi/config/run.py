@@ -26,6 +26,7 @@ from abaw_emi.config.parts import (
     LogMelConfig,
     Size,
 )
+from abaw_emi.config.tuning import TuningConfig
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE, Precision
 from abaw_emi.data.folds import parse_fold
 
@@ -109,6 +110,9 @@ class ModelConfig:
     features: tuple[FeatureConfig, ...] = ()
     """Feature folders that are read, too."""
 
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    """How a pretrained encoder is trained."""
+
     fusion: FusionConfig = field(default_factory=FusionConfig)
     """How sound and features come together."""
 
@@ -139,6 +143,8 @@ class ModelConfig:
             raise ValueError("vad_head needs a pretrained encoder that brings one")
         if self.encoder != "pretrained" and self.freeze_extractor:
             raise ValueError(f"freeze_extractor needs a pretrained encoder, not {self.encoder}")
+        if self.tuning != TuningConfig() and (self.encoder != "pretrained" or self.freeze_encoder):
+            raise ValueError("tuning is for a pretrained encoder that is trained")
         if self.pad_seconds and (self.encoder == "none" or self.freeze_encoder):
             raise ValueError("pad_seconds is for an encoder that is trained")
 

@@ -32,6 +32,7 @@ from abaw_emi.models.encoders.logmel import LogMelEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.models.encoders.speech import make_encoder
 from abaw_emi.models.encoders.text import TextEncoder
+from abaw_emi.models.encoders.tuning import check_layers, set_dropouts
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, TextAnchored
 from abaw_emi.models.input_check import describe_unnormalised
@@ -71,14 +72,14 @@ class EmiModel(PreTrainedModel):
                 self.join = Join(widths)
             self.head = Head(sum(widths), parts.fusion, dense=dense)
         self.post_init()  # type: ignore[no-untyped-call]
-        for module in self._frozen():
-            module.requires_grad_(False)
+        self._freeze()
 
     def _make_audio_parts(self, encoder_config: dict[str, Any]) -> int:
         """Makes the encoder and what follows it, and returns the width of the vector they make of a clip."""
         parts = self.parts
         if parts.encoder == "pretrained":
-            self.encoder = make_encoder(encoder_config)
+            self.encoder = make_encoder(set_dropouts(encoder_config, parts.tuning.dropouts))
+            check_layers(self.encoder, parts.tuning)
         else:
             self.encoder = LogMelEncoder(parts.logmel)
         width = self.encoder.hidden_size
@@ -321,8 +322,16 @@ class EmiModel(PreTrainedModel):
         """Sets training mode; what is frozen stays frozen, and in evaluation mode, without dropout."""
         super().train(mode)
         for module in self._frozen():
-            module.eval().requires_grad_(False)  # from_pretrained makes new, trainable parameters
+            module.eval()
+        self._freeze()  # from_pretrained makes new, trainable parameters
         return self
+
+    def _freeze(self) -> None:
+        for module in self._frozen():
+            module.requires_grad_(False)
+        if self.encoder is not None and self.parts.tuning.train_layers:
+            for weight in self.encoder.lower_weights(self.parts.tuning.train_layers):
+                weight.requires_grad_(False)
 
     def _frozen(self) -> list[nn.Module]:
         text = [self.text] if self.text_feature is not None and self.text_feature.freeze else []
@@ -331,7 +340,11 @@ class EmiModel(PreTrainedModel):
     def _frozen_audio(self) -> list[nn.Module]:
         if self.parts.freeze_encoder and self.encoder is not None:
             return [self.encoder, *([self.vad_head] if self.parts.vad_head else [])]
-        return self.encoder.extractor() if self.parts.freeze_extractor and self.encoder is not None else []
+        if self.encoder is None:
+            return []
+        if self.parts.tuning.train_layers:
+            return self.encoder.lower_parts(self.parts.tuning.train_layers)
+        return self.encoder.extractor() if self.parts.freeze_extractor else []
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""

@@ -75,9 +75,26 @@ def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
         warnings.append(
             Problem(backbone.name, f"no {mask_vector}; SpecAugment starts from a new mask vector")
         )
+    fresh = _copy_last_layers(model, model.parts.tuning.reset_layers)
     # What else a published checkpoint holds (a decoder, a quantiser) is no part of the encoder.
     _fill(model, {key: weights[key] for key in weights if key in targets}, targets, backbone.name)
+    state = model.state_dict()
+    for name, value in fresh.items():
+        state[name].copy_(value)  # the state dict shares the model's memory
     return warnings
+
+
+def _copy_last_layers(model: EmiModel, count: int) -> dict[str, Tensor]:
+    """The weights of the encoder's last layers as they are now: new ones."""
+    encoder = model.encoder
+    if encoder is None or not count:
+        return {}
+    levels = range(2 + encoder.layers - count, 2 + encoder.layers)
+    return {
+        f"encoder.{name}": value.clone()
+        for name, value in encoder.state_dict().items()
+        if encoder.find_level(name) in levels and not name.startswith(f"{encoder.norm_prefix}.")
+    }
 
 
 def load_text(model: EmiModel, pretrained: Pretrained) -> None:

@@ -72,6 +72,19 @@ class SoundEncoder(nn.Module):
         """Its layers, the first one first."""
         return [layer for name in self.layer_prefixes for layer in self.get_submodule(name).children()]
 
+    def lower_parts(self, top: int) -> list[nn.Module]:
+        """All below the last `top` layers: the modules that hold nothing of these, nor of the last norm."""
+        upper = self.layer_modules()[-top:]
+        if self.norm_prefix is not None:
+            upper.append(self.get_submodule(self.norm_prefix))
+        kept = {id(part) for module in upper for part in module.modules()}
+        return [module for module in self.modules() if not any(id(part) in kept for part in module.modules())]
+
+    def lower_weights(self, top: int) -> list[nn.Parameter]:
+        """The weights below the last `top` layers, those included that lie in no module of `lower_parts`."""
+        first = 2 + self.layers - top
+        return [weight for name, weight in self.named_parameters() if self.find_level(name) < first]
+
     def find_level(self, name: str) -> int:
         """How far up a weight is: 0 for the extractor, 1 for all up to the first layer, then each layer.
 
