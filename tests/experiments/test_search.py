@@ -55,12 +55,12 @@ def test_two_processes_make_the_trials_together_and_the_best_is_kept(data_root: 
     assert found["value"] == max(values)
     best = read_config(folder / "best.toml").training
     assert (best.learning_rate, best.loss) == tuple(found["options"].values())
-    assert max(first["trials"], second["trials"]) == found["trials"]
+    assert max(end["trials"] for end in ends) == found["trials"]
     for run in runs:
         epochs = [line for line in run.metrics_file.read_text().splitlines() if "valid" in line]
         assert len(epochs) == 2
     assert not (tmp_path / "runs").exists()
-    other = start(tmp_path, data_root, "--trials", "4", "--set", "training.epochs=3")
+    other = start(tmp_path, data_root, "--trials", "1", "--set", "training.epochs=3")
     _, errors = other.communicate(timeout=60)
     assert other.returncode == 1
     assert "was begun with another config; give the new search another --name" in errors
@@ -114,7 +114,7 @@ def test_what_cannot_be_searched_over_is_named_all_at_once(tmp_path: Path) -> No
 
 
 def test_the_best_of_many_that_know_nothing_is_worth_nothing_on_other_clips() -> None:
-    """The best of 200 seems to be .1; chosen on other clips than it is scored on, it is near 0."""
+    """The best of 100 seems to be .1; chosen on other clips than it is scored on, it is near 0."""
     rng = np.random.default_rng(5)
     ids = [f"{number:05}" for number in range(300)]
 
@@ -122,7 +122,7 @@ def test_the_best_of_many_that_know_nothing_is_worth_nothing_on_other_clips() ->
         columns = dict(zip(EMOTIONS, rng.random((6, len(ids))), strict=True))
         return pl.DataFrame({FILENAME: ids, **columns}).select(COLUMNS)
 
-    labels, trials = table(), [table() for _ in range(200)]
+    labels, trials = table(), [table() for _ in range(100)]
     best = max(mean_pearson(labels, trial) for trial in trials)
     assert best > 0.05
     assert score_choice(trials, labels) < best / 2

@@ -240,7 +240,7 @@ def test_transcripts_that_are_missing_cut_or_damaged_are_named(
         train(replace(plan_for("text", backbone, tmp_path), on_bad_clip="skip"), other, QUIET)
     plan = plan_for("text", backbone, tmp_path, "model.features.0.max_tokens=4")
     train(replace(plan, on_bad_clip="skip"), data, Reporter())
-    assert "transcripts: more than 4 tokens: " in capsys.readouterr().err
+    assert "transcripts have more than 4 tokens: " in capsys.readouterr().err
     plan = plan_for("text", backbone, tmp_path / "long", "model.features.0.max_tokens=17")
     with pytest.raises(WeightsError, match=r"max_tokens: 17; expected at most 16"):
         train(plan, data, QUIET)
