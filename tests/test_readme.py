@@ -21,6 +21,8 @@ COMMANDS = (
     "options",
     "pipeline",
     "prepare",
+    "sweep",
+    "search",
     "train",
     "tables",
     "extract",

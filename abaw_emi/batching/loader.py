@@ -74,12 +74,16 @@ class Loader:
     pinned: bool = False
 
     @cached_property
+    def _lengths(self) -> list[int]:
+        return [example.samples for example in self.examples]
+
+    @cached_property
     def _augmentation(self) -> Augmentation:
         return Augmentation(self.config.augmentation, max(example.samples for example in self.examples))
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, over all processes."""
-        lengths, seed = [example.samples for example in self.examples], self.config.seed
+        lengths, seed = self._lengths, self.config.seed
         if self.config.batch_seconds:
             budget = round(self.config.batch_seconds * SAMPLE_RATE)
             return plan_epoch_by_budget(lengths, budget=budget, seed=seed, epoch=epoch)
@@ -94,7 +98,8 @@ class Loader:
         place = (self.config.seed, epoch, step, self.rank)
         varying, masking = make_generator("augmentation", *place), make_generator("masks", *place)
         leaving_out = make_generator("modalities", *place)
-        share = [self.examples[index] for index in share_batch(indices, self.rank, self.size)]
+        shares = share_batch(indices, self._lengths, self.size)
+        share = [self.examples[index] for index in shares[self.rank]]
         examples = [self._vary(example, varying) for example in share]
         groups = []
         for places in self._group([example.samples for example in examples], most):
@@ -102,8 +107,7 @@ class Loader:
             batch = self._make_batch(group, masking, leaving_out)
             self._vary_normalised(batch, group, varying)
             groups.append(batch.pin_memory() if self.pinned else batch)
-        counts = [len(share_batch(indices, rank, self.size)) for rank in range(self.size)]
-        return Step(groups, counts)
+        return Step(groups, [len(share) for share in shares])
 
     def _make_batch(
         self, group: Sequence[Example], masking: np.random.Generator, leaving_out: np.random.Generator
@@ -141,10 +145,10 @@ class Loader:
 
     def padding_efficiency(self, epoch: int) -> float:
         """The share of the samples of this process's part of an epoch that belong to clips."""
-        lengths = [example.samples for example in self.examples]
+        lengths = self._lengths
         groups: list[list[int]] = []
         for batch in self.plan(epoch):
-            share = share_batch(batch, self.rank, self.size)
+            share = share_batch(batch, lengths, self.size)[self.rank]
             groups += [[share[i] for i in group] for group in self._group([lengths[i] for i in share])]
         return padding_efficiency(groups, lengths)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 _WINDOW = 16
 """Batches' worth of clips among which a seconds budget looks for clips of similar length: .95 of the frames
@@ -38,9 +39,38 @@ def plan_epoch_by_budget(lengths: Sequence[int], *, budget: int, seed: int, epoc
     return [batches[index] for index in _shuffle(len(batches), seed, epoch)]
 
 
-def share_batch(batch: Sequence[int], rank: int, size: int) -> list[int]:
-    """What process `rank` of `size` does of a sorted batch: every `size`-th clip, so all have as much."""
-    return list(batch[rank::size])
+def share_batch(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+    """What each of `size` processes does of a sorted batch: a stretch of it, which needs little padding.
+
+    The most samples that any of them has are the fewest possible. A process may have no clip.
+
+    >>> share_batch([3, 0, 1, 2], [4, 3, 3, 8], 2)
+    [[3], [0, 1, 2]]
+    """
+    sums = np.cumsum([max(1, lengths[index]) for index in batch])  # without sound there are no samples
+    low, high = 0, int(sums[-1]) if len(batch) else 0
+    while low < high:
+        middle = (low + high) // 2
+        if len(_cut(sums, middle, size)) > size:
+            low = middle + 1
+        else:
+            high = middle
+    ends = _cut(sums, high, size)
+    ends += [len(batch)] * (size - len(ends))
+    return [list(batch[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _cut(sums: npt.NDArray[np.int64], most: int, size: int) -> list[int]:
+    """Where stretches of at most `most` samples end; more than `size` of them if that many are too few."""
+    ends: list[int] = []
+    done = start = 0
+    while start < len(sums) and len(ends) <= size:
+        end = int(np.searchsorted(sums, done + most, side="right"))
+        if end == start:  # a clip alone is longer
+            return [0] * (size + 1)
+        ends.append(end)
+        done, start = int(sums[end - 1]), end
+    return ends
 
 
 def sort_by_length(indices: Iterable[int], lengths: Sequence[int]) -> list[int]:

@@ -231,7 +231,8 @@ class Training:
             return None
         start = time.monotonic()
         lengths = [example.samples for example in self.valid]
-        share = share_batch(sort_by_length(range(len(lengths)), lengths), self.world.rank, self.world.size)
+        ordered = sort_by_length(range(len(lengths)), lengths)
+        share = share_batch(ordered, lengths, self.world.size)[self.world.rank]
         part = predict(
             self.model,
             [self.valid[index] for index in share],

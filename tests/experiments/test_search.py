@@ -43,11 +43,16 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return values
 
 
-def test_two_processes_make_the_trials_together_and_the_best_is_kept(data_root: Path, tmp_path: Path) -> None:
-    options = ("--trials", "4", "--set", "training.epochs=2", "--json")
-    first, second = (finish(each) for each in [start(tmp_path, data_root, *options) for _ in range(2)])
+@pytest.mark.parametrize(
+    ("processes", "trials"), [(1, 2), pytest.param(2, 8, marks=pytest.mark.exact)], ids=["one", "two"]
+)
+def test_processes_make_the_trials_together_and_the_best_is_kept(
+    data_root: Path, tmp_path: Path, processes: int, trials: int
+) -> None:
+    options = ("--trials", str(trials), "--set", "training.epochs=2", "--json")
+    ends = [finish(each) for each in [start(tmp_path, data_root, *options) for _ in range(processes)]]
     found = finish(start(tmp_path, data_root, *options))
-    assert found["trials"] + found["pruned"] == 4
+    assert found["trials"] + found["pruned"] == trials
     assert found["running"] == 0
     folder = tmp_path / "tiny"
     runs = [find_run(path.parent) for path in sorted(folder.glob("trial*/valid_predictions.csv"))]

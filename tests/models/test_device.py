@@ -1,0 +1,28 @@
+"""The arithmetic that a command runs models in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from abaw_emi.core.progress import Reporter
+from abaw_emi.models.device import Runtime
+
+
+@pytest.mark.parametrize("choose", [Runtime.choose, Runtime.for_prediction])
+def test_float32_is_float32_on_every_gpu(choose: object) -> None:
+    """cuDNN's own default is TF32, which only a GPU could show; what it is told is seen here."""
+    parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    for part in parts:
+        part.fp32_precision = "tf32"
+    choose("cpu", "fp32", Reporter(quiet=True))  # type: ignore[operator]
+    assert [part.fp32_precision for part in parts] == ["ieee"] * 3
+
+
+def test_its_own_default_is_another() -> None:
+    code = "import torch; print(torch.backends.cudnn.rnn.fp32_precision)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() != "ieee"
