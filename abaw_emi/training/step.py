@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -119,11 +120,7 @@ class TrainStep:
             step, (outputs, loss) = self._retry(step, place, remake, self._backward)
             self.world.sum([loss])
         else:
-            step, outputs = self._retry(step, place, remake, self._predict)
-            grads, loss = self._output_grads(outputs, step, self.loss.at(place.epoch))
-            step, _ = self._retry(
-                step, place, remake, lambda step, place: self._backward_from(step, place, grads)
-            )
+            step, outputs, loss = self._run_twice(step, place, remake)
         self.world.sum(self._grads())
         self.scaler.unscale_(self.optimizer)
         # A loss scaler skips such a step. Looked at before the weights change; a GPU has to be waited for.
@@ -139,6 +136,21 @@ class TrainStep:
             self.average.update()
         filenames = [filename for group in step.groups for filename in group.filenames]
         return Outcome(place, loss, step.size, filenames, outputs.isfinite().all(dim=1))
+
+    def _run_twice(
+        self, step: Step, place: Place, remake: Callable[[int], Step]
+    ) -> tuple[Step, Tensor, Tensor]:
+        """Outputs and loss of all clips first, then the gradients; in the same groups, on every process.
+
+        Other groups have other dropouts: where the second pass needs smaller ones, the first is repeated.
+        """
+        while True:
+            step, outputs = self._retry(step, place, remake, self._predict)
+            grads, loss = self._output_grads(outputs, step, self.loss.at(place.epoch))
+            done, _ = self._retry(step, place, remake, partial(self._backward_from, grads=grads))
+            if not self.world.most(done is not step):
+                return step, outputs, loss
+            step = done
 
     def _blame(self, step: Step, place: Place) -> NoReturn:
         """Names the clips of this process, one a group, whose own gradients are not finite."""

@@ -167,6 +167,28 @@ def test_a_batch_that_does_not_fit_the_memory_is_split_and_the_step_is_the_same(
         run_of(whole, data_root, tmp_path / "never")
 
 
+def test_memory_that_runs_out_in_the_second_pass_leaves_a_consistent_step(
+    config: RunConfig, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropouts depend on the groups: those of both passes are as if the small ones had been asked for."""
+    backbone = str(write_backbone(tmp_path / "lively", {**small(), "hidden_dropout": 0.3}))
+    model = replace(config.model, backbone=backbone)
+    lively = replace(change(config, loss="ccc", epochs=1, warmup_epochs=0.0), model=model)
+    asked = run_of(change(lively, group_size=2), data_root, tmp_path / "asked")
+    other = run_of(change(lively, group_size=5), data_root, tmp_path / "other")
+    run = Batch.run
+
+    def limited(batch: Batch, model: Any) -> torch.Tensor:
+        if model.training and torch.is_grad_enabled() and len(batch) > 2:
+            raise torch.OutOfMemoryError("no memory left, says the test")
+        return run(batch, model)
+
+    monkeypatch.setattr(Batch, "run", limited)
+    split = run_of(change(lively, group_size=5), data_root, tmp_path / "split")
+    assert weights(split) == weights(asked)
+    assert weights(other) != weights(asked)
+
+
 def small() -> dict[str, Any]:
     from tests.backbones import small_config
 
