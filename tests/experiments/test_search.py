@@ -44,7 +44,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("processes", "trials"), [(1, 2), pytest.param(2, 8, marks=pytest.mark.exact)], ids=["one", "two"]
+    ("processes", "trials"), [(1, 1), pytest.param(2, 8, marks=pytest.mark.exact)], ids=["one", "two"]
 )
 def test_processes_make_the_trials_together_and_the_best_is_kept(
     data_root: Path, tmp_path: Path, processes: int, trials: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -73,16 +72,24 @@ def test_what_is_missing_is_trained_and_typed_again_nothing_is(data_root: Path, 
     assert listed.startswith("abaw-emi train --preset tiny --seeds 1 --out ")
 
 
-def test_a_run_that_fails_says_why_and_the_others_go_on(data_root: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_says_why_one_that_is_held_is_left_to_its_process_and_the_others_go_on(
+    data_root: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "tiny-seed1"
     folder.mkdir()
     (folder / "notes.txt").touch()
-    options = ("--seeds", "1", "2", "--out", tmp_path, "--data", data_root, *SHORT, "--json")
-    out, _ = run(*options, code=1)
-    (problem,) = json.loads(out)["problems"]
+    held = Run(tmp_path / "tiny-seed2")
+    options = ("--seeds", "1", "2", "3", "--out", tmp_path, "--data", data_root, *SHORT, "--json")
+    with ExitStack() as locks:
+        lock_runs([held], locks)
+        out, _ = run(*options, code=1)
+    found = json.loads(out)
+    (problem,) = found["problems"]
     assert problem.startswith("tiny-seed1: failed, exit code 1: ")
     assert "not a run folder (no run.toml)" in problem
-    assert [each["state"] for each in json.loads(out)["runs"]] == ["waiting", "finished"]
+    assert [each["state"] for each in found["runs"]] == ["waiting", "in use", "finished"]
+    assert found["runs"][1]["detail"].startswith(f"by process {os.getpid()} on ")
+    assert not held.config_file.exists()
 
 
 def test_ctrl_c_saves_every_run_and_the_command_goes_on(data_root: Path, tmp_path: Path) -> None:
@@ -101,16 +108,6 @@ def test_ctrl_c_saves_every_run_and_the_command_goes_on(data_root: Path, tmp_pat
         assert "saved" in (each.folder / LOG).read_text().splitlines()[-1]
     out, _ = run(*options, "--dry-run")
     assert out.count("stopped") == 2
-
-
-def test_a_run_that_another_process_holds_is_left_to_it(data_root: Path, tmp_path: Path) -> None:
-    held = Run(tmp_path / "tiny-seed1")
-    with ExitStack() as locks:
-        lock_runs([held], locks)
-        out, _ = run("--seeds", "1", "2", "--out", tmp_path, "--data", data_root, *SHORT)
-    assert re.search(rf"in use +by process {os.getpid()} on ", out)
-    assert "finished" in out
-    assert not held.config_file.exists()
 
 
 def test_each_process_has_a_gpu_for_itself(tmp_path: Path) -> None:

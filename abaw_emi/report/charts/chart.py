@@ -125,7 +125,7 @@ class Chart:
             return _save(figure, form)
 
 
-def sheet(header: Sequence[str], rows: Sequence[Sequence[object]]) -> TextTable:
+def to_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> TextTable:
     """Unrounded numbers as a table of text; None is an empty cell."""
     cells = [
         ["" if cell is None else cell if isinstance(cell, str) else repr(cell) for cell in row]

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.evaluation.text_tables import format_p
-from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sign, to_table
 from abaw_emi.report.charts.style import (
     LIGHT,
     draw_matrix,
@@ -68,7 +68,7 @@ def chart_comparison(comparison: Comparison) -> Chart:
                 ),
             )
         ],
-        data=sheet(["first", "second", "difference", "low", "high", "p", "p_holm", "first_is"], rows),
+        data=to_table(["first", "second", "difference", "low", "high", "p", "p_holm", "first_is"], rows),
         signature=comparison.signature,
     )
 
@@ -103,7 +103,7 @@ def chart_gain(gain: Gain) -> Chart:
                 size=MEDIUM,
             )
         ],
-        data=sheet(["members", "subsets", "mean", "lowest", "highest", "low", "high"], rows),
+        data=to_table(["members", "subsets", "mean", "lowest", "highest", "low", "high"], rows),
         signature=gain.signature,
     )
 
@@ -135,7 +135,7 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
                 size=(MEDIUM[0], 86 + 30.0 * len(known)),
             )
         ],
-        data=sheet(["submission", "validation", "low", "high", "test", "sent"], rows),
+        data=to_table(["submission", "validation", "low", "high", "test", "sent"], rows),
         signature=sign("ledger", f"submissions:{len(ledger.entries)}"),
     )
 

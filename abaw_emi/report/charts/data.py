@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, MAX_SECONDS, Split
 from abaw_emi.evaluation.pearson import pearson
-from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sign, to_table
 from abaw_emi.report.charts.style import (
     LIGHT,
     draw_matrix,
@@ -85,7 +85,7 @@ def chart_labels(labels: Labels) -> Chart:
         "valid, line: train). The share of exact zeros, far larger than any bin, is written as a number. "
         "The paper shows the same in its Figure 1.",
         panels=panels,
-        data=sheet(["emotion", "split", "from", "to", "share_of_clips"], rows),
+        data=to_table(["emotion", "split", "from", "to", "share_of_clips"], rows),
         signature=sign("labels", _sizes(labels), "bins:20"),
         columns=2,
     )
@@ -133,7 +133,7 @@ def chart_durations(durations: Durations) -> Chart:
         f"the clips whole and {kept:.1%} of the audio. Clips longer than {_LONGEST:g} s share the last bar. "
         "The paper shows durations in its Figure 2.",
         panels=panels,
-        data=sheet(["split", "from_s", "to_s", "share_of_clips"], rows),
+        data=to_table(["split", "from_s", "to_s", "share_of_clips"], rows),
         signature=sign("durations", f"n:{len(every)}", f"unknown:{durations.unknown}", "bin:0.5"),
     )
 
@@ -164,7 +164,7 @@ def chart_correlations(labels: Labels) -> Chart:
         title="Correlations between the emotions",
         caption="Pearson's r between the labels of two emotions over the clips of a split.",
         panels=panels,
-        data=sheet(["split", "first", "second", "pearson"], rows),
+        data=to_table(["split", "first", "second", "pearson"], rows),
         signature=sign("label_pearson", _sizes(labels)),
     )
 

@@ -14,7 +14,7 @@ from matplotlib.transforms import Affine2D
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
-from abaw_emi.report.charts.chart import SQUARE, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import SQUARE, Chart, Panel, sign, to_table
 from abaw_emi.report.charts.style import LIGHT, format_number, points, show_intensities
 from abaw_emi.report.results import Results
 
@@ -76,7 +76,7 @@ def chart_predictions(results: Results) -> Chart:
         "prediction at each intensity; on the dashed line, prediction and label are equal. Pearson's r is 1 "
         "on any rising straight line, not only on that one.",
         panels=panels,
-        data=sheet(["emotion", *header], rows),
+        data=to_table(["emotion", *header], rows),
         signature=sign(
             "scatter" if scatter else "density",
             f"n:{len(truth)}",

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from abaw_emi.core.constants import EMOTIONS, OFFICIAL_COUNTS, REFERENCE_SCORES
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, to_table
 from abaw_emi.report.charts.style import LIGHT, draw_rows, format_bounds, format_number, points, shorten
 from abaw_emi.report.results import Results, Standing
 
@@ -55,7 +55,7 @@ def chart_scores(results: Results) -> Chart:
                 size=size,
             ),
         ],
-        data=sheet(["system", "statistic", "pearson", "low", "high"], rows),
+        data=to_table(["system", "statistic", "pearson", "low", "high"], rows),
         signature=best.score.signature,
     )
 

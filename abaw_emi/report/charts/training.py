@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sheet, sign
+from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sign, to_table
 from abaw_emi.report.charts.style import LIGHT, RUN_STYLES, label_ends, shorten
 from abaw_emi.report.history import Curve, Epoch
 
@@ -54,7 +54,7 @@ def chart_curves(curves: Sequence[Curve], names: Sequence[str]) -> Chart:
                 size=MEDIUM,
             ),
         ],
-        data=sheet(["run", "epoch", "train_loss", "learning_rate", "valid_mean_pearson", *EMOTIONS], rows),
+        data=to_table(["run", "epoch", "train_loss", "learning_rate", "valid_mean_pearson", *EMOTIONS], rows),
         signature=sign("training_curves", f"runs:{len(drawn)}", "metrics.jsonl"),
     )
 
