@@ -79,9 +79,10 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            Problem("--device", f"{name!r} cannot be used: {shorten_error(error)}", "auto, cpu or cuda")
-        ) from None
+        unknown = "at start of device string" in str(error)  # torch lists all that it ever knew
+        found = f"{name!r} is no device" if unknown else f"{name!r} cannot be used: {shorten_error(error)}"
+        step = "a GPU is called cuda" if name.startswith("gpu") else ""
+        raise UsageError(Problem("--device", found, "auto, cpu, cuda or cuda:1", step)) from None
     return device
 
 

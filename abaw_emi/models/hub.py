@@ -187,10 +187,15 @@ def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> 
             Problem(
                 name,
                 f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}",
-                next_step=f"fetch it where there is a network (hf download), or give {option} a folder",
+                next_step=f"where there is a network: {_fetch(name, revision)}; or give {option} a folder",
             )
         ) from error
     return Path(folder), Path(folder).name
+
+
+def _fetch(name: str, revision: str) -> str:
+    """The command that fetches a model."""
+    return f"hf download {name}" + ("" if revision == "main" else f" --revision {revision}")
 
 
 def _find_silence(name: str, revision: str) -> str:

@@ -85,7 +85,7 @@ def advise_backbone(plan: RowPlan) -> str:
     """How to get the backbone of a row with a preset."""
     published = find_preset(plan.row.preset or "").model.backbone
     short = next((name for name, hub in BACKBONES.items() if hub == published), "NAME")
-    return f"download it on a machine with a network (hf download), or use a folder: --backbone {short}=DIR"
+    return f"where there is a network: hf download {plan.backbone}; or use a folder: --backbone {short}=DIR"
 
 
 def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:

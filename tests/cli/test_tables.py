@@ -90,7 +90,7 @@ def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell_without_torc
     assert lines["other-faces"] == ["other-faces", "-", "-", "-", "no", "preset"]
     told = done.stdout.splitlines()
     assert (
-        f"{large}: not on this machine; download it on a machine with a network (hf download), or use a "
+        f"{large}: not on this machine; where there is a network: hf download {large}; or use a "
         "folder: --backbone w2v2-large=DIR (w2v2-gv)"
     ) in told
     (vit,) = [

@@ -114,6 +114,8 @@ def train(
         ("a trial under torchrun", "one process"): trial and int(os.environ.get("WORLD_SIZE", "1")) > 1,
     }
     _refuse(wrong)
+    if fold is not None:
+        _check_fold(fold)
     name, config = _read_config(preset, config_file, changes or [])
     length = _read_length(find_run(epochs_from)) if epochs_from else {}
     if any(change.startswith("training.schedule_epochs=") for change in changes or []):
@@ -165,6 +167,16 @@ def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
     """Raises a UsageError of each (found, expected) that holds."""
     if problems := [Problem("train", *texts) for texts, holds in wrong.items() if holds]:
         raise UsageError(problems)
+
+
+def _check_fold(text: str) -> None:
+    from abaw_emi.data.folds import parse_fold
+
+    try:
+        parse_fold(text)
+    except ValueError:
+        expected = "k/K, such as 1/5: the first of five parts is held out"
+        raise UsageError(Problem(f"--fold {text}", "no part of the training clips", expected)) from None
 
 
 def _read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> tuple[str, RunConfig]:
