@@ -88,10 +88,11 @@ def find_map(values: np.ndarray, low: float, high: float) -> tuple[float, float]
     (1.0, 0.5)
     >>> find_map(np.array([-1.0, 3.0]), 0.0, 1.0)
     (0.25, 0.25)
+    >>> find_map(np.array([1.0, 3.0]), 0.25, 0.5)
+    (0.125, 0.125)
     """
     wide = np.asarray(values, np.float64)
     wide = wide[np.isfinite(wide)]
     least, greatest = float(wide.min()), float(wide.max())
     factor = min(1.0, (high - low) / (greatest - least)) if greatest > least else 1.0
-    offset = low - factor * least if least < low else min(0.0, high - factor * greatest)
-    return factor, offset
+    return factor, min(max(0.0, low - factor * least), high - factor * greatest)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from abaw_emi.core.constants import EMOTIONS
@@ -23,6 +23,7 @@ VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=40)
 
 
 @given(values=VALUES, limits=RANGES)
+@example(values=[1.0, 1.0, 3.0], limits=(0.25, 0.5))  # all of it lies above, and is wider
 def test_a_rescaled_column_lies_within_the_range_and_keeps_its_order_and_its_r(
     values: list[float], limits: tuple[float, float]
 ) -> None:
