@@ -26,6 +26,7 @@ from abaw_emi.core.errors import (
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.shard import Shard
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES, find_files
@@ -90,6 +91,7 @@ def extract(
     precision: Precision = "auto",
     on_bad: OnBadClip = "error",
     overwrite: bool = False,
+    shard: Shard | None = None,
     reporter: Reporter | None = None,
 ) -> Extraction:
     """Writes the features of the clips of `split` that are not there yet.
@@ -109,12 +111,14 @@ def extract(
         precision: of its arithmetic; what is written is float32.
         on_bad: "skip" leaves clips out whose sources cannot be read, and lists them.
         overwrite: whether a folder of other features goes first.
+        shard: the clips that this process takes of those; None for all.
         reporter: shows how far things are.
 
     Raises:
         EmiError: the encoder, the folder or a clip is not what it should be; nothing was encoded then.
     """
     reporter = reporter or Reporter(quiet=True)
+    shard = shard or Shard()
     folder = out / _choose_name(encoder, name)
     check_place(out, data.root)
     chosen, arithmetic = choose_for_prediction(device, precision)
@@ -137,8 +141,9 @@ def extract(
         },
         about=_describe_machine(reads, chosen),
         overwrite=overwrite,
+        shard=shard,
     )
-    sources = _read_sources(reads, data, split, max_seconds, on_bad, reporter, made)
+    sources = _read_sources(reads, data, split, shard, max_seconds, on_bad, reporter, made)
     _check_supplied(data, folder, [source.filename for source in sources.found])
     todo, kept = made.part(sources.found, reporter)
     settings = EncoderSettings(
@@ -199,6 +204,7 @@ def _read_sources(
     kind: EncoderKind,
     data: DataFolder,
     split: AnySplit,
+    shard: Shard,
     max_seconds: float,
     on_bad: OnBadClip,
     reporter: Reporter,
@@ -211,15 +217,15 @@ def _read_sources(
     """
     sources: Sources[Any]
     if kind == "audio":
-        sources = read_sounds(data, data.list_clips(split), max_seconds, on_bad, reporter)
+        sources = read_sounds(data, shard.take(data.list_clips(split)), max_seconds, on_bad, reporter)
         what = "sound"
     elif kind == "vision":
         faces = find_faces(data.root)
-        sources = read_faces(data.list_clips(split, faces), faces, on_bad, reporter, made.has)
+        sources = read_faces(shard.take(data.list_clips(split, faces)), faces, on_bad, reporter, made.has)
         what = "face"
     else:
         transcripts = find_transcripts(data.root, data.features)
-        sources = read_texts(data.list_clips(split, transcripts), transcripts, on_bad)
+        sources = read_texts(shard.take(data.list_clips(split, transcripts)), transcripts, on_bad)
         what = "word"
     if kind != "audio":  # those were reported where they were read
         reporter.warn(summarise(sources.skipped))

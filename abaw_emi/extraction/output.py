@@ -4,6 +4,7 @@
 
 A file is there whole or not at all. The record lags behind the files by seconds: what was written and not
 recorded when a process was killed is made again. A folder holds the work of one model in one setting.
+Processes that share the clips out (`core.shard`) write into one folder, and add to one record.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.shard import Shard
 from abaw_emi.data.layout import find_files
 from abaw_emi.extraction.encode import Content, Source
 
@@ -30,6 +32,10 @@ _SAVE_SECONDS = 10.0
 """Between two saves of the record, which takes 20 ms for 17,000 clips."""
 
 _LOCK = ".lock"
+"""Held while a process writes files; each shard has one of its own."""
+
+_RECORD_LOCK = ".record.lock"
+"""Held while the record is read and written again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +67,10 @@ class ClipFolder:
         settings: What shapes the files; `settings["encoder"]` is `Pretrained.to_json()`.
         about: What else is recorded: versions, device.
         overwrite: Whether what is there is to go, once `writing`.
+        shard: The clips that this process makes files of.
 
     Raises:
+        UsageError: `overwrite`, while others may write.
         FeatureError: the folder holds the work of another model or setting (unless `overwrite`), files that
             nothing here made, or a record that cannot be read.
     """
@@ -76,15 +84,21 @@ class ClipFolder:
         settings: dict[str, Any],
         about: dict[str, Any],
         overwrite: bool = False,
+        shard: Shard = Shard(),  # noqa: B008 - it is frozen
     ) -> None:
+        if overwrite and not shard.is_whole:
+            found = f"{folder} is to be replaced, by the shard {shard} of its clips"
+            raise UsageError(Problem("--overwrite", found, "to remove the folder before any shard begins"))
         self.folder = folder
         self._record = folder / record
         self._suffix = suffix
         self._settings = settings
         self._about = about
         self._overwrite = overwrite
+        self._shard = shard
         self._saved = time.monotonic()
         self._clips = self._read()
+        self._changes: dict[str, str | None] = {}  # since the last save; None for what was dropped
 
     def part(
         self, sources: Sequence[Source[Content]], reporter: Reporter
@@ -106,7 +120,8 @@ class ClipFolder:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / _LOCK)
+            own = "" if self._shard.is_whole else f"-{self._shard.number}-of-{self._shard.count}"
+            lock = FileLock(self.folder / f"{_LOCK}{own}")
             lock.acquire(timeout=0)
         except Timeout:
             found = "another process is writing there"
@@ -115,11 +130,12 @@ class ClipFolder:
             found = f"cannot be written: {error.strerror}"
             raise TableError(Problem(str(self.folder), found)) from error
         try:
-            self._clips = self._read()
             if self._overwrite:
                 for paths in find_files(self.folder, (self._suffix,)).values():
                     for path in paths:
                         path.unlink()
+                self._record.unlink(missing_ok=True)
+                self._overwrite = False
             self._save()
             try:
                 yield
@@ -135,12 +151,13 @@ class ClipFolder:
     def write(self, filename: str, source_hash: str, content: bytes) -> None:
         """Writes the file of a clip, whole or not at all."""
         write_bytes(self._path(filename), content)
-        self._clips[filename] = source_hash
+        self._clips[filename] = self._changes[filename] = source_hash
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self._save()
 
     def drop(self, filename: str) -> None:
         """Takes away what was made of a clip that has no source any more."""
+        self._changes[filename] = None
         if self._clips.pop(filename, None) is not None:
             self._path(filename).unlink(missing_ok=True)
 
@@ -148,9 +165,13 @@ class ClipFolder:
         return self.folder / f"{filename}{self._suffix}"
 
     def _save(self) -> None:
-        clips = dict(sorted(self._clips.items()))
-        text = json.dumps({"settings": self._settings, **self._about, "clips": clips}, indent=1)
-        write_bytes(self._record, f"{text}\n".encode())
+        """Writes the record, with what other shards have added to it."""
+        with FileLock(self.folder / _RECORD_LOCK):
+            clips = sorted({**self._read(), **self._changes}.items())
+            self._clips = {name: sha256 for name, sha256 in clips if sha256 is not None}
+            text = json.dumps({"settings": self._settings, **self._about, "clips": self._clips}, indent=1)
+            write_bytes(self._record, f"{text}\n".encode())
+        self._changes.clear()
         self._saved = time.monotonic()
 
     def _read(self) -> dict[str, str]:

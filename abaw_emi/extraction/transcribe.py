@@ -15,6 +15,7 @@ from abaw_emi.core.constants import AnySplit, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.shard import Shard
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.extraction.encode import Source, Sources, read_sources
@@ -54,6 +55,7 @@ def transcribe(
     precision: Precision = "auto",
     on_bad: OnBadClip = "error",
     overwrite: bool = False,
+    shard: Shard | None = None,
     reporter: Reporter | None = None,
 ) -> Transcription:
     """Writes the transcripts of the clips of `split` that are not there yet.
@@ -71,6 +73,7 @@ def transcribe(
         precision: of its arithmetic.
         on_bad: "skip" leaves clips out that cannot be read, and lists them.
         overwrite: whether transcripts of another model go first.
+        shard: the clips that this process takes of those; None for all.
         reporter: shows how far things are.
 
     Raises:
@@ -78,14 +81,15 @@ def transcribe(
     """
     reporter = reporter or Reporter(quiet=True)
     decoding = decoding or Decoding()
+    shard = shard or Shard()
     check_place(out, data.root)
     chosen, arithmetic = choose_for_prediction(device, precision)
     pretrained = find_pretrained(model, revision, "MODEL", ("whisper",))
     made_by = pretrained.to_json()
     settings = {"encoder": made_by, "precision": arithmetic, **decoding.to_json()}
     about = describe_hardware(chosen)
-    made = ClipFolder(out, RECORD, ".txt", settings=settings, about=about, overwrite=overwrite)
-    sources = _read_clips(data.list_clips(split), data, on_bad, reporter)
+    made = ClipFolder(out, RECORD, ".txt", settings=settings, about=about, overwrite=overwrite, shard=shard)
+    sources = _read_clips(shard.take(data.list_clips(split)), data, on_bad, reporter)
     todo, kept = made.part(sources.found, reporter)
     empty: list[str] = []
     size = batch or (_BATCH_CPU if chosen.type == "cpu" else _BATCH)

@@ -108,13 +108,14 @@ def choose_precision(asked: Precision, preset: Precision, device: torch.device) 
 def choose_for_prediction(name: str, asked: Precision) -> tuple[torch.device, Precision]:
     """Device and arithmetic of a model that is not trained.
 
-    On a CPU, bf16 means weights of the encoder in bfloat16 (`inference.predict.load_model`).
+    Under `torchrun`, "cuda" is the GPU of this process. On a CPU, bf16 means weights of the encoder in
+    bfloat16 (`inference.predict.load_model`).
 
     Raises:
         UsageError: no such device, or bf16 on a CPU that would have to imitate it, many times slower than
             float32.
     """
-    device = choose_device(name)
+    device = choose_device(name, int(os.environ.get("LOCAL_RANK", "0")))
     forbid_tf32()
     precision = choose_precision(asked, "auto", device)
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -22,6 +22,7 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, Au
 from abaw_emi.audio.clips import read_sound
 from abaw_emi.core.errors import ClipError, CorpusError, EmiError, FeatureError, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.shard import Shard
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.extraction import audio, vision
 from abaw_emi.extraction import extract as extraction
@@ -596,6 +597,36 @@ def test_two_processes_do_not_write_one_folder(data: DataFolder, tmp_path: Path)
         pytest.raises(FeatureError, match="another process is writing there"),
     ):
         run(encoder, data)
+
+
+def test_shards_write_one_folder_together(
+    data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = write_audio(tmp_path / "encoder", "wav2vec2")
+    expected = read_all(run(encoder, data, name="whole"))
+    write, inner = extraction.ClipFolder.write, []
+
+    def write_while_another_works(self: Any, filename: str, source_hash: str, content: bytes) -> None:
+        if not inner:  # the whole second shard, before the first one has written anything
+            inner.append(Shard(2, 2))
+            inner.append(run(encoder, data, name="shared", shard=inner[0]))
+        write(self, filename, source_hash, content)
+
+    monkeypatch.setattr(extraction.ClipFolder, "write", write_while_another_works)
+    first = run(encoder, data, name="shared", shard=Shard(1, 2))
+    assert (first.written, inner[1].written) == (("00000", "00002"), ("00001", "00003"))
+    found = read_all(first)
+    assert list(found) == list(expected)
+    for filename, array in expected.items():
+        np.testing.assert_allclose(found[filename], array, rtol=0, atol=CLOSE)
+    again = run(encoder, data, name="shared")
+    assert (again.written, again.kept) == ((), tuple(expected))
+
+
+def test_a_shard_replaces_nothing(data: DataFolder, tmp_path: Path) -> None:
+    encoder = write_audio(tmp_path / "encoder", "wav2vec2")
+    with pytest.raises(UsageError, match="to be replaced, by the shard 1/2"):
+        run(encoder, data, shard=Shard(1, 2), overwrite=True)
 
 
 def test_where_nothing_is_to_be_read_that_is_said(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import check_installation
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.shard import Shard
 
 if TYPE_CHECKING:
     from abaw_emi.extraction.output import Written
@@ -32,6 +33,8 @@ Examples:
 
   abaw-emi extract models/my-encoder --split test      of test, from a folder
 
+  abaw-emi extract thenlper/gte-base --shard 2/4       the second of four machines that share a disk
+
 Run again, it continues: clips that are there, made of the same bytes by the same encoder, are kept."""
 
 TRANSCRIBE_EXAMPLES = """Whole clips, not their first 12 s. A clip in which nothing is said is an empty file.
@@ -48,6 +51,15 @@ Run again, it continues."""
 
 Clips = Annotated[AnySplit, typer.Option("--split", help="Which clips.")]
 Revision = Annotated[str, typer.Option("--revision", help="Of the model on the hub.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="k/K",
+        help="Only the k-th of K shares of the clips, while others take theirs.",
+        show_default="all; under torchrun, one for each process",
+    ),
+]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Side by side.", show_default="by kind and device", min=1)
 ]
@@ -87,9 +99,11 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the folder, whatever made it.")
     ] = False,
+    shard: ShardOption = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
+    share = Shard.read(shard)
     folder = options.open_folder(data, out)
     check_installation()
 
@@ -111,6 +125,7 @@ def extract(
         precision=precision,
         on_bad=on_bad_clip,
         overwrite=overwrite,
+        shard=share,
         reporter=reporter,
     )
     about = {"kind": done.kind, "layer": layer, "rows": done.rows, "width": done.width}
@@ -144,9 +159,11 @@ def transcribe(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Transcribe all again, whatever model did before.")
     ] = False,
+    shard: ShardOption = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
+    share = Shard.read(shard)
     folder = options.open_folder(data, out.parent)
     check_installation()
 
@@ -166,6 +183,7 @@ def transcribe(
         precision=precision,
         on_bad=on_bad_clip,
         overwrite=overwrite,
+        shard=share,
         reporter=reporter,
     )
     text = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
