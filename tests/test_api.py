@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.ensembling.combine import METHODS
 from tests.cli.conftest import environment
 from tests.cli.regenerate import write_files
+from tests.command import run_command
 from tests.csv_tables import EMOTIONS
 
 
@@ -26,8 +26,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "abaw_emi", *line.split()]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    return run_command(*line.split(), cwd=folder, env=environment())
 
 
 def say(folder: Path, line: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The command line as a shell sees it: a process, its exit code, stdout, stderr. Nothing needs torch."""
+"""The command line as a shell sees it: exit code, stdout, stderr. Nothing needs torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.command import run_command
 
 HEADER = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy"
 EMOTIONS = HEADER.split(",")[1:]
@@ -84,7 +86,17 @@ test_ids.__test__ = False  # type: ignore[attr-defined]
 
 @pytest.fixture
 def shell(folder: Path) -> Shell:
-    """Runs `abaw-emi ARGUMENTS` in `folder`."""
+    """Runs `abaw-emi ARGUMENTS` in `folder`, in this process."""
+
+    def run(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+        return run_command(*arguments, cwd=folder, env=environment(**changes))
+
+    return run
+
+
+@pytest.fixture
+def process(folder: Path) -> Shell:
+    """The same in a process of its own."""
 
     def run(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "abaw_emi", *map(str, arguments)]
@@ -102,13 +114,13 @@ def shell(folder: Path) -> Shell:
 
 
 @pytest.fixture
-def shell_without_torch(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """The same in a Python that has nothing of the extra `train`."""
+def shell_without_torch(process: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """Runs `abaw-emi ARGUMENTS` in a Python that has nothing of the extra `train`."""
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(_WITHOUT_TORCH)
 
     def run(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
-        return shell(*arguments, PYTHONPATH=str(site), **changes)
+        return process(*arguments, PYTHONPATH=str(site), **changes)
 
     return run
 

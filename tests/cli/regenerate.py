@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.cli.conftest import environment, values, write_csv
+from tests.command import run_command
 from tests.simulated import draw_labels, predict
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -130,10 +129,7 @@ def play(session: str, folder: Path) -> str:
     (write_official_size if session == "readme" else write_files)(folder)
     said = []
     for line in SESSIONS[session]:
-        command = [sys.executable, "-m", "abaw_emi", *shlex.split(line)]
-        done = subprocess.run(
-            command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
-        )
+        done = run_command(*shlex.split(line), cwd=folder, env=environment())
         ended = f"exit code {done.returncode}\n" if done.returncode else ""
         said.append(f"$ abaw-emi {line}\n{done.stdout}{done.stderr}{ended}")
     text = "\n".join(said).replace(f"abaw_emi:{version('abaw-emi')}", "abaw_emi:VERSION")

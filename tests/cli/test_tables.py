@@ -73,13 +73,13 @@ def row_of(done: Any, name: str) -> dict[str, Any]:
     return dict(row)
 
 
-def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell_without_torch: Shell, runs: Path) -> None:
+def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell: Shell, runs: Path) -> None:
     (runs.parent / "small").mkdir()
     (runs.parent / "data" / "audio").mkdir()
     for number in range(17):
         (runs.parent / "data" / "audio" / f"{number:05}.mp3").touch()
     hidden = {"HF_HUB_CACHE": str(runs.parent / "hub")}
-    done = shell_without_torch("tables", "--list", "--backbone", "xlsr=small", **hidden)
+    done = shell("tables", "--list", "--backbone", "xlsr=small", **hidden)
     assert problems(done, 0) == []
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
     large = PRESETS["w2v2-gv"].model.backbone
@@ -100,8 +100,8 @@ def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell_without_torc
     assert told[-1].startswith("presets of no row: released, ")
 
 
-def test_list_as_json_tells_the_runs_there_are(shell_without_torch: Shell, runs: Path) -> None:
-    done = shell_without_torch("tables", "--list", "--table", "2", "--seeds", "1", "2", "--json")
+def test_list_as_json_tells_the_runs_there_are(shell: Shell, runs: Path) -> None:
+    done = shell("tables", "--list", "--table", "2", "--seeds", "1", "2", "--json")
     problems(done, 0)
     row = row_of(done, "gv")
     assert (row["state"], row["runs"]) == ("finished", ["runs/gv-seed1", "runs/gv-seed2"])
@@ -114,9 +114,9 @@ def test_list_as_json_tells_the_runs_there_are(shell_without_torch: Shell, runs:
     assert told["presets_of_no_row"]
 
 
-def test_what_is_there_is_shown_and_nothing_is_run(shell_without_torch: Shell, runs: Path) -> None:
+def test_what_is_there_is_shown_and_nothing_is_run(shell: Shell, runs: Path) -> None:
     before = sorted(runs.rglob("*"))
-    done = shell_without_torch("tables", "--table", "2", "--no-run")
+    done = shell("tables", "--table", "2", "--no-run")
     assert problems(done, 0) == []
     lines = done.stdout.splitlines()
     (gv,) = [line.split() for line in lines if line.startswith("audeering: GV  ")]
@@ -127,12 +127,10 @@ def test_what_is_there_is_shown_and_nothing_is_run(shell_without_torch: Shell, r
     assert sorted(runs.rglob("*")) == before
 
 
-def test_one_seed_has_exactly_the_numbers_of_score(shell_without_torch: Shell, runs: Path) -> None:
+def test_one_seed_has_exactly_the_numbers_of_score(shell: Shell, runs: Path) -> None:
     labels = "data/valid_split.csv"
-    scored = json.loads(
-        shell_without_torch("score", str(runs / "gv-seed1/valid_predictions.csv"), labels, "--json").stdout
-    )
-    done = shell_without_torch("tables", "--table", "2", "--no-run", "--json", "--only", "gv")
+    scored = json.loads(shell("score", str(runs / "gv-seed1/valid_predictions.csv"), labels, "--json").stdout)
+    done = shell("tables", "--table", "2", "--no-run", "--json", "--only", "gv")
     problems(done, 0)
     measured = row_of(done, "gv")["measured"]
     assert measured["mean_pearson"] == pytest.approx(scored["mean_pearson"], abs=1e-12)
@@ -143,15 +141,12 @@ def test_one_seed_has_exactly_the_numbers_of_score(shell_without_torch: Shell, r
     assert row_of(done, "gv")["difference"] == pytest.approx(scored["mean_pearson"] - 0.342)
 
 
-def test_several_seeds_have_a_mean_a_spread_and_an_ensemble(shell_without_torch: Shell, runs: Path) -> None:
+def test_several_seeds_have_a_mean_a_spread_and_an_ensemble(shell: Shell, runs: Path) -> None:
     files = [str(runs / f"gv-seed{seed}" / "valid_predictions.csv") for seed in (1, 2)]
-    problems(shell_without_torch("ensemble", "--preds", *files, "--split", "valid", "--out", "both.csv"), 0)
-    alone = [
-        json.loads(shell_without_torch("score", file, "data/valid_split.csv", "--json").stdout)
-        for file in files
-    ]
-    both = json.loads(shell_without_torch("score", "both.csv", "data/valid_split.csv", "--json").stdout)
-    done = shell_without_torch(*shlex.split("tables --table 2 --no-run --json --only gv --seeds 1 2"))
+    problems(shell("ensemble", "--preds", *files, "--split", "valid", "--out", "both.csv"), 0)
+    alone = [json.loads(shell("score", file, "data/valid_split.csv", "--json").stdout) for file in files]
+    both = json.loads(shell("score", "both.csv", "data/valid_split.csv", "--json").stdout)
+    done = shell(*shlex.split("tables --table 2 --no-run --json --only gv --seeds 1 2"))
     problems(done, 0)
     measured = row_of(done, "gv")["measured"]
     one, two = (result["mean_pearson"] for result in alone)
@@ -166,10 +161,8 @@ def test_several_seeds_have_a_mean_a_spread_and_an_ensemble(shell_without_torch:
     assert 0 < high - low < max(widths)  # errors of unlike runs cancel in their mean
 
 
-def test_runs_of_another_recipe_are_refused_by_name(shell_without_torch: Shell, runs: Path) -> None:
-    done = shell_without_torch(
-        *shlex.split("tables --table 2 --no-run --set training.epochs=7 --only gv xlsr-gv")
-    )
+def test_runs_of_another_recipe_are_refused_by_name(shell: Shell, runs: Path) -> None:
+    done = shell(*shlex.split("tables --table 2 --no-run --set training.epochs=7 --only gv xlsr-gv"))
     first, last = problems(done, 1)
     assert first == (
         "row gv, runs/gv-seed1: training.epochs is 30, not 7; expected the config of row gv; use the --set "
@@ -179,35 +172,33 @@ def test_runs_of_another_recipe_are_refused_by_name(shell_without_torch: Shell, 
     assert "refused" in done.stdout
 
 
-def test_runs_made_with_the_same_settings_are_taken(shell_without_torch: Shell, runs: Path) -> None:
+def test_runs_made_with_the_same_settings_are_taken(shell: Shell, runs: Path) -> None:
     config = change_config(PRESETS["gv-head"], ["training.epochs=7", "model.backbone=small"])
     write_run(runs, "gv-head-seed1", config, predicts=VALID)
     arguments = (
         "tables --table 2 --no-run --json --only gv-head --set training.epochs=7 --backbone audeering=small"
     )
-    done = shell_without_torch(*shlex.split(arguments))
+    done = shell(*shlex.split(arguments))
     assert problems(done, 0) == []
     assert row_of(done, "gv-head")["state"] == "finished"
 
 
-def test_a_score_on_clips_seen_in_training_is_none(shell_without_torch: Shell, runs: Path) -> None:
+def test_a_score_on_clips_seen_in_training_is_none(shell: Shell, runs: Path) -> None:
     seen = TRAIN | {VALID[3]}
     write_run(runs, "gv-head-seed1", PRESETS["gv-head"], predicts=VALID, trained_on=seen)
-    done = shell_without_torch("tables", "--table", "2", "--no-run", "--json", "--only", "gv-head")
+    done = shell("tables", "--table", "2", "--no-run", "--json", "--only", "gv-head")
     assert "SEEN IN TRAINING: 1 of its clips" in problems(done, 1)[0]
     row = row_of(done, "gv-head")
     assert (row["state"], row["measured"], row["difference"]) == ("refused", None, None)
     assert any("SEEN IN TRAINING" in text for text in json.loads(done.stdout)["problems"])
 
 
-def test_runs_on_train_and_valid_have_no_number_but_that_of_folds(
-    shell_without_torch: Shell, runs: Path
-) -> None:
+def test_runs_on_train_and_valid_have_no_number_but_that_of_folds(shell: Shell, runs: Path) -> None:
     everything = sorted(TRAIN | set(VALID))
     run = write_run(runs, "paper-trainval-seed1", PRESETS["paper"], preset="paper", train_plus_val=True)
     write_with_provenance(draw(VALID, 1), run / "valid_predictions.csv", Provenance(command="a stray file"))
     arguments = shlex.split("tables --table 1 --no-run --json --only paper-trainval")
-    done = shell_without_torch(*arguments)
+    done = shell(*arguments)
     assert problems(done, 0) == []
     assert (row_of(done, "paper-trainval")["state"], row_of(done, "paper-trainval")["measured"]) == (
         "finished",
@@ -225,7 +216,7 @@ def test_runs_on_train_and_valid_have_no_number_but_that_of_folds(
             train_plus_val=True,
             fold=fold,
         )
-    done = shell_without_torch(*arguments)
+    done = shell(*arguments)
     assert problems(done, 0) == []
     row = row_of(done, "paper-trainval")
     assert row["measured"]["n"] == len(everything)
@@ -234,7 +225,7 @@ def test_runs_on_train_and_valid_have_no_number_but_that_of_folds(
     # Folds of another recipe say nothing of this one.
     toml = runs / "paper-trainval-fold1of2-seed1" / "run.toml"
     toml.write_text(toml.read_text().replace("epochs = 30", "epochs = 31"))
-    done = shell_without_torch(*arguments)
+    done = shell(*arguments)
     assert any("training.epochs is 31, not 30; it is not counted" in line for line in problems(done, 0))
     assert row_of(done, "paper-trainval")["measured"] is None
 
@@ -253,30 +244,28 @@ def submit(shell: Shell, folder: Path, name: str, made_of: list[str], score: str
 
 
 def test_the_score_on_test_is_of_a_submission_of_exactly_the_rows_runs(
-    shell_without_torch: Shell, folder: Path, runs: Path
+    shell: Shell, folder: Path, runs: Path
 ) -> None:
     write_run(runs, "paper-dropout-seed1", PRESETS["paper-dropout"], predicts=VALID)
     write_run(runs, "paper-dropout-seed2", PRESETS["paper-dropout"], seed=2, predicts=VALID)
-    submit(shell_without_torch, folder, "both", ["paper-dropout-seed1", "paper-dropout-seed2"], ".47")
-    submit(shell_without_torch, folder, "alone", ["paper-dropout-seed1"], ".46")
-    submit(shell_without_torch, folder, "mixed", ["paper-dropout-seed1", "gv-seed1"], ".99")
+    submit(shell, folder, "both", ["paper-dropout-seed1", "paper-dropout-seed2"], ".47")
+    submit(shell, folder, "alone", ["paper-dropout-seed1"], ".46")
+    submit(shell, folder, "mixed", ["paper-dropout-seed1", "gv-seed1"], ".99")
     for seeds, expected in ((["1"], ("alone", 0.46)), (["1", "2"], ("both", 0.47))):
-        done = shell_without_torch(
-            *shlex.split("tables --table 1 --no-run --json --only paper-dropout --seeds"), *seeds
-        )
+        done = shell(*shlex.split("tables --table 1 --no-run --json --only paper-dropout --seeds"), *seeds)
         assert problems(done, 0) == []
         row = row_of(done, "paper-dropout")
         assert (row["tested"]["submission"], row["tested"]["mean_pearson"]) == expected
         assert row["test_difference"] == pytest.approx(expected[1] - 0.465)
 
 
-def test_every_form_goes_to_stdout(shell_without_torch: Shell, runs: Path) -> None:
+def test_every_form_goes_to_stdout(shell: Shell, runs: Path) -> None:
     base = shlex.split("tables --table 2 --no-run --only gv --format")
-    assert shell_without_torch(*base, "markdown").stdout.splitlines()[2].startswith("| System | Published |")
-    assert r"\toprule" in shell_without_torch(*base, "latex").stdout
-    (row,) = csv.DictReader(shell_without_torch(*base, "csv").stdout.splitlines())
+    assert shell(*base, "markdown").stdout.splitlines()[2].startswith("| System | Published |")
+    assert r"\toprule" in shell(*base, "latex").stdout
+    (row,) = csv.DictReader(shell(*base, "csv").stdout.splitlines())
     assert (row["row"], row["published_valid"]) == ("gv", "0.342")
-    assert row_of(shell_without_torch(*base, "json"), "gv")["state"] == "finished"
+    assert row_of(shell(*base, "json"), "gv")["state"] == "finished"
 
 
 @pytest.mark.parametrize(
@@ -302,8 +291,8 @@ def test_every_form_goes_to_stdout(shell_without_torch: Shell, runs: Path) -> No
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_exits_2(shell_without_torch: Shell, arguments: list[str], expected: str) -> None:
-    done = shell_without_torch("tables", *arguments, COLUMNS="200")
+def test_wrong_usage_exits_2(shell: Shell, arguments: list[str], expected: str) -> None:
+    done = shell("tables", *arguments, COLUMNS="200")
     assert expected in "\n".join(problems(done, 2))
     assert done.stdout == ""
 

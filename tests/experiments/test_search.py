@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,29 @@ from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.experiments.selection import score_choice
 from abaw_emi.experiments.space import Dimension, read_space
 from abaw_emi.runs.run import find_run
+from tests.command import run_command
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 SPACE = '"training.learning_rate" = {low = 1e-4, high = 1e-1, log = true}\n"training.loss" = ["mse", "ccc"]\n'
 
 
-def start(folder: Path, data: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def write_words(folder: Path, data: Path, *arguments: str) -> list[str]:
     (folder / "space.toml").write_text(SPACE)
     words = ["search", "--preset", "tiny", "--space", str(folder / "space.toml"), "--out", str(folder)]
-    command = [sys.executable, "-m", "abaw_emi", *words, "--data", str(data), "--device", "cpu", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=ENVIRONMENT, **{**pipes, **options})
+    return [*words, "--data", str(data), "--device", "cpu", *arguments]
+
+
+def start(folder: Path, data: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "abaw_emi", *write_words(folder, data, *arguments)]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def search(folder: Path, data: Path, *arguments: str, code: int = 0) -> CompletedProcess[str]:
+    done = run_command(*write_words(folder, data, *arguments), env=ENVIRONMENT)
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -50,8 +63,9 @@ def test_processes_make_the_trials_together_and_the_best_is_kept(
     data_root: Path, tmp_path: Path, processes: int, trials: int
 ) -> None:
     options = ("--trials", str(trials), "--set", "training.epochs=2", "--json")
-    ends = [finish(each) for each in [start(tmp_path, data_root, *options) for _ in range(processes)]]
-    found = finish(start(tmp_path, data_root, *options))
+    others = [start(tmp_path, data_root, *options) for _ in range(processes - 1)]
+    ends = [json.loads(search(tmp_path, data_root, *options).stdout), *map(finish, others)]
+    found = json.loads(search(tmp_path, data_root, *options).stdout)
     assert found["trials"] + found["pruned"] == trials
     assert found["running"] == 0
     folder = tmp_path / "tiny"
@@ -65,10 +79,8 @@ def test_processes_make_the_trials_together_and_the_best_is_kept(
         epochs = [line for line in run.metrics_file.read_text().splitlines() if "valid" in line]
         assert len(epochs) == 2
     assert not (tmp_path / "runs").exists()
-    other = start(tmp_path, data_root, "--trials", "1", "--set", "training.epochs=3")
-    _, errors = other.communicate(timeout=60)
-    assert other.returncode == 1
-    assert "was begun with another config; give the new search another --name" in errors
+    other = search(tmp_path, data_root, "--trials", "1", "--set", "training.epochs=3", code=1)
+    assert "was begun with another config; give the new search another --name" in other.stderr
 
 
 @pytest.mark.exact
@@ -91,7 +103,7 @@ def test_a_trial_whose_process_was_killed_is_taken_over(data_root: Path, tmp_pat
 @pytest.mark.exact
 def test_with_folds_a_trial_is_the_mean_of_its_folds(data_root: Path, tmp_path: Path) -> None:
     options = ("--trials", "2", "--folds", "2", "--set", "training.epochs=1", "--json")
-    found = finish(start(tmp_path, data_root, *options))
+    found = json.loads(search(tmp_path, data_root, *options).stdout)
     runs = [tmp_path / "tiny" / f"trial{found['best']:03}-fold{fold}of2-seed1" for fold in (1, 2)]
     values = [find_run(run).read_provenance()["valid"]["mean_pearson"] for run in runs]
     assert found["value"] == pytest.approx(np.mean(values), abs=1e-12)

@@ -22,6 +22,7 @@ from abaw_emi.experiments.local import run_jobs
 from abaw_emi.experiments.slurm import Trainer, parse_settings
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import LOG, Run, find_run
+from tests.command import run_command
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 SHORT = ["--set", "training.epochs=2"]
@@ -35,10 +36,10 @@ def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-    process = start(*arguments)
-    out, errors = process.communicate(timeout=120)
-    assert process.returncode == code, errors
-    return out, errors
+    """What the command prints on stdout and stderr; the runs are processes."""
+    done = run_command("sweep", "--presets", "tiny", *arguments, env=ENVIRONMENT)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
 
 
 def test_runs_are_presets_by_folds_by_seeds_and_the_first_seed_comes_first() -> None:

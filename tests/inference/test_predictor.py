@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from abaw_emi.data.tables import read_predictions
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
+from tests.command import run_command
 from tests.foreign_data import write_data
 from tests.media import tones, write_container, write_mp3
 from tests.small_models import small_model
@@ -46,11 +45,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     )
 
 
-def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "abaw_emi", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-
-
 def values(table: pl.DataFrame) -> np.ndarray:
     assert table.columns == [FILENAME, *EMOTIONS]
     return table.select(EMOTIONS).to_numpy()
@@ -58,7 +52,7 @@ def values(table: pl.DataFrame) -> np.ndarray:
 
 def test_files_get_the_numbers_of_the_command_in_the_order_given(run: Run, tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
-    done = shell(
+    done = run_command(
         "predict", "--ckpt", run.folder, "--split", "valid", "--data", data, "--out", tmp_path / "p.csv"
     )
     assert done.returncode == 0, done.stderr
@@ -144,16 +138,16 @@ def test_a_mistyped_run_is_no_hub_id(run: Run) -> None:
 
 def test_the_command_predicts_files(run: Run, tmp_path: Path) -> None:
     mp3 = write_mp3(tmp_path / "c.mp3", tones(0.7))
-    done = shell("predict", "--ckpt", run.folder, mp3, mp3, "--json", "--device", "cpu")
+    done = run_command("predict", "--ckpt", run.folder, mp3, mp3, "--json", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["predictions"]
     assert [row[FILENAME] for row in rows] == [str(mp3)] * 2
-    done = shell("predict", "--ckpt", run.folder, mp3, "--out", tmp_path / "out.csv", "--device", "cpu")
+    done = run_command("predict", "--ckpt", run.folder, mp3, "--out", tmp_path / "out.csv", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     written = pl.read_csv(tmp_path / "out.csv")
     assert written.row(0)[0] == str(mp3)
     np.testing.assert_allclose(written.row(0)[1:], [rows[0][emotion] for emotion in EMOTIONS], atol=1e-6)
-    table = shell("predict", "--ckpt", run.folder, mp3, "--device", "cpu").stdout
+    table = run_command("predict", "--ckpt", run.folder, mp3, "--device", "cpu").stdout
     assert f"{rows[0]['Joy']:.4f}" in table
-    assert shell("predict", "--ckpt", run.folder, mp3, "--split", "valid").returncode == 2
-    assert shell("predict", "--ckpt", run.folder).returncode == 2
+    assert run_command("predict", "--ckpt", run.folder, mp3, "--split", "valid").returncode == 2
+    assert run_command("predict", "--ckpt", run.folder).returncode == 2

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from abaw_emi.inference.predict import load_model, predict
 from abaw_emi.runs.run import find_run
 from abaw_emi.training.import_weights import import_run
 from tests.backbones import backbone_weights, small_config
+from tests.command import run_command
 from tests.parity.released_forward import released_forward
 from tests.small_models import CPU, LONGEST, from_waveform, make_clip, make_example
 
@@ -98,9 +98,7 @@ def expect_all(weights: Weights, clips: list[Example]) -> np.ndarray:
 
 
 def shell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "abaw_emi", *map(str, arguments)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return run_command(*arguments, env={**os.environ, "HF_HUB_OFFLINE": "1"})
 
 
 def test_predictions_equal_the_released_forward_clip_by_clip(backbone: Path) -> None:

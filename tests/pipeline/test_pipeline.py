@@ -24,6 +24,7 @@ from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import check_path
 from abaw_emi.submission.format import DEFAULT_PROFILE
 from abaw_emi.submission.ledger import read_ledger
+from tests.command import run_command
 from tests.foreign_data import write_data
 from tests.small_encoders import write_text, write_vision, write_whisper
 
@@ -68,14 +69,10 @@ def test_it_ends_with_a_submission_and_typed_again_it_does_nothing_twice(
     runs = sorted(path.name for path in (tmp_path / "out" / "runs").iterdir() if path.is_dir())
     assert runs == ["text-seed1", "text-seed2", "tiny-seed1", "tiny-seed2"]
     assert done.report.stat().st_size > 10_000
-    by_hand = subprocess.run(
-        [sys.executable, "-m", "abaw_emi", "ensemble", "--split", "valid", "--data", str(data.root)]
-        + ["--features", str(data.features), "--out", str(tmp_path / "x.csv"), "--ckpts"]
-        + [str(tmp_path / "out" / "runs" / name) for name in runs],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    places = ["--data", data.root, "--features", data.features, "--out", tmp_path / "x.csv"]
+    members = [tmp_path / "out" / "runs" / name for name in runs]
+    by_hand = run_command("ensemble", "--split", "valid", *places, "--ckpts", *members)
+    assert by_hand.returncode == 0
     assert "members of several presets: 2 text, 2 tiny" in by_hand.stderr
     assert f"{tmp_path}/out/runs/tiny-seed1: tiny, trained on train, valid " in by_hand.stdout
     assert -1 <= done.score.mean_pearson <= 1

@@ -30,6 +30,7 @@ from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
 from tests.backbones import small_config, write_backbone
 from tests.cli.conftest import environment
+from tests.command import run_command
 from tests.foreign_data import write_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -266,14 +267,8 @@ def test_the_command_ends_with_1_after_running_what_can_be_run(world: Path, tmp_
         "cpu",
     ]
     place = ["--backbone", f"audeering={world / 'small'}", "--data", str(world / "data")]
-    done = subprocess.run(
-        [sys.executable, "-m", "abaw_emi", *words, *place],
-        cwd=tmp_path,
-        env=environment(HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "hub")),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = environment(HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "hub"))
+    done = run_command(*words, *place, cwd=tmp_path, env=env)
     assert done.returncode == 1, done.stderr
     table = json.loads(done.stdout)
     assert {row["name"]: row["state"] for row in table["rows"]} == {

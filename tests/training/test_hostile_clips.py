@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.runs.run import Run
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
+from tests.command import run_command
 from tests.foreign_data import write_data
 
 
@@ -54,30 +53,21 @@ def test_every_kind_of_broken_clip_is_named_and_no_file_is_written(tiny_run: Run
     }
     for name, content in broken.items():
         (root / "test_data" / "audio" / name).write_bytes(content)
-    command = [sys.executable, "-m", "abaw_emi", "predict", "--ckpt", str(tiny_run.folder)]
-    command += ["--split", "test", "--data", "data", "--device", "cpu"]
-    stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = ["predict", "--ckpt", tiny_run.folder, "--split", "test", "--data", "data", "--device", "cpu"]
+    stopped = run_command(*command, cwd=tmp_path)
     assert stopped.returncode == 1
     assert "Traceback" not in stopped.stderr
     problems = [line for line in stopped.stderr.splitlines() if line.startswith("data/test_data/audio/")]
     assert sorted(line.split(":")[0].rpartition("/")[2] for line in problems) == sorted(broken)
     assert not (tmp_path / "predictions").exists()
 
-    skipped = subprocess.run(
-        [*command, "--on-bad-clip", "skip"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    skipped = run_command(*command, "--on-bad-clip", "skip", cwd=tmp_path)
     assert skipped.returncode == 0, skipped.stderr
     assert "11 skipped" in skipped.stderr
     lines = (tmp_path / "predictions" / "tiny-seed1-test.csv").read_text().splitlines()
     assert [line[:5] for line in lines[1:]] == ["00020", "00021"]
 
-    refused = subprocess.run(
-        [sys.executable, "-m", "abaw_emi", "submit", "--preds", "predictions/tiny-seed1-test.csv"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = run_command("submit", "--preds", "predictions/tiny-seed1-test.csv", cwd=tmp_path)
     assert refused.returncode == 1
     assert "--fill train-mean" in refused.stderr
     assert not (tmp_path / "submissions").exists()

@@ -37,6 +37,7 @@ from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
 from abaw_emi.training.trainer import Training
 from tests.backbones import write_backbone
+from tests.command import run_command
 from tests.foreign_data import write_data
 from tests.small_models import CPU
 
@@ -60,11 +61,6 @@ def plan_for(config: RunConfig, out: Path, **changes: object) -> Plan:
 def finished(config: RunConfig, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (run,) = train(plan_for(config, tmp_path_factory.mktemp("runs")), DataFolder(data_root), QUIET)
     return run
-
-
-def shell(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "abaw_emi", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def test_a_finished_run_holds_exactly_the_files_of_the_contract(finished: Run) -> None:
@@ -336,13 +332,13 @@ def test_a_member_that_does_not_tell_hides_nothing_that_another_tells(
     (run,) = train(plan_for(config, tmp_path, train_plus_val=True), DataFolder(data_root), QUIET)
     labels = (data_root / "valid_split.csv").read_text()
     (tmp_path / "stranger.csv").write_text(labels)
-    combined = shell(
+    combined = run_command(
         *("ensemble", "--ckpts", run.folder, "--preds", "stranger.csv", "--split", "valid"),
         *("--data", data_root, "--out", "both.csv", "--device", "cpu"),
         cwd=tmp_path,
     )
     assert combined.returncode == 0, combined.stderr
-    scored = shell("score", "both.csv", data_root / "valid_split.csv", "--json", cwd=tmp_path)
+    scored = run_command("score", "both.csv", data_root / "valid_split.csv", "--json", cwd=tmp_path)
     result = json.loads(scored.stdout)
     assert result["contaminated"] is True
     assert any("not all of what" in problem for problem in result["problems"])
@@ -370,10 +366,10 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_as_if_never_stopped(
     assert "Traceback" not in errors
     assert not run.finished
 
-    resumed = shell(*arguments, "--out", run.folder.parent, "--resume")
+    resumed = run_command(*arguments, "--out", run.folder.parent, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch" in resumed.stderr
-    straight = shell(*arguments, "--out", tmp_path / "straight")
+    straight = run_command(*arguments, "--out", tmp_path / "straight")
     assert straight.returncode == 0, straight.stderr
     assert (run.folder / "model.safetensors").read_bytes() == (
         tmp_path / "straight" / "tiny-seed1" / "model.safetensors"
@@ -382,7 +378,7 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_as_if_never_stopped(
     lines = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     assert [line["epoch"] for line in lines if "valid" in line] == list(range(1, 41))
 
-    again = shell(*arguments, "--out", run.folder.parent, "--resume")
+    again = run_command(*arguments, "--out", run.folder.parent, "--resume")
     assert again.returncode == 0
     assert "finished already" in again.stderr
 
@@ -402,7 +398,7 @@ def test_kill_at_any_moment_leaves_a_run_that_resumes(data_root: Path, tmp_path:
         time.sleep(delay)
         process.kill()
         process.wait()
-    assert shell(*arguments).returncode == 0
+    assert run_command(*arguments).returncode == 0
     assert find_run(run.folder).read_provenance()["epochs"] == 30
 
 
