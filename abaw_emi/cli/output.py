@@ -66,14 +66,8 @@ def texts(problems: Iterable[Problem]) -> list[str]:
 
 def print_score(score: Score, method: str = "percentile") -> None:
     """Prints a score as a table, with intervals and differences if it has them."""
-    header = ["", "Pearson", "95 % interval" if method == "percentile" else "95 % BCa interval"]
-    values: dict[str, float | None] = {**score.pearson, "mean_pearson": score.mean_pearson}
-    rows = [
-        [_LABELS.get(name, name), format_r(value), format_interval(score.interval.get(name))]
-        for name, value in values.items()
-    ]
-    wide = 3 if score.interval else 2
-    print_line(render(TextTable(header[:wide], [row[:wide] for row in rows]), "table"))
+    table = score.table("95 % interval" if method == "percentile" else "95 % BCa interval")
+    print_line(render(table, "table"))
     for difference in score.against.values():
         print_line()
         print_difference(difference)

@@ -22,7 +22,15 @@ from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
 from abaw_emi.evaluation.score import Score, score_arrays, sign
 from abaw_emi.evaluation.significance import MEAN, Difference, compare_pairs
-from abaw_emi.evaluation.text_tables import FORMATS, TextTable, format_interval, format_p, format_r, render
+from abaw_emi.evaluation.text_tables import (
+    FORMATS,
+    TextTable,
+    format_clipped,
+    format_interval,
+    format_p,
+    format_r,
+    render,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +77,15 @@ class Comparison:
 
     def tables(self) -> tuple[TextTable, TextTable]:
         """The ranking and the pairs, as tables of text."""
-        header = ["System", "Mean", "95 % interval", *EMOTIONS, "Beats"]
+        scores = self.scores.values()
+        clipped = any(format_clipped(each.mean_pearson, each.clipped_mean_pearson) for each in scores)
+        header = ["System", "Mean", "95 % interval", *["Clipped"] * clipped, *EMOTIONS, "Beats"]
         ranking = [
             [
                 f"{name} (SEEN IN TRAINING)" if found.seen else name,
                 format_r(found.mean_pearson),
                 format_interval(found.interval.get(MEAN)),
+                *[format_r(found.clipped_mean_pearson)] * clipped,
                 *(format_r(found.pearson[emotion]) for emotion in EMOTIONS),
                 ", ".join(self.beats(name)) or "-",
             ]

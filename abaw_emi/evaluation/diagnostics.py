@@ -16,7 +16,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Diagnostic
 from abaw_emi.evaluation.misalignment import find_columns, find_order, find_signs
-from abaw_emi.evaluation.pearson import mean_pearson, pearson
+from abaw_emi.evaluation.pearson import clipped_mean_pearson, mean_pearson, pearson
 
 _FEW = 20
 """Fewer clips than this say nothing about the spread of values."""
@@ -151,7 +151,7 @@ def _chance(y: Array, p: Array, name: str) -> list[Diagnostic]:
 def _outside(y: Array, p: Array, name: str) -> list[Diagnostic]:
     low, high = INTENSITY_RANGE
     outside = int(((p < low) | (p > high)).sum())
-    raw, clipped = mean_pearson(y, p), mean_pearson(y, p.clip(low, high))
+    raw, clipped = mean_pearson(y, p), clipped_mean_pearson(y, p)
     if abs(clipped - raw) < _CLIPPING_MOVES:
         return []
     found = f"{outside:,} values lie outside [{low:g}, {high:g}] and were scored raw"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, ScoreError
 from abaw_emi.data.align import align
 from abaw_emi.data.frames import Table, is_table, read_table
@@ -59,6 +59,16 @@ def mean_pearson(truth: Table | npt.ArrayLike, prediction: Table | npt.ArrayLike
         raise ScoreError(Problem("mean_pearson", f"shape {y.shape}", f"(N, {len(EMOTIONS)}), or tables"))
     r = pearson(y, p)
     return float(np.where(np.isnan(r), 0.0, r).mean())
+
+
+def clipped_mean_pearson(truth: Array, prediction: Array) -> float:
+    """`mean_pearson` of the predictions clipped to [0, 1], as a submission holds them.
+
+    Args:
+        truth: (N, 6).
+        prediction: (N, 6), matched by row.
+    """
+    return mean_pearson(truth, prediction.clip(*INTENSITY_RANGE))
 
 
 def _to_arrays(truth: Any, prediction: Any) -> tuple[Array, Array]:

@@ -32,9 +32,9 @@ from abaw_emi.evaluation.bootstrap import (
     mean_first,
 )
 from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
-from abaw_emi.evaluation.pearson import mean_pearson, pearson
+from abaw_emi.evaluation.pearson import clipped_mean_pearson, mean_pearson, pearson
 from abaw_emi.evaluation.significance import MEAN, STATISTICS, Difference, compare_pairs
-from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_r
+from abaw_emi.evaluation.text_tables import TextTable, format_clipped, format_interval, format_r
 
 __all__ = ["Score", "mean_pearson", "pearson", "score", "score_arrays"]
 
@@ -46,6 +46,7 @@ class Score:
     Attributes:
         pearson: Pearson's r per emotion, in [-1, 1]; None where it is undefined.
         mean_pearson: their mean, an undefined one counted as 0: the challenge score.
+        clipped_mean_pearson: the same of the predictions clipped to [0, 1], which is what `submit` sends.
         interval: bootstrap intervals (low, high) under "mean_pearson" and each emotion, None where r is
             undefined; empty without resamples.
         n: clips compared.
@@ -58,6 +59,7 @@ class Score:
 
     pearson: dict[str, float | None]
     mean_pearson: float
+    clipped_mean_pearson: float
     interval: dict[str, tuple[float, float] | None]
     n: int
     signature: str
@@ -73,7 +75,30 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as JSON values."""
-        return {"mean_pearson": self.mean_pearson, "pearson": self.pearson, "interval": self.interval}
+        return {
+            "mean_pearson": self.mean_pearson,
+            "clipped_mean_pearson": self.clipped_mean_pearson,
+            "pearson": self.pearson,
+            "interval": self.interval,
+        }
+
+    def table(self, interval: str = "95 % interval") -> TextTable:
+        """A row for each emotion and the mean, and for that of clipped predictions where it differs.
+
+        Args:
+            interval: the header of the intervals, which are left out where there are none.
+        """
+        rows = [
+            [name, format_r(r), format_interval(self.interval.get(key))]
+            for name, key, r in (
+                *((emotion, emotion, r) for emotion, r in self.pearson.items()),
+                ("Mean", MEAN, self.mean_pearson),
+            )
+        ]
+        if clipped := format_clipped(self.mean_pearson, self.clipped_mean_pearson):
+            rows.append(["Mean, clipped", clipped, ""])
+        wide = 3 if self.interval else 2
+        return TextTable(["", "Pearson", interval][:wide], [row[:wide] for row in rows])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the problems, unrounded."""
@@ -95,15 +120,8 @@ class Score:
         return plot_scores({"": self}, axes)
 
     def _repr_html_(self) -> str:
-        rows = [
-            [name, format_r(r), format_interval(self.interval.get(key))]
-            for name, key, r in (
-                ("Mean", MEAN, self.mean_pearson),
-                *((emotion, emotion, r) for emotion, r in self.pearson.items()),
-            )
-        ]
         seen = ["SEEN IN TRAINING: not a validation score"] if self.seen else []
-        return render_html([TextTable(["", "r", "95 % interval"], rows)], [*seen, self.signature])
+        return render_html([self.table()], [*seen, self.signature])
 
 
 def score(
@@ -219,6 +237,7 @@ def score_arrays(
     return Score(
         pearson=per_emotion,
         mean_pearson=mean_pearson(truth, prediction),
+        clipped_mean_pearson=clipped_mean_pearson(truth, prediction),
         interval=bounds,
         n=len(truth),
         signature=sign(len(truth), how, tests=len(against), precisions=precisions),

@@ -11,6 +11,9 @@ from typing import Literal, get_args
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+_SHOWS = 0.0005
+"""A difference of scores that shows in the third decimal."""
+
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -67,6 +70,15 @@ def format_interval(bounds: tuple[float, float] | None, *, signed: bool = False)
     if bounds is None:
         return ""
     return "[" + ", ".join(format_r(bound, signed=signed) for bound in bounds) + "]"
+
+
+def format_clipped(raw: float, clipped: float | None) -> str:
+    """The score of the clipped predictions, where it and the raw one differ in the third decimal; else "".
+
+    >>> format_clipped(0.5891, 0.6123), format_clipped(0.5891, 0.5892)
+    ('0.6123', '')
+    """
+    return "" if clipped is None or abs(clipped - raw) < _SHOWS else format_r(clipped)
 
 
 def format_p(p: float) -> str:

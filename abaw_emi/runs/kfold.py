@@ -29,7 +29,7 @@ from abaw_emi.data.folds import parse_fold
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, mean_first
-from abaw_emi.evaluation.pearson import pearson
+from abaw_emi.evaluation.pearson import clipped_mean_pearson, pearson
 from abaw_emi.evaluation.significance import STATISTICS
 from abaw_emi.runs.run import Run
 
@@ -59,6 +59,7 @@ class FoldScore:
 
     Attributes:
         mean_pearson: mean over folds, by their clips, and over seeds.
+        clipped_mean_pearson: the same of the predictions clipped to [0, 1].
         pearson: the same per emotion; an undefined r counts 0.
         interval: of these, from clips resampled within each fold; empty without resamples.
         n: clips, over all folds.
@@ -69,6 +70,7 @@ class FoldScore:
     """
 
     mean_pearson: float
+    clipped_mean_pearson: float
     pearson: dict[str, float]
     interval: dict[str, tuple[float, float]]
     n: int
@@ -177,7 +179,7 @@ def score_folds(
 
 
 def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, how: Resampling) -> FoldScore:
-    estimates, draws, sizes = [], [], []
+    estimates, clipped, draws, sizes = [], [], [], []
     held_out: dict[int, set[str]] = {}
     for run in runs:
         y, p, clips = _read(run, truth)
@@ -187,6 +189,7 @@ def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, h
             raise ScoreError(Problem(str(run.folder), found, "folds without a common clip"))
         held_out[run.seed].update(clips)
         estimates.append(mean_first(np.nan_to_num(pearson(y, p))))
+        clipped.append(clipped_mean_pearson(y, p))
         draws.append(mean_first(bootstrap(y, [p], how)[:, 0]))
         sizes.append(len(y))
     share = np.array(sizes) / sum(sizes)
@@ -199,6 +202,7 @@ def _score(runs: Sequence[FoldRun], truth: pl.DataFrame, train_plus_val: bool, h
         bounds = {s: (float(a), float(b)) for s, (a, b) in zip(STATISTICS, low_high, strict=True)}
     return FoldScore(
         mean_pearson=float(estimate[0]),
+        clipped_mean_pearson=float(share @ clipped),
         pearson=dict(zip(EMOTIONS, map(float, estimate[1:]), strict=True)),
         interval=bounds,
         n=max(len(clips) for clips in held_out.values()),

@@ -39,6 +39,7 @@ class _Source(TypedDict, total=False):
 
 class _Validation(TypedDict, total=False):
     mean_pearson: Required[float]
+    clipped_mean_pearson: float
     interval: dict[str, list[float] | None]
     kind: str
 

@@ -97,7 +97,8 @@ def find_harmed(
 
 
 def _keep(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: values[key] for key in ("mean_pearson", "interval", "kind")}
+    kept = ("mean_pearson", "clipped_mean_pearson", "interval", "kind")
+    return {key: values[key] for key in kept if key in values}  # records of before have no clipped one
 
 
 def _score(files: Sequence[Path], data: DataFolder, kind: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -119,5 +120,5 @@ def _score(files: Sequence[Path], data: DataFolder, kind: str) -> tuple[dict[str
     if copied := [found for found in diagnostics if found.code == "labels"]:
         raise EmiError(copied)
     result = score(truth, combine_members(tables), names=(labels, " and ".join(tables)))
-    values = {"mean_pearson": result.mean_pearson, "interval": result.interval, "kind": kind}
+    values = _keep({**result.to_json(), "kind": kind})
     return {**values, "signature": result.signature}, [*diagnostics, *result.problems]

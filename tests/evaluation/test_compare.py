@@ -75,6 +75,21 @@ def test_every_form_holds_every_system(comparison: Comparison) -> None:
         comparison.render("html")
 
 
+def test_scores_of_clipped_predictions_stand_beside_the_raw_ones_where_they_differ(
+    comparison: Comparison, tables: dict[str, pl.DataFrame]
+) -> None:
+    assert "Clipped" not in comparison.tables()[0].header
+    shift = pl.col(EMOTIONS) - pl.col(EMOTIONS).mean()
+    moved = {"best": tables["best"].with_columns(shift), "mid": tables["mid"]}
+    found = compare(tables["labels"], moved, resamples=0, permutations=10)
+    ranking = found.tables()[0]
+    place = ranking.header.index("Clipped")
+    clipped = score(tables["labels"], moved["best"].with_columns(pl.col(EMOTIONS).clip(0, 1)), resamples=0)
+    assert ranking.rows[0][place] == f"{clipped.mean_pearson:.4f}" != ranking.rows[0][1]
+    lines = found.scores["best"].table().rows
+    assert lines[-1] == ["Mean, clipped", f"{clipped.mean_pearson:.4f}"]
+
+
 def test_latex_and_markdown_escape_names(tables: dict[str, pl.DataFrame]) -> None:
     found = compare(
         tables["labels"], {"a_b&c": tables["best"], "x|y": tables["mid"]}, resamples=0, permutations=9

@@ -60,13 +60,13 @@ def score(
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
     from abaw_emi.cli.evaluation.inputs import find_labels, find_predictions
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json, wants_json
+    from abaw_emi.cli.submission.ledger import describe_val
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.evaluation.score import score as score_tables
     from abaw_emi.evaluation.systems import read_systems
-    from abaw_emi.evaluation.text_tables import format_interval
     from abaw_emi.runs.kfold import find_fold_score
 
     folder = DataFolder(data)
@@ -107,8 +107,7 @@ def score(
         if result.seen:
             print_line("SEEN IN TRAINING: not a validation score")
         if folds is not None:
-            bounds = format_interval(folds.interval.get("mean_pearson"))
-            print_line(f"in its place, {folds.mean_pearson:.4f} {bounds}: {folds.describe}")
+            print_line(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
         print_score(result, interval)
         print_line(result.signature)
     reporter = Reporter()

@@ -115,13 +115,16 @@ def _describe_entry(entry: Entry) -> str:
 
 
 def describe_val(val: Any) -> str:
-    """What is known of a validation score, with its interval."""
-    from abaw_emi.evaluation.text_tables import format_interval, format_r
+    """What is known of a validation score, with its interval, and of clipped predictions where it differs."""
+    from abaw_emi.evaluation.text_tables import format_clipped, format_interval, format_r
 
     if not val:
         return "not known"
     bounds = (val.get("interval") or {}).get("mean_pearson")
-    return f"{format_r(val['mean_pearson'])} {format_interval(tuple(bounds) if bounds else None)}".rstrip()
+    raw = val["mean_pearson"]
+    clipped = format_clipped(raw, val.get("clipped_mean_pearson"))
+    shown = f"{format_r(raw)} {format_interval(tuple(bounds) if bounds else None)}".rstrip()
+    return f"{shown}, clipped {clipped}" if clipped else shown
 
 
 def read_form(path: Path | None) -> SubmissionFormat:
