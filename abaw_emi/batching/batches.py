@@ -18,7 +18,7 @@ from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import MIN_SAMPLES
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.spec_augment import Masks
-from abaw_emi.models.fusion import Modalities
+from abaw_emi.models.fusion import Modalities, join_padded
 
 Labels = Mapping[str, Float32]
 """Intensities (6,), by Filename."""
@@ -58,6 +58,13 @@ class Batch:
         if self.waveforms is None:
             return self.frames, self.lengths
         return model.encode(self.waveforms, self.lengths, self.masks)
+
+    def encoded(self, model: EmiModel) -> Batch:
+        """The same batch with frames in place of waveforms, and hidden states in place of tokens."""
+        frames, lengths = self.encode(model)
+        modalities = model.encode_text(self.modalities)
+        kept = replace(self, waveforms=None, masks=None)
+        return replace(kept, frames=frames, lengths=lengths, modalities=modalities)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; from pinned memory without waiting for it."""
@@ -115,6 +122,32 @@ def make_batch(
         masks=masks,
         modalities=modalities,
     )
+
+
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """One batch of all clips of encoded batches, in their order, without labels; graphs go along."""
+    frames, lengths = join_frames([(batch.frames, batch.lengths) for batch in batches])
+    modalities = [batch.modalities for batch in batches if batch.modalities is not None]
+    return Batch(
+        filenames=tuple(filename for batch in batches for filename in batch.filenames),
+        lengths=lengths,
+        frames=frames,
+        modalities=Modalities.join(modalities) if modalities else None,
+    )
+
+
+def join_frames(parts: Sequence[tuple[Tensor | None, Tensor]]) -> tuple[Tensor | None, Tensor]:
+    """Frames (b, F, D) of several batches and their lengths (b,) as those of one; None without any sound."""
+    lengths = torch.cat([lengths for _, lengths in parts])
+    some = next((frames for frames, _ in parts if frames is not None), None)
+    if some is None:
+        return None, lengths
+    # Those without sound have one frame, which `Modalities.present` says not to count.
+    filled = [
+        some.new_zeros(len(counts), 1, some.shape[2]) if frames is None else frames
+        for frames, counts in parts
+    ]
+    return join_padded(filled), lengths.clamp(min=1)
 
 
 def collect_modalities(

@@ -18,7 +18,9 @@ _CAUSES = {
     r"quota exceeded|os error 122\b": "the quota of the disk is used up; free some of it",
     r"Read-only file system|os error 30\b": "the disk cannot be written; use another folder",
     r"Input/output error|os error 5\b": "the disk fails; save what is on it, and use another",
-    r"^\w*OutOfMemory|^\w*MemoryError|allocate memory|bad_alloc": "too little memory; end other programs",
+    r"^OutOfMemory|_STATUS_ALLOC_FAILED|CUDA(\w| )*error: out of memory": "the device's memory is too small; "
+    "end other programs on it, or train fewer layers with --set model.tuning.train_layers=N",
+    r"^\w*MemoryError|allocate memory|bad_alloc": "too little memory; end other programs",
     r"^BrokenProcessPool": "a helping process was killed, probably for lack of memory; end other programs",
     r"^Dist\w+Error|\b(gloo|nccl)\b|Connection (closed|reset) by": "a process of torchrun is lost; see above",
 }

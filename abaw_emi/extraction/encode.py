@@ -17,7 +17,7 @@ from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import EmiError, FeatureError, Problem, WeightsError, shorten_error
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.prefetch import run_ahead
-from abaw_emi.models.device import autocast
+from abaw_emi.models.device import autocast, memory_errors
 from abaw_emi.models.hub import Pretrained
 
 Content = TypeVar("Content")
@@ -152,7 +152,8 @@ class FrameEncoder(ABC, Generic[Content, Prepared]):
         """The frames of a group; in halves where memory is short."""
         where = f"{self._name}, clip {group[0].filename}"
         try:
-            return self.encode(ready)
+            with memory_errors():
+                return self.encode(ready)
         except EmiError:
             raise
         except torch.OutOfMemoryError as error:

@@ -22,7 +22,7 @@ from abaw_emi.core.errors import EmiError, Problem, UsageError, WeightsError, sh
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.extraction.encode import Source
-from abaw_emi.models.device import autocast
+from abaw_emi.models.device import autocast, memory_errors
 from abaw_emi.models.hub import Pretrained
 from abaw_emi.models.load import load_model, load_part
 
@@ -122,7 +122,7 @@ class Whisper:
         inputs = self._extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt", **whole)
         where = f"{self._name}, clip {clips[0].filename}"
         try:
-            with torch.inference_mode(), autocast(self._precision, self._device):
+            with memory_errors(), torch.inference_mode(), autocast(self._precision, self._device):
                 tokens = self._model.generate(
                     **inputs.to(self._device), return_timestamps=long, **self._settings
                 )

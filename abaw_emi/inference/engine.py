@@ -16,14 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from abaw_emi.batching.batches import Batch, collect_modalities, make_batch
+from abaw_emi.batching.batches import Batch, collect_modalities, join_frames, make_batch
 from abaw_emi.batching.examples import Example
 from abaw_emi.batching.sampler import group_by_length, sort_by_length
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import SAMPLE_RATE
 from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
-from abaw_emi.models.device import Runtime
+from abaw_emi.models.device import Runtime, memory_errors
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
 
@@ -116,7 +116,7 @@ class Inference:
     ) -> list[Tensor]:
         """Tensors (b, ...) that hold the examples in their order; in halves if the memory is too small."""
         try:
-            with torch.inference_mode(), self._context():
+            with memory_errors(), torch.inference_mode(), self._context():
                 return [self._run(work, group, advance)]
         except torch.OutOfMemoryError as error:
             if len(examples) == 1:
@@ -139,7 +139,7 @@ class Inference:
         for batch in group.batches:
             parts.append(self._encode(batch.to(self.device)))
             advance(len(batch))
-        frames, lengths = parts[0] if len(parts) == 1 else _stack(parts)
+        frames, lengths = parts[0] if len(parts) == 1 else join_frames(parts)
         if work == "frames":
             assert frames is not None, "frames are made of sound"
             return frames
@@ -150,7 +150,8 @@ class Inference:
 
     def _encode(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
         try:
-            return batch.encode(self.model)
+            with memory_errors():
+                return batch.encode(self.model)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -178,14 +179,3 @@ def plan_groups(examples: Sequence[Example], device: torch.device) -> list[list[
     ordered = sort_by_length(range(len(lengths)), lengths)
     seconds = CPU_SECONDS if device.type == "cpu" else GPU_SECONDS
     return group_by_length(ordered, lengths, budget=round(seconds * SAMPLE_RATE))
-
-
-def _stack(parts: Sequence[tuple[Tensor | None, Tensor]]) -> tuple[Tensor | None, Tensor]:
-    """Frames (b, F, D) of examples that were encoded alone, side by side, zero past each one's end."""
-    lengths = torch.cat([lengths for _, lengths in parts])
-    some = next((frames for frames, _ in parts if frames is not None), None)
-    if some is None:
-        return None, lengths
-    nothing = some.new_zeros(1, some.shape[2])  # one frame, which `Modalities.present` says not to count
-    rows = [nothing if frames is None else frames[0] for frames, _ in parts]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths.clamp(min=1)

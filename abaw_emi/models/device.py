@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,6 +16,8 @@ from abaw_emi.core.constants import Precision
 from abaw_emi.core.errors import Problem, UsageError, shorten_error
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.distributed import World
+
+_NO_MEMORY = r"CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED|CUDA(\w| )*error: out of memory"
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -134,6 +138,23 @@ def forbid_tf32() -> None:
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """What cuBLAS, cuDNN and the driver say of too little memory is raised as torch says it.
+
+    Raises:
+        torch.OutOfMemoryError: the block needs more memory than the device has.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if re.search(_NO_MEMORY, str(error)):
+            raise torch.OutOfMemoryError(str(error)) from error
+        raise
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:

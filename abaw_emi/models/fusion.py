@@ -38,6 +38,16 @@ class Modalities:
             present=change(self.present),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[Modalities]) -> Modalities:
+        """The clips of several batches as one batch, in their order."""
+        names = parts[0].frames
+        return cls(
+            frames={name: join_padded([part.frames[name] for part in parts]) for name in names},
+            lengths={name: torch.cat([part.lengths[name] for part in parts]) for name in names},
+            present=torch.cat([part.present for part in parts]),
+        )
+
     def leave_out(self, config: FusionConfig, rng: np.random.Generator) -> Modalities:
         """The same with modalities left out for one step of training; each clip keeps one that it has."""
         present = self.present.numpy()
@@ -48,6 +58,12 @@ class Modalities:
             kept[:] = False
         kept[np.arange(len(present)), np.where(present, order, -1.0).argmax(axis=1)] = True
         return replace(self, present=torch.from_numpy(present & kept))
+
+
+def join_padded(parts: Sequence[Tensor]) -> Tensor:
+    """Frames (B, F, D) of several batches as one, zero-padded to the most frames of any."""
+    most = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0, 0, most - part.shape[1])) for part in parts])
 
 
 class Head(nn.Module):

@@ -39,10 +39,11 @@ from abaw_emi.training.checkpoint import (
     write_checkpoint,
 )
 from abaw_emi.training.data import TrainingData
+from abaw_emi.training.gradients import Place
 from abaw_emi.training.log import MetricsLog, Times, format_epoch
 from abaw_emi.training.optim import rate_factor
 from abaw_emi.training.plan import SAVE_MINUTES
-from abaw_emi.training.step import Outcome, Place, TrainStep
+from abaw_emi.training.step import Outcome, TrainStep
 
 LOG_EVERY = 10
 """Steps between two lines in metrics.jsonl, and between two waits for a GPU."""

@@ -46,6 +46,10 @@ def full_disk(path: str | None = None) -> OSError:
             "abaw-emi: I/O error: Os { code: 28, kind: StorageFull",
         ),
         (MemoryError(), "abaw-emi: MemoryError: too little memory"),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            "abaw-emi: cuDNN error: CUDNN_STATUS_ALLOC_FAILED: the device's memory is too small",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "abaw-emi: DefaultCPUAlloc"),
         (BrokenProcessPool("A process in the pool was terminated"), "abaw-emi: A process in the pool was"),
         (DistBackendError("NCCL error"), "abaw-emi: NCCL error: a process of torchrun is lost"),

@@ -97,7 +97,7 @@ def test_ctrl_c_saves_every_run_and_the_command_goes_on(data_root: Path, tmp_pat
     options = ("--seeds", "1", "2", "--jobs", "2", "--out", tmp_path, "--data", data_root, *LONG)
     process = start(*options, start_new_session=True)
     runs = [Run(tmp_path / f"tiny-seed{seed}") for seed in (1, 2)]
-    while not all(run.metrics_file.exists() for run in runs):
+    while not all(run.metrics_file.exists() and "valid" in run.metrics_file.read_text() for run in runs):
         assert process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
