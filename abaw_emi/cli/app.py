@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from abaw_emi.cli import demo
+from abaw_emi.cli.command import Command, Group
 from abaw_emi.cli.data import audit, extract
 from abaw_emi.cli.evaluation import report, score
 from abaw_emi.cli.failures import describe_error, suggest
-from abaw_emi.cli.options import Command
 from abaw_emi.cli.output import is_given, wants_json
 from abaw_emi.cli.prediction import ensemble, predict
 from abaw_emi.cli.streams import guard_streams, lost_output
@@ -25,6 +25,7 @@ from abaw_emi.core.terminal import escape_controls
 
 app = typer.Typer(
     name="abaw-emi",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -55,31 +56,35 @@ def _describe(
     """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission."""
 
 
-for _function, _examples in (
-    (demo.demo, demo.EXAMPLES),
-    (audit.audit, audit.EXAMPLES),
-    (describe.presets, describe.PRESETS_EXAMPLES),
-    (describe.options, describe.OPTIONS_EXAMPLES),
-    (pipeline.pipeline, pipeline.PIPELINE_EXAMPLES),
-    (pipeline.prepare, pipeline.PREPARE_EXAMPLES),
-    (train.train, train.EXAMPLES),
-    (sweep.sweep, sweep.EXAMPLES),
-    (search.search, search.EXAMPLES),
-    (runs.runs, runs.RUNS_EXAMPLES),
-    (reproduce.tables, reproduce.EXAMPLES),
-    (extract.extract, extract.EXTRACT_EXAMPLES),
-    (extract.transcribe, extract.TRANSCRIBE_EXAMPLES),
-    (predict.predict, predict.EXAMPLES),
-    (runs.import_weights, runs.IMPORT_EXAMPLES),
-    (ensemble.ensemble, ensemble.EXAMPLES),
-    (score.score, score.SCORE_EXAMPLES),
-    (score.compare, score.COMPARE_EXAMPLES),
-    (submit.submit, submit.SUBMIT_EXAMPLES),
-    (submit.check, submit.CHECK_EXAMPLES),
-):
-    app.command(cls=Command, epilog=_examples)(_function)
-app.add_typer(ledger.ledger_app, name="ledger")
-app.command(cls=Command, epilog=report.EXAMPLES)(report.report)
+for _panel, _commands in {
+    "Start": ((demo.demo, demo.EXAMPLES), (pipeline.pipeline, pipeline.PIPELINE_EXAMPLES)),
+    "Data": (
+        (audit.audit, audit.EXAMPLES),
+        (pipeline.prepare, pipeline.PREPARE_EXAMPLES),
+        (extract.extract, extract.EXTRACT_EXAMPLES),
+        (extract.transcribe, extract.TRANSCRIBE_EXAMPLES),
+    ),
+    "Train": (
+        (describe.presets, describe.PRESETS_EXAMPLES),
+        (describe.options, describe.OPTIONS_EXAMPLES),
+        (train.train, train.EXAMPLES),
+        (sweep.sweep, sweep.EXAMPLES),
+        (search.search, search.EXAMPLES),
+        (reproduce.tables, reproduce.EXAMPLES),
+        (runs.runs, runs.RUNS_EXAMPLES),
+        (runs.import_weights, runs.IMPORT_EXAMPLES),
+    ),
+    "Predict and combine": ((predict.predict, predict.EXAMPLES), (ensemble.ensemble, ensemble.EXAMPLES)),
+    "Score": (
+        (score.score, score.SCORE_EXAMPLES),
+        (score.compare, score.COMPARE_EXAMPLES),
+        (report.report, report.EXAMPLES),
+    ),
+    "Submit": ((submit.submit, submit.SUBMIT_EXAMPLES), (submit.check, submit.CHECK_EXAMPLES)),
+}.items():
+    for _function, _examples in _commands:
+        app.command(cls=Command, epilog=_examples, rich_help_panel=_panel)(_function)
+app.add_typer(ledger.ledger_app, name="ledger", rich_help_panel="Submit")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ EXAMPLES = "Example: abaw-emi demo --out demo/"
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")] = Path("demo"),
     quiet: Quiet = False,
 ) -> None:
     """Show everything end to end, offline, on a synthetic corpus: two minutes on two idle cores."""

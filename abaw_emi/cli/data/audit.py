@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from abaw_emi.audit.record import Audit
 
 EXAMPLES = """Examples:
-
   abaw-emi audit                             of data/, with all numbers left in audit.json
-
   abaw-emi audit --json | jq -r '.findings[] | select(.severity == "error") | .found'
 """
 
@@ -37,7 +35,9 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 def audit(
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,
-    out: Annotated[Path, typer.Option("--out", help="The record to write.")] = Path("audit.json"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The record to write.")] = Path(
+        "audit.json"
+    ),
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", help="Processes that decode.", min=1, show_default="one for each core"),
@@ -62,10 +62,7 @@ def audit(
     print_result(
         {**_to_json(found), "audit": str(out)},
         partial(_print_audit, found, data, out),
-        [
-            *(finding for finding in found.findings if finding.severity != "note"),
-            *reporter.warnings,
-        ],
+        [*(finding for finding in found.findings if finding.severity != "note"), *reporter.warnings],
     )
     errors = [finding for finding in found.findings if finding.severity == "error"]
     if errors:

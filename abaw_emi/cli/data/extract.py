@@ -22,17 +22,11 @@ if TYPE_CHECKING:
 EXTRACT_EXAMPLES = """A row is a frame of sound, a token of a transcript, or a face.
 
 Examples:
-
   abaw-emi extract facebook/hubert-large-ll60k         of sound
-
   abaw-emi extract facebook/dinov2-small --name dino   of faces
-
   abaw-emi extract thenlper/gte-base --name gte        of transcripts
-
   abaw-emi extract microsoft/wavlm-large --layer 9     what its 9th layer says
-
   abaw-emi extract models/my-encoder --split test      of test, from a folder
-
   abaw-emi extract thenlper/gte-base --shard 2/4       the second of four machines that share a disk
 
 Run again, it continues: clips that are there, made of the same bytes by the same encoder, are kept."""
@@ -40,17 +34,14 @@ Run again, it continues: clips that are there, made of the same bytes by the sam
 TRANSCRIBE_EXAMPLES = """Whole clips, not their first 12 s. A clip in which nothing is said is an empty file.
 
 Examples:
-
   abaw-emi transcribe openai/whisper-large-v3-turbo
-
   abaw-emi transcribe models/whisper --language auto         asks the model
-
   abaw-emi transcribe openai/whisper-small --no-speech 0.6   without silence
 
 Run again, it continues."""
 
 Clips = Annotated[AnySplit, typer.Option("--split", help="Which clips.")]
-Revision = Annotated[str, typer.Option("--revision", help="Of the model on the hub.")]
+Revision = Annotated[str, typer.Option("--revision", metavar="REVISION", help="Of the model on the hub.")]
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -76,11 +67,16 @@ def extract(
     ] = "auto",
     data: options.Data = options.DEFAULT_DATA,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of the feature folders.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the feature folders.")
     ] = options.DEFAULT_FEATURES,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Of the feature folder.", show_default="last part of the encoder's id"),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Of the feature folder.",
+            show_default="last part of the encoder's id",
+        ),
     ] = None,
     layer: Annotated[
         int | None,
@@ -139,10 +135,14 @@ def transcribe(
     model: Annotated[str, typer.Argument(help="A Whisper model: a hub id or a folder.")],
     split: Clips = "all",
     data: options.Data = options.DEFAULT_DATA,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the transcripts.")] = options.DEFAULT_FEATURES
-    / "text",
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the transcripts.")
+    ] = options.DEFAULT_FEATURES / "text",
     language: Annotated[
-        str, typer.Option("--language", help="Spoken in the clips; auto asks the model, for each.")
+        str,
+        typer.Option(
+            "--language", metavar="LANGUAGE", help="Spoken in the clips; auto asks the model, for each."
+        ),
     ] = "en",
     no_speech: Annotated[
         float | None,

@@ -21,11 +21,8 @@ _PREDICTIONS = Path("predictions")
 _SUBMISSIONS = Path("submissions")
 
 EXAMPLES = """Examples:
-
   abaw-emi report                                     of data/, runs/, predictions/ and submissions/ here
-
   abaw-emi report --runs runs/* --preds theirs.csv    of these
-
   abaw-emi report --figures figures/                  each figure as PNG, SVG and CSV, too
 """
 
@@ -34,19 +31,29 @@ def report(
     data: Data = DEFAULT_DATA,
     runs: Annotated[
         list[Path] | None,
-        typer.Option("--runs", help="Run folders, or folders of them.", show_default="runs/"),
+        typer.Option("--runs", metavar="DIR", help="Run folders, or folders of them.", show_default="runs/"),
     ] = None,
     preds: Annotated[
         list[Path] | None,
-        typer.Option("--preds", help="Prediction CSVs, of any origin.", show_default="predictions/*.csv"),
+        typer.Option(
+            "--preds",
+            metavar="FILE",
+            help="Prediction CSVs, of any origin.",
+            show_default="predictions/*.csv",
+        ),
     ] = None,
     submissions: Annotated[
         Path | None,
-        typer.Option("--submissions", help="The folder of the ledger.", show_default="submissions/"),
+        typer.Option(
+            "--submissions", metavar="DIR", help="The folder of the ledger.", show_default="submissions/"
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path(
+        "report.html"
+    ),
     figures: Annotated[
-        Path | None, typer.Option("--figures", help="A folder for each figure as PNG, SVG and CSV.")
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="A folder for each figure as PNG, SVG and CSV."),
     ] = None,
     title: Annotated[
         str, typer.Option("--title", help="The title of the page.")
@@ -69,9 +76,7 @@ def report(
     )
     reporter.warn([*written.material.warnings, *written.results.warnings], shown=10)
     print_result(
-        _to_json(written),
-        partial(_say, written),
-        [*written.material.warnings, *written.results.warnings],
+        _to_json(written), partial(_say, written), [*written.material.warnings, *written.results.warnings]
     )
 
 

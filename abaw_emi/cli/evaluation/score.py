@@ -10,6 +10,7 @@ import typer
 from abaw_emi.cli.options import (
     DEFAULT_DATA,
     DEFAULT_RUNS,
+    STATISTICS,
     Data,
     Groups,
     Method,
@@ -20,14 +21,15 @@ from abaw_emi.cli.options import (
 )
 
 Bootstrap = Annotated[
-    int, typer.Option("--bootstrap", help="Resamples for the intervals; 0 for none.", min=0)
+    int,
+    typer.Option(
+        "--bootstrap", rich_help_panel=STATISTICS, help="Resamples for the intervals; 0 for none.", min=0
+    ),
 ]
 
 
 SCORE_EXAMPLES = """Examples:
-
   abaw-emi score new.csv data/valid_split.csv --against old.csv older.csv
-
   abaw-emi score runs/paper-seed1                  its predictions of valid, by the labels of valid
 """
 COMPARE_EXAMPLES = "Example: abaw-emi compare a.csv b.csv c.csv data/valid_split.csv --format markdown"
@@ -40,11 +42,12 @@ def score(
     labels: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[LABELS]", help="The label CSV of the same clips.", show_default="of the record's split"
+            metavar="LABELS", help="The label CSV of the same clips.", show_default="of the record's split"
         ),
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option("--against", help="Rivals' CSVs: paired intervals and tests.")
+        list[Path] | None,
+        typer.Option("--against", metavar="FILE", help="Rivals' CSVs: paired intervals and tests."),
     ] = None,
     groups: Groups = None,
     bootstrap: Bootstrap = 1_000,

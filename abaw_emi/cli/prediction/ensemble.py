@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 FoldGroups = Annotated[
     Path | None,
     typer.Option(
-        "--groups", help="A CSV of Filename and speaker, of --fit's clips: folds never part a speaker."
+        "--groups",
+        metavar="FILE",
+        help="A CSV of Filename and speaker, of --fit's clips: folds never part a speaker.",
     ),
 ]
 
@@ -37,26 +39,33 @@ EXAMPLES = "Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --sp
 
 
 def ensemble(
-    ckpts: Annotated[list[Path] | None, typer.Option("--ckpts", help="Run folders.")] = None,
+    ckpts: Annotated[list[Path] | None, typer.Option("--ckpts", metavar="RUN", help="Run folders.")] = None,
     preds: Annotated[
-        list[Path] | None, typer.Option("--preds", help="Prediction CSVs, of any origin.")
+        list[Path] | None, typer.Option("--preds", metavar="FILE", help="Prediction CSVs, of any origin.")
     ] = None,
     split: options.SplitOption = "test",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"),
+        typer.Option(
+            "--out", metavar="FILE", help="The CSV to write.", show_default="predictions/ensemble-<split>.csv"
+        ),
     ] = None,
     method: options.MethodOption = "mean",
     fit: Annotated[
         list[Path] | None,
         typer.Option(
-            "--fit", help="Predictions of valid by each of --preds, in the same order, to fit or judge on."
+            "--fit",
+            metavar="FILE",
+            help="Predictions of valid by each of --preds, in the same order, to fit or judge on.",
         ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", help="Labels of --fit's clips.", show_default="valid_split.csv of the data folder"
+            "--labels",
+            metavar="FILE",
+            help="Labels of --fit's clips.",
+            show_default="valid_split.csv of the data folder",
         ),
     ] = None,
     groups: FoldGroups = None,

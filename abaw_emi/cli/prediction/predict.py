@@ -24,15 +24,13 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = """Examples:
-
   abaw-emi predict --ckpt runs/paper-seed1 --split valid
-
   abaw-emi predict --ckpt runs/paper-seed1 mine.wav theirs.mp4    any files, printed as a table
 """
 
 
 def predict(
-    ckpt: Annotated[Path, typer.Option("--ckpt", help="A run folder.")],
+    ckpt: Annotated[Path, typer.Option("--ckpt", metavar="RUN", help="A run folder.")],
     files: Annotated[
         list[str] | None, typer.Argument(help="Audio or video files, in the place of --split.")
     ] = None,
@@ -41,6 +39,7 @@ def predict(
         Path | None,
         typer.Option(
             "--out",
+            metavar="FILE",
             help="The CSV to write.",
             show_default="predictions/<run>-<split>.csv; of files, a table is printed",
         ),

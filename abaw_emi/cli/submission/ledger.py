@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abaw_emi.cli.options import Command, Group
+from abaw_emi.cli.command import Command, Group
 from abaw_emi.evaluation.text_tables import Format
 
 if TYPE_CHECKING:
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("submissions")
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the submissions.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the submissions.")]
 ProfileFile = Annotated[
     Path | None,
-    typer.Option("--profile", help="A TOML file with the organisers' format.", show_default="assumed"),
+    typer.Option(
+        "--profile", metavar="FILE", help="A TOML file with the organisers' format.", show_default="assumed"
+    ),
 ]
 TableFormat = Annotated[Format, typer.Option("--format", help="How the list is printed.")]
 
@@ -33,10 +35,7 @@ ledger_app = typer.Typer(
 
 @ledger_app.callback()
 def ledger(
-    context: typer.Context,
-    out: Out = DEFAULT_OUT,
-    profile: ProfileFile = None,
-    form: TableFormat = "table",
+    context: typer.Context, out: Out = DEFAULT_OUT, profile: ProfileFile = None, form: TableFormat = "table"
 ) -> None:
     """List what was submitted: when, its validation score with interval, the test score once it is known."""
     if context.invoked_subcommand is not None:
@@ -87,8 +86,7 @@ def set_entry(
         float | None, typer.Option("--test-score", help="The organisers' mean Pearson.", min=-1, max=1)
     ] = None,
     sent: Annotated[
-        bool | None,
-        typer.Option("--sent/--not-sent", help="Whether it counts as a try."),
+        bool | None, typer.Option("--sent/--not-sent", help="Whether it counts as a try.")
     ] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:

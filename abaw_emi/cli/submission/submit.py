@@ -23,10 +23,12 @@ CHECK_EXAMPLES = "Example: abaw-emi check submissions/first-try/first-try.zip"
 
 
 def submit(
-    preds: Annotated[Path, typer.Option("--preds", help="The prediction CSV to submit.")] = DEFAULT_PREDS,
+    preds: Annotated[
+        Path, typer.Option("--preds", metavar="FILE", help="The prediction CSV to submit.")
+    ] = DEFAULT_PREDS,
     out: Out = DEFAULT_OUT,
     name: Annotated[
-        str, typer.Option("--name", help="Of the submission.", show_default="submission-<k>")
+        str, typer.Option("--name", metavar="NAME", help="Of the submission.", show_default="submission-<k>")
     ] = "",
     bounds: Annotated[
         Literal["clip", "rescale", "auto"],
@@ -42,7 +44,10 @@ def submit(
         typer.Option("--fill", help="What stands in for clips without a prediction."),
     ] = None,
     valid_preds: Annotated[
-        Path | None, typer.Option("--valid-preds", help="The system's predictions of valid, for the ledger.")
+        Path | None,
+        typer.Option(
+            "--valid-preds", metavar="FILE", help="The system's predictions of valid, for the ledger."
+        ),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     profile: ProfileFile = None,

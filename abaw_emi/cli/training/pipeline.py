@@ -19,30 +19,34 @@ WINNERS = ["winner-2025", "winner-2026"]
 SEEDS = [1, 2, 3, 4, 5]
 
 PREPARE_EXAMPLES = """Examples:
-
   abaw-emi prepare --presets winner-2025 --dry-run           what is missing, and what would make it
-
   abaw-emi prepare --presets winner-2025 --model text=models/whisper
 
 Run again, it continues."""
 
 PIPELINE_EXAMPLES = """Examples:
-
   abaw-emi pipeline --dry-run                      what it would do, and how long training takes here
-
   abaw-emi pipeline --presets paper text --seeds 1 2 3
-
   abaw-emi pipeline --train-plus-val               submits runs that have seen valid, too
 
 Run again, it continues with what is not done."""
 
 Presets = Annotated[
     list[str] | None,
-    typer.Option("--presets", help="Names; abaw-emi presets lists them.", show_default=" ".join(WINNERS)),
+    typer.Option(
+        "--presets",
+        metavar="NAME",
+        help="Names; abaw-emi presets lists them.",
+        show_default=" ".join(WINNERS),
+    ),
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="NAME=MODEL: what makes the folder NAME; text is made by a Whisper."),
+    typer.Option(
+        "--model",
+        metavar="NAME=MODEL",
+        help="NAME=MODEL: what makes the folder NAME; text is made by a Whisper.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
@@ -84,15 +88,19 @@ def pipeline(
         bool, typer.Option("--train-plus-val", help="Train on train+val afterwards, and submit those runs.")
     ] = False,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, of every preset that has it.")
+        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, of every preset that has it.")
     ] = None,
     model: Models = None,
     dry_run: DryRun = False,
     profile: Annotated[
-        Path | None, typer.Option("--profile", help="A TOML file: the form of the submission.")
+        Path | None,
+        typer.Option("--profile", metavar="FILE", help="A TOML file: the form of the submission."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of runs/, predictions/, submissions/, report.html.")
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of runs/, predictions/, submissions/, report.html."
+        ),
     ] = Path(),
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,

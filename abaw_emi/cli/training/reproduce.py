@@ -28,15 +28,10 @@ _BAD = ("lacks inputs", "failed", "refused")
 """States of a row without numbers that make the command exit with 1."""
 
 EXAMPLES = """Examples:
-
   abaw-emi tables --list                           every row, its preset, and what is missing for it
-
   abaw-emi tables --table 2                        trains what is not there yet, then prints the table
-
   abaw-emi tables --table 1 --only paper frozen --seeds 1 2 3
-
   abaw-emi tables --table 1 --no-run --format latex
-
   abaw-emi tables --table 2 --set training.epochs=2 --backbone audeering=models/small --out trial/
 """
 
@@ -46,24 +41,32 @@ def tables(
         TableName | None,
         typer.Option("--table", help="Of the paper, or the numbers of its text.", show_default=False),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="These rows; --list names them.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="ROW", help="These rows; --list names them.")
+    ] = None,
     seeds: options.Seeds = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, for every row that has the key.")
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="KEY=VALUE, for every row that has the key."),
     ] = None,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
-            "--backbone", help="NAME=ID_OR_DIR in the place of audeering, w2v2-large or xlsr, as published."
+            "--backbone",
+            metavar="NAME=ID_OR_DIR",
+            help="NAME=ID_OR_DIR in the place of audeering, w2v2-large or xlsr, as published.",
         ),
     ] = None,
     listed: Annotated[
         bool, typer.Option("--list", help="Show the rows, their presets and what they need; run nothing.")
     ] = False,
     no_run: Annotated[bool, typer.Option("--no-run", help="Train nothing: show what is there.")] = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run folders.")] = Path(
+        "runs"
+    ),
     submissions: Annotated[
-        Path, typer.Option("--submissions", help="Folder of the submissions, for scores on test.")
+        Path,
+        typer.Option("--submissions", metavar="DIR", help="Folder of the submissions, for scores on test."),
     ] = Path("submissions"),
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from abaw_emi.runs.summary import Summary
 
 RUNS_EXAMPLES = """Examples:
-
   abaw-emi runs                  what lies in runs/
-
   abaw-emi runs --json | jq -r '.runs[] | select(.finished) | .run'
 """
 
@@ -33,9 +31,7 @@ IMPORT_EXAMPLES = (
 )
 
 
-def runs(
-    folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs"),
-) -> None:
+def runs(folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs")) -> None:
     """List the runs: preset, seed, best epoch, validation per emotion, and whether finished or in use."""
     from abaw_emi.core.progress import Reporter
     from abaw_emi.runs.run import find_leftovers
@@ -54,10 +50,15 @@ def runs(
 def import_weights(
     file: Annotated[Path, typer.Argument(help="A .pth checkpoint of the paper's released code.")],
     backbone: Annotated[
-        str, typer.Option("--backbone", help="The backbone it was trained from: a hub id or a folder.")
+        str,
+        typer.Option(
+            "--backbone", metavar="ID_OR_DIR", help="The backbone it was trained from: a hub id or a folder."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The run folder to make.")],
-    revision: Annotated[str, typer.Option("--revision", help="Of the backbone on the hub.")] = "main",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to make.")],
+    revision: Annotated[
+        str, typer.Option("--revision", metavar="REVISION", help="Of the backbone on the hub.")
+    ] = "main",
     quiet: Quiet = False,
 ) -> None:
     """Turn a checkpoint of the paper's released code into a run folder."""
@@ -67,8 +68,7 @@ def import_weights(
 
     run = import_run(file, backbone, revision, out)
     print_result(
-        {"run": str(run.folder)},
-        f"{run.folder}: imported; which clips it was trained on is not known",
+        {"run": str(run.folder)}, f"{run.folder}: imported; which clips it was trained on is not known"
     )
 
 

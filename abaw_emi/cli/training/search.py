@@ -14,15 +14,11 @@ from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
 
 EXAMPLES = """Examples:
-
   abaw-emi search --preset paper --space space.toml --trials 20
-
   abaw-emi search --preset paper --space space.toml --trials 20 --folds 5
 
 space.toml has a line for each option, such as:
-
   "training.learning_rate" = {low = 1e-5, high = 1e-3, log = true}
-
   "training.loss" = ["mse", "mse+0.5*pearson"]
 
 The same command on other GPUs or machines that share the disk makes trials of the same search."""
@@ -30,21 +26,27 @@ The same command on other GPUs or machines that share the disk makes trials of t
 
 def search(
     space: Annotated[
-        Path, typer.Option("--space", help="A TOML file: the options, and their values or ranges.")
+        Path,
+        typer.Option("--space", metavar="FILE", help="A TOML file: the options, and their values or ranges."),
     ],
     trials: Annotated[int, typer.Option("--trials", help="How many, by all processes together.", min=1)],
-    preset: Annotated[str, typer.Option("--preset", help="What is not searched over.")] = "paper",
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="What is not searched over.")
+    ] = "paper",
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as training.epochs=10.")
+        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, such as training.epochs=10.")
     ] = None,
     name: Annotated[
-        str, typer.Option("--name", help="Of the search.", show_default="the name of the preset")
+        str,
+        typer.Option("--name", metavar="NAME", help="Of the search.", show_default="the name of the preset"),
     ] = "",
     folds: Annotated[
         int, typer.Option("--folds", help="Score each trial on N folds of train, not on valid.", min=0)
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Of every run.", min=0)] = 1,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the searches.")] = Path("search"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the searches.")] = Path(
+        "search"
+    ),
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,
     on_bad_clip: options.Bad = "error",

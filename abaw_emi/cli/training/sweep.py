@@ -18,13 +18,9 @@ if TYPE_CHECKING:
     from abaw_emi.experiments.jobs import Job
 
 EXAMPLES = """Examples:
-
   abaw-emi sweep --presets paper winner-2025 --seeds 1 2 3            one process a GPU
-
   abaw-emi sweep --presets paper --folds 5 --jobs 2
-
   abaw-emi sweep --presets paper --seeds 1 2 3 --executor slurm --slurm partition=gpu gres=gpu:1 time=600
-
   abaw-emi sweep --presets paper --seeds 1 2 3 --executor print       a command a line, for other schedulers
 
 Typed again, here or on another machine that shares the disk, it goes on with what is not done."""
@@ -35,7 +31,9 @@ Executor = Literal["local", "slurm", "print"]
 def sweep(
     presets: Annotated[
         list[str] | None,
-        typer.Option("--presets", help="Names; abaw-emi presets lists them.", show_default="paper"),
+        typer.Option(
+            "--presets", metavar="NAME", help="Names; abaw-emi presets lists them.", show_default="paper"
+        ),
     ] = None,
     seeds: options.Seeds = None,
     folds: Annotated[
@@ -45,7 +43,7 @@ def sweep(
         bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
     ] = False,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, of every preset that has it.")
+        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, of every preset that has it.")
     ] = None,
     executor: Annotated[
         Executor, typer.Option("--executor", help="Where: this machine, Slurm, or only as a list.")
@@ -59,7 +57,9 @@ def sweep(
         typer.Option("--slurm", help="KEY=VALUE: options of sbatch; time in minutes (1440).", metavar="K=V"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their states.")] = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run folders.")] = Path(
+        "runs"
+    ),
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,
     on_bad_clip: options.Bad = "error",

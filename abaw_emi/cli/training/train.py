@@ -26,19 +26,12 @@ if TYPE_CHECKING:
 EXAMPLES = """abaw-emi presets lists the presets, abaw-emi options every key of --set.
 
 Examples:
-
   abaw-emi train                                   the paper's system, seed 1
-
   abaw-emi train --train-plus-val --seeds 1 2 3    what a submission is made of
-
   abaw-emi train --limit 64                        how long would it take here?
-
   abaw-emi train --preset paper-dropout --set training.epochs=10 training.patience=3
-
   abaw-emi train --fold 1/5                        validates on a fifth of the training clips
-
   abaw-emi train --verify-resume                   does a killed run, resumed, end the same here?
-
   torchrun --nproc-per-node 4 -m abaw_emi train    one run on four GPUs
 """
 
@@ -49,50 +42,89 @@ def train(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", help="A system by name; abaw-emi presets lists them.", show_default="paper"),
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="A system by name; abaw-emi presets lists them.",
+            show_default="paper",
+        ),
     ] = None,
     config_file: Annotated[
-        Path | None, typer.Option("--config", help="A TOML file as a run's run.toml, instead of a preset.")
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="A TOML file as a run's run.toml, instead of a preset."
+        ),
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as training.epochs=10.")
+        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, such as training.epochs=10.")
     ] = None,
     seeds: options.Seeds = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="wav2vec 2.0 to start from: a hub id or a folder.")
+        str | None,
+        typer.Option(
+            "--backbone", metavar="ID_OR_DIR", help="wav2vec 2.0 to start from: a hub id or a folder."
+        ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option("--revision", help="Of the backbone on the hub.", show_default="main")
+        str | None,
+        typer.Option(
+            "--revision", metavar="REVISION", help="Of the backbone on the hub.", show_default="main"
+        ),
     ] = None,
     epochs_from: Annotated[
         Path | None,
-        typer.Option("--epochs-from", help="With --train-plus-val: stop at the best epoch of this run."),
+        typer.Option(
+            "--epochs-from", metavar="RUN", help="With --train-plus-val: stop at the best epoch of this run."
+        ),
     ] = None,
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", help="Start from the weights of this finished run.")
+        Path | None,
+        typer.Option("--init-from", metavar="RUN", help="Start from the weights of this finished run."),
     ] = None,
     fold: Annotated[
         str | None,
-        typer.Option("--fold", help="k/K: hold the k-th of K parts of the training clips out."),
+        typer.Option(
+            "--fold", metavar="k/K", help="k/K: hold the k-th of K parts of the training clips out."
+        ),
     ] = None,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="On a GPU: the same bits every time, slower.")
+        bool,
+        typer.Option(
+            "--deterministic", rich_help_panel="Machine", help="On a GPU: the same bits every time, slower."
+        ),
     ] = False,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run folders.")] = Path("runs"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", rich_help_panel="Runs", help="Folder of the run folders.")
+    ] = Path("runs"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of each run.")
+        bool,
+        typer.Option("--resume", rich_help_panel="Runs", help="Go on from the last checkpoint of each run."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace runs that are there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel="Runs", help="Replace runs that are there.")
+    ] = False,
     save_minutes: Annotated[
-        float, typer.Option("--save-minutes", help="Between two saves inside an epoch.", min=0)
+        float,
+        typer.Option(
+            "--save-minutes", rich_help_panel="Runs", help="Between two saves inside an epoch.", min=0
+        ),
     ] = 5.0,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", help="A smoke run on N clips; prints the time of a full run.", min=2),
+        typer.Option(
+            "--limit",
+            rich_help_panel="Trial",
+            help="A smoke run on N clips; prints the time of a full run.",
+            min=2,
+        ),
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify-resume", help="Check that a killed and resumed run gives identical weights."),
+        typer.Option(
+            "--verify-resume",
+            rich_help_panel="Trial",
+            help="Check that a killed and resumed run gives identical weights.",
+        ),
     ] = False,
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,

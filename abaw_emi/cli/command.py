@@ -1,0 +1,166 @@
+"""The classes of all commands: what every command takes, how its words are read, and how its help looks."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from abaw_emi.cli.hints import find_hint
+
+OUTPUT = "Output"
+"""The panel of options that every command has."""
+
+_FEW = 10
+"""So many options are listed together; more are grouped in panels."""
+
+_PLACEHOLDERS = {int: "N", float: "X", str: "TEXT"}
+
+
+def _flags(
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object on stdout and nothing else there.", expose_value=False
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.", expose_value=False)
+    ] = False,
+) -> None:
+    """The flags that every command takes; `output.is_given` reads them."""
+
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What the parser raises; typer brings a click of its own, and names only this subclass."""
+
+_flags_app = typer.Typer(add_completion=False)
+_flags_app.command()(_flags)
+_FLAGS = typer.main.get_command(_flags_app).params
+
+
+class _Shared:
+    """What commands and groups of commands have in common."""
+
+    epilog: str | None
+    params: list[Any]
+
+    def __init__(self, *args: Any, params: list[Any], **settings: Any) -> None:
+        super().__init__(*args, params=_complete(params), **settings)  # type: ignore[call-arg]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, with those that typer adds: `--help`, and of the program, completion."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, in the panel of the other options that every command has."""
+        option: Any = super().get_help_option(ctx)  # type: ignore[misc]
+        if any(getattr(param, "rich_help_panel", None) == OUTPUT for param in self.params):
+            option.rich_help_panel = OUTPUT
+        return option
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help, with examples that fit the terminal."""
+        width = shutil.get_terminal_size().columns - 2
+        self.epilog = "\n" + "\n".join(fit_examples(self.epilog or "", width))
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(_Shared, TyperCommand):
+    """A command that takes `--json` and `--debug`, and several values after an option: `--seeds 1 2 3`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Writes `--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3` before parsing."""
+        several = {
+            name
+            for param in self.params
+            if isinstance(param, TyperOption) and param.multiple
+            for name in param.opts
+        }
+        expanded: list[str] = []
+        option = ""  # the repeatable option whose values are being read
+        given = 0
+        for position, word in enumerate(args):
+            if word == "--":
+                expanded += args[position:]
+                break
+            if word.startswith("-") and not _is_number(word):
+                name, equals, _ = word.partition("=")
+                option, given = (name if name in several else ""), len(equals)
+                expanded.append(word)
+            else:
+                if option and given:
+                    expanded.append(option)
+                expanded.append(word)
+                given += 1
+        try:
+            return super().parse_args(ctx, expanded)
+        except _USAGE_ERROR as error:
+            if hint := find_hint(self.name or "", error.format_message(), args):
+                error.message = f"{error.format_message().rstrip('.')}; {hint}"
+            raise
+
+
+class Group(_Shared, TyperGroup):
+    """A group of commands that takes `--json` and `--debug` itself, too."""
+
+
+def fit_examples(text: str, width: int) -> Iterator[str]:
+    r"""Lines of examples, each at most `width` wide: its note goes below, then a long command is broken.
+
+    >>> text = "  abaw-emi train --limit 64    how long would it take?"
+    >>> print("\n".join(fit_examples(text, 30)))
+      abaw-emi train --limit 64
+          # how long would it take?
+    """
+    for line in text.splitlines():
+        if len(line) <= width or not re.match(r"Example: |  \S", line):
+            yield line
+            continue
+        command, _, note = re.sub(r"(?<=\S) {3,}(?=\S)", "\0", line, count=1).partition("\0")
+        indent = " " * (len(command) - len(command.lstrip()))
+        words = textwrap.wrap(
+            command.strip(),
+            width - 2,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield " \\\n".join(words)
+        if note:
+            yield f"{indent}    # {note}"
+
+
+def _complete(params: list[Any]) -> list[Any]:
+    """The parameters with the flags of every command, and with what their help shows."""
+    params = [*params, *map(copy.copy, _FLAGS)]
+    for flag in params[-len(_FLAGS) :]:
+        flag.rich_help_panel = OUTPUT
+    options = [param for param in params if isinstance(param, TyperOption)]
+    for option in options:
+        kind: Any = option.type_descriptor.annotation
+        choices = option.type_descriptor.choices
+        if option.metavar is None and choices:
+            option.metavar = " | ".join(map(str, choices))  # a narrow terminal breaks it at a space
+        elif option.metavar is None:
+            option.metavar = _PLACEHOLDERS.get(next(iter(get_args(kind)), kind))
+        if option.multiple and option.metavar:
+            option.metavar += "..."
+        if len(options) <= _FEW:
+            option.rich_help_panel = None
+    return params
+
+
+def _is_number(word: str) -> bool:
+    return word[1:].replace(".", "", 1).isdigit()
