@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 import shutil
-import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
@@ -13,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from abaw_emi.cli.hints import find_hint
+from abaw_emi.core.terminal import fit_line
 
 OUTPUT = "Output"
 """The panel of options that every command has."""
@@ -129,15 +129,7 @@ def fit_examples(text: str, width: int) -> Iterator[str]:
             continue
         command, _, note = re.sub(r"(?<=\S) {3,}(?=\S)", "\0", line, count=1).partition("\0")
         indent = " " * (len(command) - len(command.lstrip()))
-        words = textwrap.wrap(
-            command.strip(),
-            width - 2,
-            initial_indent=indent,
-            subsequent_indent=f"{indent}    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        yield " \\\n".join(words)
+        yield fit_line(command, width - 2).replace("\n", " \\\n")
         if note:
             yield f"{indent}    # {note}"
 

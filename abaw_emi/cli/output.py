@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.errors import Diagnostic, Problem
-from abaw_emi.core.terminal import escape_controls
+from abaw_emi.core.terminal import escape_controls, find_width, fit_line
 from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r, render
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ def print_json(values: dict[str, Any]) -> None:
 def print_line(text: str = "") -> None:
     """Prints a text and a line break."""
     print(escape_controls(text))  # noqa: T201
+
+
+def print_text(text: str) -> None:
+    """Prints prose, with lines that fit the terminal."""
+    width = find_width()
+    print_line("\n".join(fit_line(line, width) for line in text.splitlines()))
 
 
 def texts(problems: Iterable[Problem]) -> list[str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import shutil
+import sys
+import textwrap
 from typing import Any
 
 import rich.console
@@ -28,6 +33,34 @@ def escape_controls(text: str, *, line: bool = False) -> str:
 
 def _spell(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
+
+
+def find_width() -> float:
+    """How many columns stdout has: those of its terminal, or of $COLUMNS; infinite in a pipe or a file."""
+    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    return shutil.get_terminal_size().columns if limited else math.inf
+
+
+def fit_line(text: str, width: float) -> str:
+    r"""The line in lines of at most `width`, broken at spaces alone; those that follow stand further in.
+
+    >>> print(fit_line("  one two three", 11))
+      one two
+          three
+    """
+    if len(text) <= width:
+        return text
+    indent = " " * (len(text) - len(text.lstrip()))
+    return "\n".join(
+        textwrap.wrap(
+            text.strip(),
+            int(width),
+            initial_indent=indent,
+            subsequent_indent=f"{indent}    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
 
 
 class Console(rich.console.Console):

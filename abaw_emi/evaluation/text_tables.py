@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from rich.cells import cell_len
+
+from abaw_emi.core.terminal import escape_controls, find_width, fit_line
+
 Format = Literal["table", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+
+_GAP = "  "
+
+_BETWEEN = " - |, "
+"""What stands between the names of a cell."""
 
 _SHOWS = 0.0005
 """A difference of scores that shows in the third decimal."""
@@ -91,20 +102,82 @@ def format_p(p: float) -> str:
 
 
 def _terminal(table: TextTable) -> str:
-    from rich.table import Table
+    """Columns beside each other; where the terminal is too narrow, below each other, and nothing is lost."""
+    cells = [[escape_controls(cell, line=True) for cell in row] for row in (table.header, *table.rows)]
+    width, note = find_width(), ""
+    if _measure(cells) > width:
+        filled = [place for place, column in enumerate(zip(*cells[1:], strict=True)) if any(column)]
+        cells = [[row[place] for place in filled] for row in cells] if cells[1:] else cells
+        folder, ending = _find_common(cells)
+        cells = [[_cut(cell, folder, ending) for cell in row] for row in cells]
+        note = f"each is {folder}*{ending}" if folder or ending else ""
+    lines = [line.rstrip() for line in _stack(cells, width)]
+    return "\n".join([*filter(None, [table.title]), *lines, *filter(None, [note])])
 
-    from abaw_emi.core.terminal import Console, escape_controls
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(table.header):
-        grid.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for row in table.rows:
-        grid.add_row(*(escape_controls(cell, line=True) for cell in row))
-    console = Console(piped_width=10_000, file=io.StringIO(), force_terminal=False)
-    console.print(grid)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    lines = [line.rstrip() for line in text.splitlines()]
-    return "\n".join([table.title, *lines] if table.title else lines)
+def _measure(cells: Sequence[Sequence[str]]) -> int:
+    """How wide a table of these cells is."""
+    widths = _measure_columns(cells)
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _measure_columns(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+
+
+def _find_common(cells: Sequence[Sequence[str]]) -> tuple[str, str]:
+    """With what the paths of the first column all begin, up to a slash, and end, from a slash on."""
+    paths = [name for row in cells[1:] for name in re.split(_BETWEEN, row[0])]
+    if not all("/" in path for path in paths):
+        return "", ""
+    common = os.path.commonprefix  # of characters: it is cut back to a slash
+    folder, slash, _ = common(paths).rpartition("/")
+    folder += slash
+    _, slash, ending = common([path.removeprefix(folder)[::-1] for path in paths])[::-1].partition("/")
+    return folder, slash + ending
+
+
+def _cut(cell: str, folder: str, ending: str) -> str:
+    """The cell with its names less what they all begin and end with."""
+    parts = re.split(f"({_BETWEEN})", cell)
+    return "".join(part.removeprefix(folder).removesuffix(ending) for part in parts)
+
+
+def _stack(cells: Sequence[Sequence[str]], width: float) -> Iterator[str]:
+    """The lines of a table; columns that do not fit beside the first come below, beside the first again.
+
+    Where one column does not even fit beside the first, each row becomes a paragraph.
+    """
+    widths = _measure_columns(cells)
+    if len(widths) > 1 and widths[0] + len(_GAP) + max(widths[1:]) > width:
+        yield from _list_rows(cells, int(width))
+        return
+    blocks: list[list[int]] = [[0]]
+    for place in range(1, len(widths)):
+        used = sum(widths[each] + len(_GAP) for each in blocks[-1])
+        if used + widths[place] > width:
+            blocks.append([0])
+        blocks[-1].append(place)
+    for number, block in enumerate(blocks):
+        if number:
+            yield ""
+        for row in cells:
+            yield _GAP.join(_pad(row[place], widths[place], left=not place) for place in block)
+
+
+def _pad(cell: str, width: int, *, left: bool) -> str:
+    room = " " * (width - cell_len(cell))
+    return cell + room if left else room + cell
+
+
+def _list_rows(cells: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Each row as a paragraph: its first cell, then a line for each other one."""
+    header, *rows = cells
+    for first, *others in rows:
+        yield first
+        for name, cell in zip(header[1:], others, strict=True):
+            if cell:
+                yield fit_line(f"  {name}: {cell}".replace(" : ", " "), width)
 
 
 def _markdown(table: TextTable) -> str:

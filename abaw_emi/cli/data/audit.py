@@ -124,7 +124,7 @@ def _tabulate_labels(found: Audit) -> TextTable:
     header = [""]
     rows = [[emotion] for emotion in EMOTIONS]
     for split, labels in found.labels.items():
-        header += [f"{split} mean", "published", "zeros"]
+        header += [f"{split} mean", f"{split} published", f"{split} zeros"]
         for row in rows:
             stats = labels.emotions[row[0]]
             row += [f"{stats.mean:.3f}", f"{PUBLISHED_MEANS[split][row[0]]:.3f}", f"{stats.zero_share:.0%}"]

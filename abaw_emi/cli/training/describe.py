@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Features
-from abaw_emi.cli.output import print_line, print_result
+from abaw_emi.cli.output import print_result, print_text
 
 if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
@@ -30,9 +31,9 @@ def presets(data: Data = DEFAULT_DATA, features: Features = DEFAULT_FEATURES) ->
         for each in listed:
             missing = each["missing"]
             reads = [f"{name} (missing here)" if name in missing else name for name in each["reads"]]
-            print_line(f"{each['preset']}\n    {each['summary']}\n    reads {', '.join(reads)}")
+            print_text(f"{each['preset']}\n    {each['summary']}\n    reads {', '.join(reads)}")
         if folder is None:
-            print_line(f"\n{data}: no such folder, so what is missing of the data is not known")
+            print_text(f"\n{data}: no such folder, so what is missing of the data is not known")
 
     print_result({"presets": listed}, show)
 
@@ -46,7 +47,9 @@ def options() -> None:
     found = list_options()
     lines = [f"{each.key} = {each.default}    ({each.type})\n    {each.description}" for each in found]
     note = "PAPER and CODE: the paper and its released code; defaults are those of the preset paper."
-    print_result({"options": [asdict(each) for each in found]}, "\n".join([*lines, "", note]))
+    print_result(
+        {"options": [asdict(each) for each in found]}, partial(print_text, "\n".join([*lines, "", note]))
+    )
 
 
 def _describe_inputs(preset: str, data: DataFolder | None) -> dict[str, Any]:
