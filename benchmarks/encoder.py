@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch reads it when it is imported
 PUBLISHED = {
@@ -153,15 +155,31 @@ def compare_on_cpu(small: bool, rounds: int) -> None:
     against = {}
     for name, network in networks.items():
         cast = sound.to(network.feature_projection.projection.weight.dtype)
-        whole = (cast,) if network is theirs else (cast, None, None)  # neither padding nor masks
-        parts[f"convolutions, {name}"] = one, lambda n=network, x=cast: n.feature_extractor(x)
-        parts[f"encoder, {name}"] = one, lambda n=network, x=whole: n(*x)
+        convolutions, whole = network.feature_extractor, network
+        if network is not theirs:  # neither padding nor masks
+            convolutions = partial(convolutions, lengths=None)
+            whole = partial(network, masks=None, lengths=None, real=None)
+        parts[f"convolutions, {name}"] = one, partial(convolutions, cast)
+        parts[f"encoder, {name}"] = one, partial(whole, cast)
         against |= {f"{part}, {name}": f"{part}, transformers, fp32" for part in ("convolutions", "encoder")}
     frames, lengths = ours.encode(sound, torch.tensor([sound.shape[1]]))
     parts["LSTM and head, 1 clip"] = one, lambda: ours.regress(frames, lengths)
     parts["LSTM and head, 8 clips"] = 8 * one, lambda: ours.regress(frames.repeat(8, 1, 1), lengths.repeat(8))
     against |= {f"LSTM and head, {clips}": "LSTM and head, 1 clip" for clips in ("1 clip", "8 clips")}
     print_rates("part, 3.4 s", parts, rounds, against)
+
+    base = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}  # wav2vec2-base's
+    base |= {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False}
+    encoder = Wav2Vec2Encoder({**PUBLISHED, **base, **(SMALL if small else {})}).eval()
+    batch, lengths = pad_sequence(sounds, batch_first=True), torch.tensor([len(sound) for sound in sounds])
+    frames = encoder.frame_lengths(lengths)
+    real = torch.arange(int(frames.max())) < frames[:, None]
+    padded = partial(encoder.wav2vec2, batch, None, lengths=lengths, real=real)  # what a GPU does
+    ways = {
+        "one after the other": (every, lambda: encoder(batch, lengths)),
+        "one padded batch": (every, padded),
+    }
+    print_rates("norm over time, 8 clips", ways, rounds, dict.fromkeys(ways, "one after the other"))
 
 
 @torch.inference_mode()
@@ -266,13 +284,13 @@ def train(small: bool, device: torch.device, rounds: int) -> None:
         samples = torch.tensor(lengths, device=device)
         network = ours.encoder.wav2vec2
         with torch.no_grad(), autocast():
-            features = network.feature_extractor(waveforms)
+            features = network.feature_extractor(waveforms, None)
             frames, frame_lengths = ours.encode(waveforms, samples)
         real = torch.arange(frames.shape[1], device=device) < frame_lengths[:, None]
         features.requires_grad_()
         frames.requires_grad_()
         forwards: dict[str, Callable[[], Tensor]] = {
-            "convolutions": lambda: network.feature_extractor(waveforms),
+            "convolutions": lambda: network.feature_extractor(waveforms, None),
             "transformer": lambda: network.encoder(network.feature_projection(features), real, None),
             "LSTM and head": lambda: ours.regress(frames, frame_lengths),
         }

@@ -178,13 +178,13 @@ class Transformer(nn.Module):
     def forward(self, frames: Tensor, real: Tensor) -> Tensor:
         """(B, F, D) to (B, F, H)."""
         frames = self.entry(frames)
-        frames = frames + encode_places(frames.shape[1], frames.shape[2]).to(frames)
+        frames = frames + encode_places(frames.shape[1], frames.shape[2], frames.device).to(frames.dtype)
         attended: Tensor = self.encoder(frames, src_key_padding_mask=~real)
         return attended
 
 
-def encode_places(count: int, width: int) -> Tensor:
+def encode_places(count: int, width: int, device: torch.device) -> Tensor:
     """Sines and cosines (F, H) of places, as Vaswani et al. have them; H may be odd."""
-    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    angles = torch.arange(count)[:, None] * rates
+    rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
+    angles = torch.arange(count, device=device)[:, None] * rates
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, :width]

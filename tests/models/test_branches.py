@@ -179,7 +179,7 @@ def test_a_transformer_knows_the_order_of_frames() -> None:
 
 @pytest.mark.parametrize("width", [5, 8])
 def test_places_are_sines_and_cosines_of_geometric_rates(width: int) -> None:
-    places = encode_places(30, width)
+    places = encode_places(30, width, torch.device("cpu"))
     for place, feature in product((0, 1, 29), range(width)):
         angle = place / 10_000 ** (2 * (feature // 2) / width)
         expected = math.sin(angle) if feature % 2 == 0 else math.cos(angle)

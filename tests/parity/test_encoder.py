@@ -77,10 +77,13 @@ def test_hidden_states_equal_transformers_clip_by_clip(
     waveforms = batch.waveforms.to(dtype)
     with torch.no_grad():
         hidden_states, frames = encoder(waveforms, batch.lengths)
+        real = torch.arange(int(frames.max())) < frames[:, None]
+        padded = encoder.wav2vec2(waveforms, None, lengths=batch.lengths, real=real)  # of any kind on a GPU
     for row, length in enumerate(LENGTHS):
         expected = alone(theirs, waveforms[row, :length])
         assert frames[row] == len(expected)
         torch.testing.assert_close(hidden_states[row, : frames[row]], expected, rtol=0, atol=tolerance)
+        torch.testing.assert_close(padded[row, : frames[row]], expected, rtol=0, atol=tolerance)
         assert expected.std() > 0.1  # far above the tolerance
 
 

@@ -21,18 +21,31 @@ from transformers.activations import ACT2FN
 
 from abaw_emi.models.encoders.spec_augment import Masks
 
+_EPSILON = 1e-5
+"""torch's GroupNorm's own, which the published checkpoints were trained with."""
 
-class TimeNorm(nn.GroupNorm):
-    """Each channel to zero mean and unit variance over time: a group norm of one channel a group."""
+
+class TimeNorm(nn.Module):
+    """Each channel to zero mean and unit variance over time: a group norm of one channel a group.
+
+    The moments are those of a clip's own frames, so padding changes nothing.
+    """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels)
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, F, C) to (B, F, C), in the weights' dtype."""
+    def forward(self, x: Tensor, counts: Tensor | None) -> Tensor:
+        """(B, F, C) to (B, F, C), in the weights' dtype; clips of `counts` (B,) frames, None for F each."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
-        wide = (wide - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        if counts is None:
+            variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
+        else:
+            real = (torch.arange(x.shape[1], device=x.device) < counts[:, None])[..., None]  # (B, F, 1)
+            mean = (wide * real).sum(dim=1, keepdim=True) / counts[:, None, None]
+            variance = ((wide - mean) * real).square().sum(dim=1, keepdim=True) / counts[:, None, None]
+        wide = (wide - mean) * torch.rsqrt(variance + _EPSILON) * self.weight + self.bias
         return wide.to(self.weight.dtype)
 
 
@@ -56,14 +69,17 @@ class ConvLayer(nn.Module):
             self.layer_norm = TimeNorm(outputs)
         self.activation = ACT2FN[config.feat_extract_activation]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) to (B, F, C')."""
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, C) to (B, F, C'); clips of `lengths` (B,), None for T each."""
         # The matrix product of windows gives each frame's channels side by side, where the norm wants
         # them: no transposed copies, and on CPUs 1.7 times the speed of conv1d (5 times in bf16).
         windows = x.unfold(1, self.conv.kernel_size[0], self.conv.stride[0])  # (B, F, C, K), a view
         windows = windows.transpose(2, 3).flatten(2).contiguous()  # (B, F, K * C)
         x = F.linear(windows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
-        if self.layer_norm is not None:
+        if isinstance(self.layer_norm, TimeNorm):
+            kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+            x = self.layer_norm(x, None if lengths is None else (lengths - kernel) // stride + 1)
+        elif self.layer_norm is not None:
             x = self.layer_norm(x)
         activated: Tensor = self.activation(x)
         return activated
@@ -76,11 +92,12 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.conv_layers = nn.ModuleList(ConvLayer(config, number) for number in range(len(config.conv_dim)))
 
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """(B, T) to (B, F, C)."""
+    def forward(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) to (B, F, C); clips of `lengths` (B,) samples, None for T each."""
         x = waveforms[..., None]
         for layer in self.conv_layers:
-            x = layer(x)
+            x = layer(x, lengths)
+            lengths = None  # the first one alone may have a norm over time
         return x
 
 
@@ -241,15 +258,18 @@ class Wav2Vec2(nn.Module):
             self.masked_spec_embed = nn.Parameter(torch.rand(config.hidden_size))
         self.encoder = Transformer(config)
 
-    def forward(self, waveforms: Tensor, masks: Masks | None, *, real: Tensor | None) -> Tensor:
+    def forward(
+        self, waveforms: Tensor, masks: Masks | None, *, lengths: Tensor | None, real: Tensor | None
+    ) -> Tensor:
         """Hidden states (B, F, H), meaningless (but finite) beyond a clip's end.
 
         Args:
             waveforms: (B, T), zero-padded at the end.
             masks: what to leave out; None for nothing.
+            lengths: (B,) samples of each clip; None where nothing is padded.
             real: (B, F), true within each clip; None where nothing is padded.
         """
-        x = self.feature_projection(self.feature_extractor(waveforms))  # (B, F, H)
+        x = self.feature_projection(self.feature_extractor(waveforms, lengths))  # (B, F, H)
         x = self._mask(x, masks)
         hidden_states: Tensor = self.encoder(x, real, None if masks is None else masks.layers_kept)
         return hidden_states

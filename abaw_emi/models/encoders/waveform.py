@@ -24,10 +24,10 @@ class Wav2Vec2Encoder(SoundEncoder):
 
     HuBERT, UniSpeech and UniSpeech-SAT are the same network (`tests/models/encoders/test_speech.py`).
 
-    Checkpoints whose feature extractor normalises each frame (`feat_extract_norm = "layer"`, such as the
-    audeering model) run as one padded batch with an attention mask, which equals running each clip alone.
-    Those that normalise over time ("group") must see no padding at all (transformers pull request 10117):
-    clips of equal length run together, the others alone.
+    A padded batch, with an attention mask, equals running each clip alone, whether the feature extractor
+    normalises each frame (`feat_extract_norm = "layer"`, such as the audeering model) or over time ("group"):
+    over a clip's own frames here, where transformers would take padding for sound (its pull request 10117).
+    On a CPU, the latter run clips of equal length together and the others alone, which is faster there.
 
     Args:
         config: the backbone's own `config.json`.
@@ -67,13 +67,14 @@ class Wav2Vec2Encoder(SoundEncoder):
         if not torch.is_autocast_enabled(waveforms.device.type):
             waveforms = waveforms.to(self.wav2vec2.feature_projection.projection.weight.dtype)
         frames = self.frame_lengths(lengths)
-        if self.wav2vec2.config.feat_extract_norm == "group":
-            return self._run_by_length(partial(self.wav2vec2, real=None), waveforms, lengths, masks), frames
-        real = None
-        if may_be_padded(waveforms, lengths):
-            places = self.frame_lengths(waveforms.shape[1])
-            real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
-        return self.wav2vec2(waveforms, masks, real=real), frames
+        if self.wav2vec2.config.feat_extract_norm == "group" and waveforms.device.type == "cpu":
+            run = partial(self.wav2vec2, lengths=None, real=None)
+            return self._run_by_length(run, waveforms, lengths, masks), frames
+        if not may_be_padded(waveforms, lengths):
+            return self.wav2vec2(waveforms, masks, lengths=None, real=None), frames
+        places = self.frame_lengths(waveforms.shape[1])
+        real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
+        return self.wav2vec2(waveforms, masks, lengths=lengths, real=real), frames
 
 
 class VadHead(nn.Module):
