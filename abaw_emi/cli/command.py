@@ -46,13 +46,32 @@ _FLAGS = typer.main.get_command(_flags_app).params
 
 
 class _Shared:
-    """What commands and groups of commands have in common."""
+    """What commands and groups of commands have in common.
+
+    The first of several long names of an option is its name; the others are former ones, which are taken as
+    well, and not shown.
+    """
 
     epilog: str | None
     params: list[Any]
 
     def __init__(self, *args: Any, params: list[Any], **settings: Any) -> None:
         super().__init__(*args, params=_complete(params), **settings)  # type: ignore[call-arg]
+        self.former_names: dict[str, str] = {}
+        for param in filter(_is_option, self.params):
+            name, *former = [word for word in param.opts if word.startswith("--")]
+            self.former_names |= dict.fromkeys(former, name)
+            param.opts = [word for word in param.opts if word not in former]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the words, with former names of options taken for their names."""
+        parsed: list[str] = super().parse_args(ctx, self.rename(args))  # type: ignore[misc]
+        return parsed
+
+    def rename(self, args: list[str]) -> list[str]:
+        """The words with each option by its name."""
+        words = [word.partition("=") for word in args]
+        return ["".join((self.former_names.get(name, name), *value)) for name, *value in words]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """All parameters, with those that typer adds: `--help`, and of the program, completion."""
@@ -82,11 +101,9 @@ class Command(_Shared, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Writes `--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3` before parsing."""
         several = {
-            name
-            for param in self.params
-            if isinstance(param, TyperOption) and param.multiple
-            for name in param.opts
+            name for param in self.params if _is_option(param) and param.multiple for name in param.opts
         }
+        args = self.rename(args)
         expanded: list[str] = []
         option = ""  # the repeatable option whose values are being read
         given = 0
@@ -139,7 +156,7 @@ def _complete(params: list[Any]) -> list[Any]:
     params = [*params, *map(copy.copy, _FLAGS)]
     for flag in params[-len(_FLAGS) :]:
         flag.rich_help_panel = OUTPUT
-    options = [param for param in params if isinstance(param, TyperOption)]
+    options = list(filter(_is_option, params))
     for option in options:
         kind: Any = option.type_descriptor.annotation
         choices = option.type_descriptor.choices
@@ -152,6 +169,10 @@ def _complete(params: list[Any]) -> list[Any]:
         if len(options) <= _FEW:
             option.rich_help_panel = None
     return params
+
+
+def _is_option(param: Any) -> bool:
+    return isinstance(param, TyperOption)
 
 
 def _is_number(word: str) -> bool:

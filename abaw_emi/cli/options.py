@@ -14,6 +14,9 @@ from abaw_emi.evaluation.text_tables import Format
 if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
 
+FILES = "Files"
+"""The panel of folders that are read or written, and of what becomes of bad files."""
+
 STATISTICS = "Intervals and tests"
 """The panel of options of resampling."""
 
@@ -45,7 +48,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        rich_help_panel="Data",
+        rich_help_panel=FILES,
         envvar="ABAW_EMI_DATA",
         help="The data folder.",
         show_default="data/",
@@ -56,7 +59,7 @@ Features = Annotated[
     typer.Option(
         "--features",
         metavar="DIR",
-        rich_help_panel="Data",
+        rich_help_panel=FILES,
         help="Feature folders that abaw-emi extract made.",
         show_default="features/",
     ),
@@ -65,7 +68,7 @@ Bad = Annotated[
     OnBadClip,
     typer.Option(
         "--on-bad-clip",
-        rich_help_panel="Data",
+        rich_help_panel=FILES,
         help="Stop at clips that cannot be read, or leave them out, listed.",
     ),
 ]
@@ -95,10 +98,22 @@ MissingOption = Annotated[
     typer.Option("--on-missing", help="A clip that a member lacks: refused, left out, or by the others."),
 ]
 Runs = Annotated[
+    Path, typer.Option("--runs", "--out", metavar="DIR", rich_help_panel=FILES, help="Folder of the runs.")
+]
+RunsOfFolds = Annotated[
     Path,
     typer.Option(
-        "--runs", metavar="DIR", help="Folder of runs, where K-fold runs of the same preset are looked for."
+        "--runs",
+        metavar="DIR",
+        rich_help_panel=FILES,
+        help="Folder of runs, where K-fold runs of the same preset are looked for.",
     ),
+]
+TrainPlusVal = Annotated[
+    bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, such as training.epochs=10.")
 ]
 TableFormat = Annotated[Format, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
 Groups = Annotated[

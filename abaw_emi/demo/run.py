@@ -107,7 +107,7 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     reporter.say(f"   {', '.join(f'{audit.count(severity)} {severity}s' for severity in SEVERITIES)}")
 
     seeds = " ".join(map(str, SEEDS))
-    reporter.say(f"3. abaw-emi train --preset tiny --seeds {seeds} --data {data.root} --out {out / 'runs'}")
+    reporter.say(f"3. abaw-emi train --preset tiny --seeds {seeds} --data {data.root} --runs {out / 'runs'}")
     plan = Plan(config=find_preset("tiny"), preset="tiny", seeds=SEEDS, out=out / "runs", device="cpu")
     runs = train(plan, data, reporter)
 
@@ -129,7 +129,7 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     scores = {
         system: {split: score(truth[split], tables[split][system]) for split in truth} for system in systems
     }
-    reporter.say(f"8. abaw-emi submit --out {out / 'submissions'}; abaw-emi check")
+    reporter.say(f"8. abaw-emi submit --submissions {out / 'submissions'}; abaw-emi check")
     submission = _submit(out, data)
     reporter.say(f"9. abaw-emi report --data {data.root} --out {out / REPORT}")
     write_report(

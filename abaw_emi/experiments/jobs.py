@@ -99,7 +99,7 @@ def list_jobs(
         for preset, changes in presets.items():
             for fold in [f"{part}/{folds}" for part in range(1, folds + 1)] or [""]:
                 name = name_run(preset, train_plus_val=train_plus_val, fold=fold, seed=seed)
-                options = ["--preset", preset, "--seeds", str(seed), "--out", str(out), "--resume"]
+                options = ["--preset", preset, "--seeds", str(seed), "--runs", str(out), "--resume"]
                 options += ["--train-plus-val"] * train_plus_val
                 options += ["--fold", fold] if fold else []
                 options += ["--set", *changes] if changes else []

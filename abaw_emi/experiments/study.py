@@ -59,7 +59,7 @@ class SearchPlan:
         """The run of a trial, or of one of its folds."""
         config = self.config_file(number)
         name = name_run(config.stem, train_plus_val=False, fold=fold, seed=self.seed)
-        options = ["--config", str(config), "--seeds", str(self.seed), "--out", str(self.folder), "--resume"]
+        options = ["--config", str(config), "--seeds", str(self.seed), "--runs", str(self.folder), "--resume"]
         options += ["--fold", fold] if fold else []
         return Job(run=Run(self.folder / name), options=(*options, *self.common))
 

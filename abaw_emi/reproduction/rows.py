@@ -146,7 +146,7 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
         with collect_errors(problems):
             if changed := compare_configs(run.read_config(), plan.config_of(seed)):
                 expected = f"the config of row {plan.row.name}"
-                step = "use the --set and --backbone that it was trained with, or another --out"
+                step = "use the --set and --backbone that it was trained with, or another --runs"
                 problems.append(Problem(str(run.folder), "; ".join(changed), expected, step))
             finished += [run] if run.finished else []
     if problems:

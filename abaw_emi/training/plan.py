@@ -90,13 +90,13 @@ def check_folders(plan: Plan) -> None:
         init_from = plan.config.training.init_from
         if init_from and Path(init_from).resolve() == run.folder.resolve():
             found = "is also the run to start from (--init-from)"
-            problems.append(Problem(str(run.folder), found, next_step="use another --out"))
+            problems.append(Problem(str(run.folder), found, next_step="use another --runs"))
         elif plan.if_there == "refuse":
             step = "continue it with --resume, or start again with --overwrite"
             problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
         elif not run.config_file.is_file() and _holds_something(run.folder):
             found = "there, but not a run folder (no run.toml); it is left alone"
-            problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --out"))
+            problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --runs"))
         elif plan.if_there == "resume" and run.config_file.is_file():
             problems += _compare_config(run, plan)
     if problems:

@@ -23,7 +23,7 @@ def test_commands_stand_in_panels_in_the_order_of_work() -> None:
 
 def test_many_options_stand_in_panels_and_few_do_not() -> None:
     panels = re.findall(r"^╭─ (.+?) ─", read_help("train", columns=80), re.MULTILINE)
-    assert panels == ["Options", "Machine", "Runs", "Trial", "Data", "Output"]
+    assert panels == ["Options", "Machine", "Files", "Resuming", "Trial", "Output"]
     assert re.findall(r"^╭─ (.+?) ─", read_help("runs", columns=80), re.MULTILINE) == ["Arguments", "Options"]
 
 
@@ -47,3 +47,32 @@ def test_an_example_is_a_line_that_can_be_copied(columns: int) -> None:
     commands = re.sub(r" \\\n", " ", "\n".join(lines))
     assert "abaw-emi train --preset paper-dropout --set training.epochs=10 training.patience=3" in commands
     assert text.partition("Examples:")[2].rstrip().count("\n\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "former", "name", "parameter"),
+    [
+        ("train", "--out", "--runs", "out"),
+        ("sweep", "--out", "--runs", "out"),
+        ("tables", "--out", "--runs", "out"),
+        ("submit", "--out", "--submissions", "out"),
+        ("ledger", "--out", "--submissions", "out"),
+        ("extract", "--out", "--features", "out"),
+        ("predict", "--ckpts", "--ckpt", "ckpt"),
+        ("ensemble", "--ckpt", "--ckpts", "ckpts"),
+    ],
+)
+def test_former_names_of_options_are_taken_and_not_shown(
+    command: str, former: str, name: str, parameter: str
+) -> None:
+    found = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    others = {"extract": ["encoder"]}.get(command, [])
+    read = [
+        found.make_context(command, [*others, *words]).params[parameter]
+        for words in ([former, "here"], [name, "here"], [f"{former}=here"])
+    ]
+    assert read[0] == read[1] == read[2]
+    assert "here" in str(read[0])
+    text = read_help(command, columns=100)
+    assert f" {name} " in text
+    assert f" {former} " not in text

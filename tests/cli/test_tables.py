@@ -166,7 +166,7 @@ def test_runs_of_another_recipe_are_refused_by_name(shell: Shell, runs: Path) ->
     first, last = problems(done, 1)
     assert first == (
         "row gv, runs/gv-seed1: training.epochs is 30, not 7; expected the config of row gv; use the --set "
-        "and --backbone that it was trained with, or another --out"
+        "and --backbone that it was trained with, or another --runs"
     )
     assert last == "tables: 1 of 2 rows have no number: gv; the reasons are above, a line each"
     assert "refused" in done.stdout

@@ -51,7 +51,7 @@ def test_runs_are_presets_by_folds_by_seeds_and_the_first_seed_comes_first() -> 
         for fold in (1, 2)
     ]
     assert shlex.join(jobs[2].command) == (
-        "abaw-emi train --preset tiny --seeds 1 --out runs --resume --fold 1/2 --set training.epochs=2"
+        "abaw-emi train --preset tiny --seeds 1 --runs runs --resume --fold 1/2 --set training.epochs=2"
     )
     with pytest.raises(UsageError, match="--folds 1: no part would be left"):
         list_jobs({"paper": []}, [1], Path("runs"), folds=1)
@@ -70,7 +70,7 @@ def test_what_is_missing_is_trained_and_typed_again_nothing_is(data_root: Path, 
     assert (again, errors.count(": started")) == (out, 0)
     assert found[0].weights_file.stat().st_mtime_ns == made
     listed, _ = run(*options[:2], "--executor", "print", "--out", tmp_path / "others", "--data", data_root)
-    assert listed.startswith("abaw-emi train --preset tiny --seeds 1 --out ")
+    assert listed.startswith("abaw-emi train --preset tiny --seeds 1 --runs ")
 
 
 def test_a_run_that_fails_says_why_one_that_is_held_is_left_to_its_process_and_the_others_go_on(

@@ -67,7 +67,14 @@ def extract(
     ] = "auto",
     data: options.Data = options.DEFAULT_DATA,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder of the feature folders.")
+        Path,
+        typer.Option(
+            "--features",
+            "--out",
+            metavar="DIR",
+            rich_help_panel=options.FILES,
+            help="Folder of the feature folders.",
+        ),
     ] = options.DEFAULT_FEATURES,
     name: Annotated[
         str | None,

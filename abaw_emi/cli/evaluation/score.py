@@ -15,7 +15,7 @@ from abaw_emi.cli.options import (
     Groups,
     Method,
     Permutations,
-    Runs,
+    RunsOfFolds,
     Seed,
     TableFormat,
 )
@@ -54,7 +54,7 @@ def score(
     interval: Method = "percentile",
     permutations: Permutations = 10_000,
     seed: Seed = 1,
-    runs: Runs = DEFAULT_RUNS,
+    runs: RunsOfFolds = DEFAULT_RUNS,
     data: Data = DEFAULT_DATA,
     allow_constant: Annotated[
         bool, typer.Option("--allow-constant", help="Exit 0 although an emotion's r is undefined.")

@@ -39,7 +39,9 @@ EXAMPLES = "Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --sp
 
 
 def ensemble(
-    ckpts: Annotated[list[Path] | None, typer.Option("--ckpts", metavar="RUN", help="Run folders.")] = None,
+    ckpts: Annotated[
+        list[Path] | None, typer.Option("--ckpts", "--ckpt", metavar="RUN", help="Run folders.")
+    ] = None,
     preds: Annotated[
         list[Path] | None, typer.Option("--preds", metavar="FILE", help="Prediction CSVs, of any origin.")
     ] = None,

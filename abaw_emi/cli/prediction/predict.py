@@ -30,7 +30,7 @@ EXAMPLES = """Examples:
 
 
 def predict(
-    ckpt: Annotated[Path, typer.Option("--ckpt", metavar="RUN", help="A run folder.")],
+    ckpt: Annotated[Path, typer.Option("--ckpt", "--ckpts", metavar="RUN", help="A run folder.")],
     files: Annotated[
         list[str] | None, typer.Argument(help="Audio or video files, in the place of --split.")
     ] = None,

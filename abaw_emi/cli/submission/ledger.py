@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abaw_emi.cli.command import Command, Group
+from abaw_emi.cli.options import FILES
 from abaw_emi.evaluation.text_tables import Format
 
 if TYPE_CHECKING:
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("submissions")
 
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the submissions.")]
+Submissions = Annotated[
+    Path,
+    typer.Option(
+        "--submissions",
+        "--out",
+        metavar="DIR",
+        rich_help_panel=FILES,
+        help="Folder of the submissions; also --out.",
+    ),
+]
 ProfileFile = Annotated[
     Path | None,
     typer.Option(
@@ -35,7 +45,10 @@ ledger_app = typer.Typer(
 
 @ledger_app.callback()
 def ledger(
-    context: typer.Context, out: Out = DEFAULT_OUT, profile: ProfileFile = None, form: TableFormat = "table"
+    context: typer.Context,
+    out: Submissions = DEFAULT_OUT,
+    profile: ProfileFile = None,
+    form: TableFormat = "table",
 ) -> None:
     """List what was submitted: when, its validation score with interval, the test score once it is known."""
     if context.invoked_subcommand is not None:
@@ -88,7 +101,7 @@ def set_entry(
     sent: Annotated[
         bool | None, typer.Option("--sent/--not-sent", help="Whether it counts as a try.")
     ] = None,
-    out: Out = DEFAULT_OUT,
+    out: Submissions = DEFAULT_OUT,
 ) -> None:
     """Enter what became known of a submission: its test score, or that it was never sent."""
     from abaw_emi.cli.output import print_json, print_line, wants_json

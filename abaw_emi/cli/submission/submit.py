@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Runs
-from abaw_emi.cli.submission.ledger import DEFAULT_OUT, Out, ProfileFile, describe_val, read_form
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Quiet, RunsOfFolds
+from abaw_emi.cli.submission.ledger import DEFAULT_OUT, ProfileFile, Submissions, describe_val, read_form
 
 if TYPE_CHECKING:
     from abaw_emi.submission.format import SubmissionFormat
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_PREDS = Path("predictions/ensemble-test.csv")
 
 
-SUBMIT_EXAMPLES = "Example: abaw-emi submit --out submissions/ --name first-try"
+SUBMIT_EXAMPLES = "Example: abaw-emi submit --name first-try"
 CHECK_EXAMPLES = "Example: abaw-emi check submissions/first-try/first-try.zip"
 
 
@@ -26,7 +26,7 @@ def submit(
     preds: Annotated[
         Path, typer.Option("--preds", metavar="FILE", help="The prediction CSV to submit.")
     ] = DEFAULT_PREDS,
-    out: Out = DEFAULT_OUT,
+    out: Submissions = DEFAULT_OUT,
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="Of the submission.", show_default="submission-<k>")
     ] = "",
@@ -49,7 +49,7 @@ def submit(
             "--valid-preds", metavar="FILE", help="The system's predictions of valid, for the ledger."
         ),
     ] = None,
-    runs: Runs = DEFAULT_RUNS,
+    runs: RunsOfFolds = DEFAULT_RUNS,
     profile: ProfileFile = None,
     show_format: Annotated[
         bool, typer.Option("--show-format", help="Print the format, as a profile to start from, and end.")
@@ -63,6 +63,7 @@ def submit(
         ),
     ] = False,
     data: Data = DEFAULT_DATA,
+    quiet: Quiet = False,
 ) -> None:
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
     from abaw_emi.audit.record import recall_audit
@@ -129,7 +130,8 @@ def submit(
         reporter.warn(submission.warnings)
         used = read_ledger(out).used
         if not wants_json():
-            _print_submission(submission, form, used, dry_run=dry_run)
+            if not quiet:
+                _print_submission(submission, form, used, dry_run=dry_run)
             return
         print_json(
             {
@@ -169,6 +171,7 @@ def check(
     ] = "submission",
     profile: ProfileFile = None,
     data: Data = DEFAULT_DATA,
+    quiet: Quiet = False,
 ) -> None:
     """Check a CSV, folder or zip, of any origin, against the test ids, and warn of likely mistakes."""
     from abaw_emi.cli.output import print_json, print_line, texts, wants_json
@@ -200,7 +203,7 @@ def check(
     if problems:
         reporter.fail(problems)
         raise typer.Exit(1)
-    if not wants_json():
+    if not wants_json() and not quiet:
         verdict = "fit to be sent" if kind == "submission" else "sound"
         print_line(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":

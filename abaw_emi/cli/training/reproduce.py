@@ -32,7 +32,7 @@ EXAMPLES = """Examples:
   abaw-emi tables --table 2                        trains what is not there yet, then prints the table
   abaw-emi tables --table 1 --only paper frozen --seeds 1 2 3
   abaw-emi tables --table 1 --no-run --format latex
-  abaw-emi tables --table 2 --set training.epochs=2 --backbone audeering=models/small --out trial/
+  abaw-emi tables --table 2 --set training.epochs=2 --backbone audeering=models/small --runs trial/
 """
 
 
@@ -61,9 +61,7 @@ def tables(
         bool, typer.Option("--list", help="Show the rows, their presets and what they need; run nothing.")
     ] = False,
     no_run: Annotated[bool, typer.Option("--no-run", help="Train nothing: show what is there.")] = False,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run folders.")] = Path(
-        "runs"
-    ),
+    out: options.Runs = options.DEFAULT_RUNS,
     submissions: Annotated[
         Path,
         typer.Option("--submissions", metavar="DIR", help="Folder of the submissions, for scores on test."),

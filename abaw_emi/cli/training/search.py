@@ -33,9 +33,7 @@ def search(
     preset: Annotated[
         str, typer.Option("--preset", metavar="NAME", help="What is not searched over.")
     ] = "paper",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, such as training.epochs=10.")
-    ] = None,
+    changes: options.Changes = None,
     name: Annotated[
         str,
         typer.Option("--name", metavar="NAME", help="Of the search.", show_default="the name of the preset"),

@@ -39,9 +39,7 @@ def sweep(
     folds: Annotated[
         int, typer.Option("--folds", help="Cut the training clips into N parts; a run for each.", min=0)
     ] = 0,
-    train_plus_val: Annotated[
-        bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
-    ] = False,
+    train_plus_val: options.TrainPlusVal = False,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, of every preset that has it.")
     ] = None,
@@ -57,9 +55,7 @@ def sweep(
         typer.Option("--slurm", help="KEY=VALUE: options of sbatch; time in minutes (1440).", metavar="K=V"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and their states.")] = False,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run folders.")] = Path(
-        "runs"
-    ),
+    out: options.Runs = options.DEFAULT_RUNS,
     data: options.Data = options.DEFAULT_DATA,
     features: options.Features = options.DEFAULT_FEATURES,
     on_bad_clip: options.Bad = "error",

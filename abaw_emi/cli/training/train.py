@@ -12,6 +12,7 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.output import print_result
+from abaw_emi.cli.training.results import print_runs, print_verification
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
 from abaw_emi.core.progress import Reporter
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.runs.run import Run
     from abaw_emi.training.plan import Plan
-    from abaw_emi.training.verify_resume import Verification
 
 EXAMPLES = """abaw-emi presets lists the presets, abaw-emi options every key of --set.
 
@@ -37,9 +37,7 @@ Examples:
 
 
 def train(
-    train_plus_val: Annotated[
-        bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
-    ] = False,
+    train_plus_val: options.TrainPlusVal = False,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -55,9 +53,7 @@ def train(
             "--config", metavar="FILE", help="A TOML file as a run's run.toml, instead of a preset."
         ),
     ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, such as training.epochs=10.")
-    ] = None,
+    changes: options.Changes = None,
     seeds: options.Seeds = None,
     backbone: Annotated[
         str | None,
@@ -93,20 +89,20 @@ def train(
             "--deterministic", rich_help_panel="Machine", help="On a GPU: the same bits every time, slower."
         ),
     ] = False,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", rich_help_panel="Runs", help="Folder of the run folders.")
-    ] = Path("runs"),
+    out: options.Runs = options.DEFAULT_RUNS,
     resume: Annotated[
         bool,
-        typer.Option("--resume", rich_help_panel="Runs", help="Go on from the last checkpoint of each run."),
+        typer.Option(
+            "--resume", rich_help_panel="Resuming", help="Go on from the last checkpoint of each run."
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel="Runs", help="Replace runs that are there.")
+        bool, typer.Option("--overwrite", rich_help_panel="Resuming", help="Replace runs that are there.")
     ] = False,
     save_minutes: Annotated[
         float,
         typer.Option(
-            "--save-minutes", rich_help_panel="Runs", help="Between two saves inside an epoch.", min=0
+            "--save-minutes", rich_help_panel="Resuming", help="Between two saves inside an epoch.", min=0
         ),
     ] = 5.0,
     limit: Annotated[
@@ -236,7 +232,7 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
             f"{training.cosine_epochs}"
         )
     if verify:
-        _print_verification(verify_resume(plan, data, reporter), reporter)
+        print_verification(verify_resume(plan, data, reporter), reporter)
         return
     if plan.limit is not None:
         seconds = try_out(plan, data, reporter)
@@ -247,39 +243,4 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
         reporter.console.quiet = not world.is_main
         runs = train_runs(plan, data, reporter, world)
     if world.is_main:
-        _print_runs(runs, reporter)
-
-
-def _print_runs(runs: list[Run], reporter: Reporter) -> None:
-    keys = ("seed", "best_epoch", "valid", "train_plus_val", "weights_sha256")
-    values, lines = [], []
-    for run in runs:
-        record = run.read_provenance()
-        values.append({"run": str(run.folder), **{key: record.get(key) for key in keys}})
-        scored = "no validation"
-        if valid := record.get("valid"):
-            scored = f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)"
-        lines.append(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
-    done = " ".join(str(run.folder) for run in runs)
-    lines.append(
-        f"next: abaw-emi ensemble --ckpts {done}" if runs else "every run is in use by another process"
-    )
-    print_result({"runs": values}, "\n".join(lines), reporter.warnings)
-
-
-def _print_verification(verification: Verification, reporter: Reporter) -> None:
-    from dataclasses import asdict
-
-    found = f"SHA-256 {verification.resumed} after {verification.kills} kills"
-    advice = "resume on the same machine, versions and device; this one does not repeat itself exactly"
-    problem = Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
-    same = verification.identical
-    done = f"identical: killed {verification.kills} times and resumed, the weights are the same bits"
-    print_result(
-        {**asdict(verification), "identical": same},
-        f"{done}\nSHA-256 {verification.straight}" if same else "not identical",
-        [] if same else [problem],
-    )
-    if not same:
-        reporter.fail([problem])
-        raise typer.Exit(1)
+        print_runs(runs, reporter)
