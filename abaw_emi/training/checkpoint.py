@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from abaw_emi.core.errors import Problem, RunError, TrainingError, shorten_error
@@ -105,23 +106,28 @@ def _checkpoints(run: Run) -> list[Path]:
     return sorted(run.state_folder.glob("training-*.pt"), reverse=True)
 
 
-def save_model(model: EmiModel, folder: Path) -> dict[str, str]:
+def save_model(model: EmiModel, folder: Path, weights: dict[str, Tensor] | None = None) -> dict[str, str]:
     """Writes `config.json` and `model.safetensors` into `folder`, the second one last, and to the disk.
+
+    Args:
+        model: whose configuration and weights are saved.
+        folder: is made, if need be.
+        weights: other weights of the model, by name.
 
     Returns:
         The SHA-256 of each.
     """
     transformers_logging.disable_progress_bar()
     try:
-        return _save_model(model, folder)
+        return _save_model(model, folder, weights)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of these
         raise TrainingError(Problem(str(folder), f"cannot be saved: {shorten_error(error)}")) from error
 
 
-def _save_model(model: EmiModel, folder: Path) -> dict[str, str]:
+def _save_model(model: EmiModel, folder: Path, weights: dict[str, Tensor] | None) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as staging:
-        model.save_pretrained(staging)
+        model.save_pretrained(staging, state_dict=weights)
         hashes = {}
         for name in _MODEL_FILES:
             path = Path(staging) / name

@@ -30,19 +30,13 @@ from abaw_emi.inference.predict import predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
-from abaw_emi.training.checkpoint import (
-    Checkpoint,
-    best_folder,
-    check_weights,
-    read_checkpoint,
-    save_model,
-    write_checkpoint,
-)
+from abaw_emi.training.checkpoint import Checkpoint, check_weights, read_checkpoint
 from abaw_emi.training.data import TrainingData
 from abaw_emi.training.gradients import Place
 from abaw_emi.training.log import MetricsLog, Times, format_epoch
 from abaw_emi.training.optim import rate_factor
 from abaw_emi.training.plan import SAVE_MINUTES
+from abaw_emi.training.saver import Saver
 from abaw_emi.training.step import Outcome, TrainStep
 
 LOG_EVERY = 10
@@ -99,6 +93,7 @@ class Training:
             pinned=runtime.device.type == "cuda",
         )
         self.log = MetricsLog(run.metrics_file, active=self.world.is_main)
+        self.saver = Saver(run, model)
         self.at = Checkpoint()
         self.steps = len(self.loader.plan(0))
         self.saved_at = time.monotonic()
@@ -110,6 +105,7 @@ class Training:
             self.log.cut(0, 0)  # lines of an attempt that saved nothing
             return False
         self.at, state, problems = saved
+        self.saver.best_files = self.at.best_files
         self.reporter.warn(problems)
         self.train_step.load_state_dict(state)
         self.log.cut(self.at.epoch, self.at.step)
@@ -134,7 +130,7 @@ class Training:
             f"{self.steps:,} steps an epoch; {efficiency:.0%} of what is run is sound, not padding"
         )
         self.log.show(self.at.epoch * self.steps + self.at.step)
-        with deferred_signals() as stop:
+        with self.saver, deferred_signals() as stop:
             while self.at.epoch < self.config.epochs and not self._out_of_patience():
                 took = Times()
                 self._train_epoch(stop, took)
@@ -151,6 +147,7 @@ class Training:
                 total.validation += took.validation
                 if signum := self.world.most(stop.signum):
                     self._stop(signum, f"saved after epoch {self.at.epoch}")
+        self.at.best_files = self.saver.best_files
         self.log.close()
         if self._out_of_patience() and self.at.epoch < self.config.epochs:
             self.reporter.say(
@@ -258,13 +255,14 @@ class Training:
         if valid is not None:
             self.at.best, self.at.pearson = valid.mean_pearson, valid.pearson
         if self.world.is_main:
-            self.at.best_files = save_model(self.model, best_folder(self.run, self.at.best_epoch))
+            self.saver.keep()
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
         return bool(self.data.valid and patience and self.at.epoch - self.at.best_epoch >= patience)
 
     def _stop(self, signum: int, saved: str) -> NoReturn:
+        self.saver.wait()
         stopped = Interrupted(signum, saved)
         if self.world.is_main:
             raise stopped
@@ -272,7 +270,7 @@ class Training:
 
     def _save(self) -> None:
         if self.world.is_main:
-            write_checkpoint(self.run, self.at, self.train_step.state_dict())
+            self.saver.save(self.at, self.train_step.state_dict())
         self.saved_at = time.monotonic()
 
     def _report_epoch(self, loss: float, valid: Score | None, took: Times) -> None:
