@@ -1,7 +1,7 @@
 """The rows of a table as runs: their configs and their folders. Imports no torch.
 
-Run folders have the names that `abaw-emi train` gives them. So a table uses finished runs of `train`, and
-`train --resume` continues the runs of a table. A run folder with another config is an error.
+Run folders have the names that `abaw-emi train` gives them, and `train --resume` continues the runs of a
+table. A run folder with another config is an error.
 """
 
 from __future__ import annotations
@@ -108,6 +108,23 @@ def plan_rows(
     if problems:
         raise UsageError(problems)
     return plans
+
+
+def use_finished(plans: Sequence[RowPlan], folder: Path) -> tuple[list[RowPlan], list[Problem]]:
+    """The plans, with the runs in `folder` for rows that are finished there and not begun in their own place.
+
+    Returns:
+        Also a warning of runs that are only begun there.
+    """
+    chosen, problems = [], []
+    for plan in plans:
+        there = replace(plan, runs={seed: Run(folder / run.name) for seed, run in plan.runs.items()})
+        state = inspect_runs(there)[0] if inspect_runs(plan)[0] == "not run" else "not run"
+        if state == "unfinished":
+            found = f"{', '.join(there.run_names)}: begun there, and not finished"
+            problems.append(Problem(str(folder), found, next_step=f"--runs {folder} goes on"))
+        chosen.append(there if state == "finished" else plan)
+    return chosen, list(dict.fromkeys(problems))
 
 
 def parse_backbones(texts: Iterable[str]) -> dict[str, str]:

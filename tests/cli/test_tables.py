@@ -24,6 +24,9 @@ TRAIN = frozenset(f"{i:05}" for i in range(5))
 VALID = [f"{i:05}" for i in range(5, 17)]
 
 
+BEGUN = "warning: runs: paper-seed1: begun there, and not finished; --runs runs goes on"
+
+
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
     return replace(config, training=replace(config.training, seed=seed))
 
@@ -80,7 +83,7 @@ def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell: Shell, runs
         (runs.parent / "data" / "audio" / f"{number:05}.mp3").touch()
     hidden = {"HF_HUB_CACHE": str(runs.parent / "hub")}
     done = shell("tables", "--list", "--backbone", "xlsr=small", **hidden)
-    assert problems(done, 0) == []
+    assert problems(done, 0) == [BEGUN]
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
     large = PRESETS["w2v2-gv"].model.backbone
     assert lines["gv"] == ["gv", "gv", "sound,", "audeering", "audeering", "finished"]
@@ -101,7 +104,8 @@ def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell: Shell, runs
 
 
 def test_list_as_json_tells_the_runs_there_are(shell: Shell, runs: Path) -> None:
-    done = shell("tables", "--list", "--table", "2", "--seeds", "1", "2", "--json")
+    arguments = ("--list", "--table", "2", "--seeds", "1", "2", "--json", "--runs", "runs")
+    done = shell("tables", *arguments)
     problems(done, 0)
     row = row_of(done, "gv")
     assert (row["state"], row["runs"]) == ("finished", ["runs/gv-seed1", "runs/gv-seed2"])
@@ -116,7 +120,7 @@ def test_list_as_json_tells_the_runs_there_are(shell: Shell, runs: Path) -> None
 
 def test_what_is_there_is_shown_and_nothing_is_run(shell: Shell, runs: Path) -> None:
     before = sorted(runs.rglob("*"))
-    done = shell("tables", "--table", "2", "--no-run")
+    done = shell("tables", "--table", "2", "--no-run", "--runs", "runs")
     assert problems(done, 0) == []
     lines = done.stdout.splitlines()
     (gv,) = [line.split() for line in lines if line.startswith("audeering: GV  ")]
@@ -162,7 +166,9 @@ def test_several_seeds_have_a_mean_a_spread_and_an_ensemble(shell: Shell, runs: 
 
 
 def test_runs_of_another_recipe_are_refused_by_name(shell: Shell, runs: Path) -> None:
-    done = shell(*shlex.split("tables --table 2 --no-run --set training.epochs=7 --only gv xlsr-gv"))
+    done = shell(
+        *shlex.split("tables --table 2 --no-run --set training.epochs=7 --only gv xlsr-gv --runs runs")
+    )
     first, last = problems(done, 1)
     assert first == (
         "row gv, runs/gv-seed1: training.epochs is 30, not 7; expected the config of row gv; use the --set "
@@ -170,6 +176,22 @@ def test_runs_of_another_recipe_are_refused_by_name(shell: Shell, runs: Path) ->
     )
     assert last == "tables: 1 of 2 rows have no number: gv; the reasons are above, a line each"
     assert "refused" in done.stdout
+
+
+def test_runs_of_tables_have_a_folder_of_their_own_and_finished_ones_of_train_are_used(
+    shell: Shell, runs: Path
+) -> None:
+    done = shell("tables", "--list", "--table", "2", "--json")
+    assert row_of(done, "gv")["runs"] == ["runs/gv-seed1"]
+    assert row_of(done, "gv-head")["runs"] == ["tables/gv-head-seed1"]
+    assert (row_of(done, "paper")["runs"], row_of(done, "paper")["state"]) == (
+        ["tables/paper-seed1"],
+        "not run",
+    )
+    assert problems(done, 0) == [BEGUN]
+    write_run(runs.parent / "tables", "gv-seed1", PRESETS["gv"], finished=None)
+    done = shell("tables", "--list", "--table", "2", "--json")
+    assert row_of(done, "gv")["runs"] == ["tables/gv-seed1"]
 
 
 def test_runs_made_with_the_same_settings_are_taken(shell: Shell, runs: Path) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _BAD = ("lacks inputs", "failed", "refused")
 """States of a row without numbers that make the command exit with 1."""
 
+_FOLDER = Path("tables")
+"""Where runs are made, apart from those of `train`, so that runs/* holds what is meant."""
+
 EXAMPLES = """Examples:
   abaw-emi tables --list                           every row, its preset, and what is missing for it
   abaw-emi tables --table 2                        trains what is not there yet, then prints the table
@@ -61,7 +64,7 @@ def tables(
         bool, typer.Option("--list", help="Show the rows, their presets and what they need; run nothing.")
     ] = False,
     no_run: Annotated[bool, typer.Option("--no-run", help="Train nothing: show what is there.")] = False,
-    out: options.Runs = options.DEFAULT_RUNS,
+    out: options.Runs = _FOLDER,
     submissions: Annotated[
         Path,
         typer.Option("--submissions", metavar="DIR", help="Folder of the submissions, for scores on test."),
@@ -78,21 +81,25 @@ def tables(
 ) -> None:
     """Run the systems of the paper's tables, and print their scores beside the published ones.
 
-    A run that is there is used, and one that is not finished is resumed. A row that cannot be run says what
-    is missing, does not stop the others, and makes the exit code 1.
+    A run that is there is used, and one that is not finished is resumed; finished ones in runs/ are used,
+    too. A row that cannot be run says what is missing, does not stop the others, and makes the exit code 1.
     """
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.measure import read_outcome
+    from abaw_emi.reproduction.rows import use_finished
     from abaw_emi.reproduction.table import render_table, table_to_json
 
     plans = _plan(table, only or (), seeds or (), changes or (), backbone or (), out, listed=listed)
+    reporter = Reporter(quiet=quiet)
+    if out == _FOLDER:
+        plans, begun = use_finished(plans, options.DEFAULT_RUNS)
+        reporter.warn(begun)
     folder = DataFolder(data, features)
     form = "json" if wants_json() else form
     if listed:
         _print_list(plans, folder, form)
         return
     assert table is not None, "refused above"
-    reporter = Reporter(quiet=quiet)
     failures: dict[str, Failure] = {}
     if not no_run:
         _check_training()
