@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import shutil
 import sys
@@ -36,9 +35,8 @@ def _spell(match: re.Match[str]) -> str:
 
 
 def find_width() -> float:
-    """How many columns stdout has: those of its terminal, or of $COLUMNS; infinite in a pipe or a file."""
-    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
-    return shutil.get_terminal_size().columns if limited else math.inf
+    """Columns of the terminal that stdout is ($COLUMNS may say how many); infinite for a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
 
 
 def fit_line(text: str, width: float) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -14,9 +15,15 @@ ROWS = [
 ]
 
 
+def be_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Makes stdout a terminal of that width."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+
 @pytest.mark.parametrize("columns", [24, 40, 60, 80, 120])
 def test_a_table_fits_the_terminal_and_loses_nothing(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
+    be_terminal(monkeypatch, columns)
     text = render(TextTable(HEADER, ROWS), "table")
     lines = text.splitlines()
     *table, note = lines
@@ -29,15 +36,14 @@ def test_a_table_fits_the_terminal_and_loses_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_what_fits_and_what_goes_into_a_pipe_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
     piped = render(TextTable(HEADER, ROWS), "table")
-    monkeypatch.setenv("COLUMNS", "200")
+    be_terminal(monkeypatch, 200)
     assert render(TextTable(HEADER, ROWS), "table") == piped
     assert all(name in piped for name in [*HEADER, *NAMES])
 
 
 def test_names_without_a_common_folder_are_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
+    be_terminal(monkeypatch, 30)
     rows = [["a/new.csv", "0.1", "0.2"], ["old.csv", "0.3", "0.4"], ["a/third.csv", "0.5", "0.6"]]
     text = render(TextTable(["System", "A long header", "Another one"], rows), "table")
     assert all(row[0] in text for row in rows)
