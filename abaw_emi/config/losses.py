@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 LOSSES = ("mse", "smooth-l1", "ccc", "pearson")
-"""Names of the losses; `training.losses` has the formulas."""
+"""Names of the losses; `training.optimisation.losses` has the formulas."""
 
 
 def parse_loss(text: str) -> tuple[tuple[float, str], ...]:

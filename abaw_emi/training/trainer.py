@@ -32,12 +32,12 @@ from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import Checkpoint, check_weights, read_checkpoint
 from abaw_emi.training.data import TrainingData
-from abaw_emi.training.gradients import Place
 from abaw_emi.training.log import MetricsLog, Times, format_epoch
-from abaw_emi.training.optim import rate_factor
+from abaw_emi.training.optimisation.gradients import Place
+from abaw_emi.training.optimisation.optim import rate_factor
+from abaw_emi.training.optimisation.step import Outcome, TrainStep
 from abaw_emi.training.plan import SAVE_MINUTES
 from abaw_emi.training.saver import Saver
-from abaw_emi.training.step import Outcome, TrainStep
 
 LOG_EVERY = 10
 """Steps between two lines in metrics.jsonl, and between two waits for a GPU."""

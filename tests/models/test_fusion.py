@@ -25,8 +25,8 @@ from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Head, Modalities
-from abaw_emi.training.gradients import Place
-from abaw_emi.training.step import TrainStep
+from abaw_emi.training.optimisation.gradients import Place
+from abaw_emi.training.optimisation.step import TrainStep
 from tests.backbones import small_config
 from tests.small_models import CPU, make_clip
 

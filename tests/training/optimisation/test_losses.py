@@ -12,7 +12,7 @@ from scipy.stats import pearsonr
 from torch import Tensor, nn
 
 from abaw_emi.config.losses import LOSSES
-from abaw_emi.training.losses import Loss
+from abaw_emi.training.optimisation.losses import Loss
 
 TEXTS = ("mse", "smooth-l1", "ccc", "pearson", "mse+pearson", "0.5*mse+ccc", "mse+2*ccc+0.25*pearson")
 

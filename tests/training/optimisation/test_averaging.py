@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from abaw_emi.training.optim import ExponentialAverage
+from abaw_emi.training.optimisation.optim import ExponentialAverage
 from tests.small_models import small_model
 
 

@@ -15,7 +15,7 @@ from abaw_emi.batching.loader import Loader
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.gradients import Gradients, Place
+from abaw_emi.training.optimisation.gradients import Gradients, Place
 from tests.models.test_fusion import build, cache, make_clips
 from tests.small_models import CPU, make_example, small_model
 

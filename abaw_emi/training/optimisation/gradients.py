@@ -24,7 +24,7 @@ from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.models.device import Runtime, memory_errors
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.losses import Loss
+from abaw_emi.training.optimisation.losses import Loss
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.optim import build_optimizer
+from abaw_emi.training.optimisation.optim import build_optimizer
 from tests.small_models import ENCODERS, small_model
 
 RATE = 1e-3

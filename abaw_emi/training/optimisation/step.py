@@ -17,8 +17,8 @@ from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.training.gradients import Gradients, Place
-from abaw_emi.training.optim import ExponentialAverage, build_optimizer
+from abaw_emi.training.optimisation.gradients import Gradients, Place
+from abaw_emi.training.optimisation.optim import ExponentialAverage, build_optimizer
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""One optimiser step: losses, gradients, learning rates, averages of weights."""
