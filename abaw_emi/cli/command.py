@@ -20,6 +20,9 @@ OUTPUT = "Output"
 _FEW = 10
 """So many options are listed together; more are grouped in panels."""
 
+_READING = "abaw_emi.cli.reading"
+"""Where the context of a command keeps which option the next word is a value of; "" for none."""
+
 _PLACEHOLDERS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -120,12 +123,20 @@ class Command(_Shared, TyperCommand):
                     expanded.append(option)
                 expanded.append(word)
                 given += 1
+        ctx.meta[_READING] = option
         try:
             return super().parse_args(ctx, expanded)
         except _USAGE_ERROR as error:
             if hint := find_hint(self.name or "", error.format_message(), args):
                 error.message = f"{error.format_message().rstrip('.')}; {hint}"
             raise
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """What the shell offers: a further value of an option that takes several, or names of options."""
+        for param in self.params:
+            if ctx.meta.get(_READING) in param.opts and not incomplete.startswith("-"):
+                return param.shell_complete(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete)
 
 
 class Group(_Shared, TyperGroup):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli.command import OUTPUT
+from abaw_emi.cli.completion import complete_keys
 from abaw_emi.core.constants import EnsembleMethod, IntervalMethod, OnBadClip, OnMissing, Precision, Split
 from abaw_emi.evaluation.text_tables import Format
 
@@ -113,7 +114,10 @@ TrainPlusVal = Annotated[
     bool, typer.Option("--train-plus-val", help="Train on valid too; no validation remains.")
 ]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, such as training.epochs=10.")
+    list[str] | None,
+    typer.Option(
+        "--set", autocompletion=complete_keys, metavar="K=V", help="KEY=VALUE, such as training.epochs=10."
+    ),
 ]
 TableFormat = Annotated[Format, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
 Groups = Annotated[

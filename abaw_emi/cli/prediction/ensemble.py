@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_runs
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.cli.prediction.predict import predict_with
 from abaw_emi.core.constants import Split
@@ -40,7 +41,8 @@ EXAMPLES = "Example: abaw-emi ensemble --ckpts runs/* --preds elsewhere.csv --sp
 
 def ensemble(
     ckpts: Annotated[
-        list[Path] | None, typer.Option("--ckpts", "--ckpt", metavar="RUN", help="Run folders.")
+        list[Path] | None,
+        typer.Option("--ckpts", "--ckpt", autocompletion=complete_runs, metavar="RUN", help="Run folders."),
     ] = None,
     preds: Annotated[
         list[Path] | None, typer.Option("--preds", metavar="FILE", help="Prediction CSVs, of any origin.")

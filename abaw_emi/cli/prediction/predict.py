@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_runs
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
 from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
@@ -30,7 +31,10 @@ EXAMPLES = """Examples:
 
 
 def predict(
-    ckpt: Annotated[Path, typer.Option("--ckpt", "--ckpts", metavar="RUN", help="A run folder.")],
+    ckpt: Annotated[
+        Path,
+        typer.Option("--ckpt", "--ckpts", autocompletion=complete_runs, metavar="RUN", help="A run folder."),
+    ],
     files: Annotated[
         list[str] | None, typer.Argument(help="Audio or video files, in the place of --split.")
     ] = None,

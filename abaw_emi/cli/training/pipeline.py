@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_keys, complete_presets
 from abaw_emi.cli.output import print_line, print_result, score_to_json
 from abaw_emi.core.installation import REPORT, check_installation, require
 from abaw_emi.core.progress import Reporter
@@ -35,6 +36,7 @@ Presets = Annotated[
     list[str] | None,
     typer.Option(
         "--presets",
+        autocompletion=complete_presets,
         metavar="NAME",
         help="Names; abaw-emi presets lists them.",
         show_default=" ".join(WINNERS),
@@ -88,7 +90,13 @@ def pipeline(
         bool, typer.Option("--train-plus-val", help="Train on train+val afterwards, and submit those runs.")
     ] = False,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, of every preset that has it.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            autocompletion=complete_keys,
+            metavar="K=V",
+            help="KEY=VALUE, of every preset that has it.",
+        ),
     ] = None,
     model: Models = None,
     dry_run: DryRun = False,

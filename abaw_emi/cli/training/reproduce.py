@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_keys
 from abaw_emi.cli.output import print_json, print_line, texts, wants_json
 from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
@@ -50,7 +51,12 @@ def tables(
     seeds: options.Seeds = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="K=V", help="KEY=VALUE, for every row that has the key."),
+        typer.Option(
+            "--set",
+            autocompletion=complete_keys,
+            metavar="K=V",
+            help="KEY=VALUE, for every row that has the key.",
+        ),
     ] = None,
     backbone: Annotated[
         list[str] | None,

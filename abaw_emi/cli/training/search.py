@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_presets
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
@@ -31,7 +32,10 @@ def search(
     ],
     trials: Annotated[int, typer.Option("--trials", help="How many, by all processes together.", min=1)],
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="What is not searched over.")
+        str,
+        typer.Option(
+            "--preset", autocompletion=complete_presets, metavar="NAME", help="What is not searched over."
+        ),
     ] = "paper",
     changes: options.Changes = None,
     name: Annotated[

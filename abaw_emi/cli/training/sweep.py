@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_keys, complete_presets
 from abaw_emi.cli.output import print_result
 from abaw_emi.core.progress import Reporter
 
@@ -32,7 +33,11 @@ def sweep(
     presets: Annotated[
         list[str] | None,
         typer.Option(
-            "--presets", metavar="NAME", help="Names; abaw-emi presets lists them.", show_default="paper"
+            "--presets",
+            autocompletion=complete_presets,
+            metavar="NAME",
+            help="Names; abaw-emi presets lists them.",
+            show_default="paper",
         ),
     ] = None,
     seeds: options.Seeds = None,
@@ -41,7 +46,13 @@ def sweep(
     ] = 0,
     train_plus_val: options.TrainPlusVal = False,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="KEY=VALUE, of every preset that has it.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            autocompletion=complete_keys,
+            metavar="K=V",
+            help="KEY=VALUE, of every preset that has it.",
+        ),
     ] = None,
     executor: Annotated[
         Executor, typer.Option("--executor", help="Where: this machine, Slurm, or only as a list.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.completion import complete_presets, complete_runs
 from abaw_emi.cli.output import print_result
 from abaw_emi.cli.training.results import print_runs, print_verification
 from abaw_emi.core.errors import Problem, UsageError
@@ -42,6 +43,7 @@ def train(
         str | None,
         typer.Option(
             "--preset",
+            autocompletion=complete_presets,
             metavar="NAME",
             help="A system by name; abaw-emi presets lists them.",
             show_default="paper",
@@ -70,12 +72,20 @@ def train(
     epochs_from: Annotated[
         Path | None,
         typer.Option(
-            "--epochs-from", metavar="RUN", help="With --train-plus-val: stop at the best epoch of this run."
+            "--epochs-from",
+            autocompletion=complete_runs,
+            metavar="RUN",
+            help="With --train-plus-val: stop at the best epoch of this run.",
         ),
     ] = None,
     init_from: Annotated[
         Path | None,
-        typer.Option("--init-from", metavar="RUN", help="Start from the weights of this finished run."),
+        typer.Option(
+            "--init-from",
+            autocompletion=complete_runs,
+            metavar="RUN",
+            help="Start from the weights of this finished run.",
+        ),
     ] = None,
     fold: Annotated[
         str | None,
