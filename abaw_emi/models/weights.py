@@ -14,9 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel
+from typing_extensions import TypedDict
 
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import EmiError, Problem, WeightsError, shorten_error
+from abaw_emi.core.records import read_json
 from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
@@ -32,6 +34,13 @@ _RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parame
 # The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
 # it; it is no part of the forward pass outside training.
 _MASK_VECTOR = "masked_spec_embed"
+
+
+class _Index(TypedDict):
+    """`model.safetensors.index.json`, as transformers writes it: the file of each weight."""
+
+    weight_map: dict[str, str]
+
 
 # Released code to this package (CODE, abaw/model.py: class Model).
 _RELEASED = {
@@ -200,13 +209,35 @@ def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, 
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict that lies in a model folder, from safetensors if it is there; names as written."""
+    """The state dict that lies in a model folder, whole or in shards; names as written.
+
+    From safetensors if these are there, and from a whole file before its shards.
+
+    Raises:
+        WeightsError: there is none, or a file of it cannot be read.
+    """
     for name in _WEIGHT_FILES:
-        path = folder / name
-        if path.is_file():
-            break
-    else:
-        raise WeightsError(Problem(str(folder), "no weights", " or ".join(_WEIGHT_FILES)))
+        if (path := folder / name).is_file():
+            return _read_file(path)
+        if (path := folder / f"{name}.index.json").is_file():
+            return _read_shards(path)
+    raise WeightsError(Problem(str(folder), "no weights", " or ".join(_WEIGHT_FILES)))
+
+
+def _read_shards(path: Path) -> dict[str, Tensor]:
+    """The weights of an index's files, which lie beside it: each weight is in the file that it names."""
+    index = read_json(path, _Index, "an index of shards")
+    weights: dict[str, Tensor] = {}
+    for name in sorted({*index["weight_map"].values()}):
+        if Path(name).name != name or not (path.parent / name).is_file():
+            raise WeightsError(Problem(str(path), f"{name!r} is no file beside it", "all shards"))
+        weights |= _read_file(path.parent / name)
+    if missing := sorted({_rename(key) for key in index["weight_map"]} - weights.keys()):
+        raise WeightsError(Problem(str(path), count_weights("missing", missing), "those that it names"))
+    return weights
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
         weights = _load_torch(path)
     else:

@@ -96,6 +96,22 @@ def test_safetensors_are_read_before_pytorch_model_bin(tmp_path: Path) -> None:
     assert_filled(load(folder)[0], weights)
 
 
+def test_shards_are_read_as_a_whole_file_and_each_is_needed(tmp_path: Path) -> None:
+    config = {**CONFIG, "model_type": "wav2vec2"}
+    theirs = Wav2Vec2Model(Wav2Vec2Config(**config))
+    for name, size in (("whole", "1GB"), ("shards", "40KB")):
+        theirs.save_pretrained(tmp_path / name, max_shard_size=size)
+    whole, shards = (load(tmp_path / name, new_model(vad_head=False))[0] for name in ("whole", "shards"))
+    files = sorted((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(files) > 2
+    assert {file.name for file in files} <= {file.name for file in find_backbone(str(files[0].parent)).files}
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, shards.state_dict()[name]), name
+    files[1].unlink()
+    with pytest.raises(WeightsError, match=f"{files[1].name}' is no file beside it; expected all shards"):
+        load(tmp_path / "shards", new_model(vad_head=False))
+
+
 @pytest.mark.parametrize("norm", ["layer", "group"])
 def test_what_transformers_itself_saves_is_read(tmp_path: Path, norm: str) -> None:
     config = small_config(norm)
