@@ -26,10 +26,10 @@ from abaw_emi.core.errors import (
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.shard import Shard
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES, find_files
+from abaw_emi.data.shard import Shard
 from abaw_emi.extraction.audio import AudioEncoder, read_sounds
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Sources, check_frames, pack_frames
 from abaw_emi.extraction.output import ClipFolder, Written, check_place

@@ -4,7 +4,7 @@
 
 A file is there whole or not at all. The record lags behind the files by seconds: what was written and not
 recorded when a process was killed is made again. A folder holds the work of one model in one setting.
-Processes that share the clips out (`core.shard`) write into one folder, and add to one record.
+Processes that share the clips out (`data.shard`) write into one folder, and add to one record.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.shard import Shard
 from abaw_emi.data.layout import find_files
+from abaw_emi.data.shard import Shard
 from abaw_emi.extraction.encode import Content, Source
 
 _SAVE_SECONDS = 10.0

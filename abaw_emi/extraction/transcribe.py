@@ -15,9 +15,9 @@ from abaw_emi.core.constants import AnySplit, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.shard import Shard
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
+from abaw_emi.data.shard import Shard
 from abaw_emi.extraction.encode import Source, Sources, read_sources
 from abaw_emi.extraction.output import ClipFolder, Written, check_place
 from abaw_emi.extraction.whisper import WHOLE, Decoding, Whisper

@@ -22,8 +22,8 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoModel, Au
 from abaw_emi.audio.clips import read_sound
 from abaw_emi.core.errors import ClipError, CorpusError, EmiError, FeatureError, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.shard import Shard
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.shard import Shard
 from abaw_emi.extraction import audio, vision
 from abaw_emi.extraction import extract as extraction
 from abaw_emi.extraction.extract import Extraction, extract

@@ -14,7 +14,7 @@ from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import check_installation
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.shard import Shard
+from abaw_emi.data.shard import Shard
 
 if TYPE_CHECKING:
     from abaw_emi.extraction.output import Written

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abaw_emi.core.errors import UsageError
-from abaw_emi.core.shard import Shard
+from abaw_emi.data.shard import Shard
 
 
 @given(st.lists(st.integers()), st.integers(1, 9))
