@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw_emi.audit.files import Splits
@@ -47,13 +47,16 @@ def check_features(
         try:
             files = find_features(data.root, data.features, name)
         except (FeatureError, CorpusError) as error:
-            yield _refused(name, error)
+            yield replace(_refused(name, error), modality=name)
             continue
         if files:
             folder = _read(files, name, track)
-            yield from _check_folder(name, folder, set(files), splits)
-            yield from _check_lengths(name, folder.shapes, splits, seconds)
-    yield from _check_faces(data, splits)
+            found = [
+                *_check_folder(name, folder, set(files), splits),
+                *_check_lengths(name, folder.shapes, splits, seconds),
+            ]
+            yield from (replace(finding, modality=name) for finding in found)
+    yield from (replace(finding, modality=FACE_FOLDER) for finding in _check_faces(data, splits))
 
 
 def _list_folders(data: DataFolder) -> list[str]:

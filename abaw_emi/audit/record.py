@@ -7,7 +7,7 @@ and its split files the same to the byte: a check that takes a moment and reads 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,6 +128,8 @@ def audit_to_json(audit: Audit) -> dict[str, Any]:
     for finding in values["findings"]:
         del finding["where"], finding["expected"]
         finding |= {key: finding.pop(attribute) for attribute, key in _KEYS.items()}
+        if not finding["modality"]:  # as in all records of before
+            del finding["modality"]
     return values
 
 
@@ -179,21 +181,28 @@ def find_audit(data: DataFolder, folder: Path = Path()) -> tuple[Audit | None, l
     return None, [Problem(str(path), found, next_step="run abaw-emi audit again")]
 
 
-def warnings_for(audit: Audit, *splits: Split) -> list[Problem]:
-    """What the audit holds against working with these splits: its errors and warnings, a line each."""
+def warnings_for(audit: Audit, *splits: Split, reads: Collection[str] | None = None) -> list[Problem]:
+    """What the audit holds against working with these splits: its errors and warnings, a line each.
+
+    Args:
+        audit: the record.
+        splits: that are worked with.
+        reads: the inputs that are read, "sound" or names of feature folders; by default any.
+    """
     return [
         replace(finding, where=f"{AUDIT}, {finding.where}")
         for finding in audit.findings
         if finding.severity != "note"
         and finding.code not in _WARNED_ANYWAY
         and set(splits) & set(finding.splits)
+        and (reads is None or not finding.modality or finding.modality in reads)
     ]
 
 
-def recall_audit(data: DataFolder, *splits: Split) -> list[Problem]:
-    """What an audit in the current folder holds against working with these splits of `data`."""
+def recall_audit(data: DataFolder, *splits: Split, reads: Collection[str]) -> list[Problem]:
+    """What an audit in the current folder holds against reading these inputs of these splits of `data`."""
     audit, problems = find_audit(data)
-    return problems if audit is None else warnings_for(audit, *splits)
+    return problems if audit is None else warnings_for(audit, *splits, reads=reads)
 
 
 def fingerprint_listing(data: DataFolder) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from abaw_emi.audit.probe import ProbeResult
 from abaw_emi.audit.probe_cache import ProbeCache, Track, track_nothing
 from abaw_emi.audit.record import Audit, Histogram, count_durations, describe_durations, fingerprint_listing
 from abaw_emi.audit.sound import check_sounds, check_usable, choose_sources
+from abaw_emi.config.parts import SOUND
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, VERSION, Split
 from abaw_emi.core.errors import SEVERITIES
 from abaw_emi.core.hashing import sha256
@@ -65,12 +67,12 @@ def audit_folder(
     seconds = {
         clip.filename: None if clip.sound is None else round(clip.sound.seconds, 4) for clip in clips.values()
     }
+    sound = [*check_usable(files, probed, clips, splits), *check_sounds(list(clips.values()), splits)]
     findings = [
         *tables.findings,
         *check_ids(splits.ids),
         *check_files(data.root, files, splits, tables.ids),
-        *check_usable(files, probed, clips, splits),
-        *check_sounds(list(clips.values()), splits),
+        *(replace(finding, modality=SOUND) for finding in sound),
         *check_duplicates(pairs, splits, _find_labels(tables.labels)),
         *check_features(data, splits, seconds, track),
         *labels.findings,

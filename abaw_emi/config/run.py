@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from abaw_emi.config.losses import parse_loss
 from abaw_emi.config.parts import (
+    SOUND,
     STRICT,
     AugmentationConfig,
     Count,
@@ -118,6 +119,12 @@ class ModelConfig:
 
     logmel: LogMelConfig = field(default_factory=LogMelConfig)
     """Sizes of the log-mel encoder; without effect for a pretrained one."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The inputs: "sound", and names of feature folders."""
+        sound = (SOUND,) if self.encoder != "none" else ()
+        return (*sound, *(feature.name for feature in self.features))
 
     def __post_init__(self) -> None:
         names = [feature.name for feature in self.features]

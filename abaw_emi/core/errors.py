@@ -58,6 +58,7 @@ class Diagnostic(Problem):
         ids: of the clips that it is about, as `ids.pack_ids` packs them.
         count: how many clips, files or lines.
         examples: some of them, with file names.
+        modality: the input that it is about, "sound" or the name of a feature folder; "" for none alone.
 
     >>> print(Diagnostic("train", "2 clips are silent", code="silent", ids=("00003", "00007")))
     train: 2 clips are silent: 00003, 00007
@@ -70,6 +71,7 @@ class Diagnostic(Problem):
     ids: tuple[str, ...] = ()
     count: int = 0
     examples: tuple[str, ...] = ()
+    modality: str = ""
 
     def __str__(self) -> str:
         return str(Problem(self.where, self.found + self.shown_ids, self.expected, self.next_step))

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import PRESETS, find_preset
 from abaw_emi.config.read import change_config, compare_configs, has_key
 from abaw_emi.config.run import RunConfig
@@ -43,9 +42,8 @@ class RowPlan:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The inputs of its model: audio, and names of feature folders."""
-        audio = (SOUND,) if self.config.model.encoder != "none" else ()
-        return (*audio, *(feature.name for feature in self.config.model.features)) if self.runs else ()
+        """The inputs of its model (`ModelConfig.reads`); none where the row has no preset."""
+        return self.config.model.reads if self.runs else ()
 
     @property
     def backbone(self) -> str | None:

@@ -296,6 +296,7 @@ def test_a_record_speaks_for_the_folder_that_it_was_made_of(data: Path, tmp_path
     assert problems == []
     assert any("look clipped" in problem.found for problem in warnings_for(audit, "train"))
     assert not any("look clipped" in problem.found for problem in warnings_for(audit, "valid"))
+    assert not any("look clipped" in problem.found for problem in warnings_for(audit, "train", reads=["gte"]))
     overwrite(data, 5, speak(5, 3.0))
     audit, problems = find_audit(DataFolder(data), tmp_path)
     assert audit is None
@@ -368,11 +369,15 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
         for name in names:
             (data / "face_images" / clip / name).write_bytes(b"x")
     folder = DataFolder(data, features)
-    found = audit_folder(folder, store=ProbeCache(folder=data.parent / "cache"), jobs=1).findings
+    audit = audit_folder(folder, store=ProbeCache(folder=data.parent / "cache"), jobs=1)
+    found = audit.findings
     told = {finding.code: finding for finding in found}
     assert "gte" in told["no features"].found
     assert told["no faces"].ids == ("00001",)
     assert "numbered up to 2" in told["face numbers"].examples[0]
+    assert any("gte" in warning.found for warning in warnings_for(audit, "train"))
+    assert any("gte" in warning.found for warning in warnings_for(audit, "train", reads=["gte"]))
+    assert not any("gte" in warning.found for warning in warnings_for(audit, "train", reads=["sound", "vit"]))
 
 
 def test_where_several_processes_cannot_be_had_one_does_the_work(

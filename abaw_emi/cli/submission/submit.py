@@ -68,6 +68,7 @@ def submit(
     """Write, pack, re-read and check a submission, and enter it into the ledger."""
     from abaw_emi.audit.record import recall_audit
     from abaw_emi.cli.output import print_json, texts, wants_json
+    from abaw_emi.config.parts import SOUND
     from abaw_emi.core.errors import Problem, SubmissionError, collect_errors
     from abaw_emi.core.progress import Reporter
     from abaw_emi.core.signals import deferred_signals
@@ -104,7 +105,7 @@ def submit(
             harmed = find_harmed(file.record, valid_preds, runs, folder, form.range)
     if problems:
         raise SubmissionError(problems)
-    reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test"), *warnings])
+    reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test", reads=[SOUND]), *warnings])
     if file.record is None:
         found_none = "no provenance record: whether its runs have seen test clips is not known"
         reporter.warn([Problem(str(preds), found_none)])

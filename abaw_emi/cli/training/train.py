@@ -234,7 +234,7 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
     from abaw_emi.training.train import try_out
     from abaw_emi.training.verify_resume import verify_resume
 
-    reporter.warn(recall_audit(data, "train", "valid"))
+    reporter.warn(recall_audit(data, "train", "valid", reads=plan.config.model.reads))
     if plan.epochs_from:
         training = plan.config.training
         reporter.say(
