@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from abaw_emi.batching.examples import Example
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.hashing import sha256
+from abaw_emi.data.shard import Shard
 from abaw_emi.inference.engine import ARITHMETIC, Inference
 from abaw_emi.inference.workers import run_examples
 from abaw_emi.models.device import Runtime
@@ -44,7 +45,8 @@ def identify_clip(clip: Clip) -> str:
 def encode_examples(model: EmiModel, examples: Sequence[Example], runtime: Runtime) -> list[Example] | None:
     """The examples with the frames that the model's encoder makes of their sound, in their order.
 
-    None if the disk has no room for the frames, which is reported: they are then made in each pass.
+    None if the disk has no room for the frames, which is reported: they are then made in each pass. Processes
+    that train together encode a share each, onto a disk that they share.
 
     Args:
         model: its encoder is frozen; it stays as it is.
@@ -58,15 +60,9 @@ def encode_examples(model: EmiModel, examples: Sequence[Example], runtime: Runti
         for example in examples
         if example.audio is not None
     }
-    if not all(map(cache.find, keys.values())):
-        with cache.lock():
-            missing = {
-                key: example
-                for example in examples
-                if (key := keys.get(example.filename)) is not None and not cache.find(key)
-            }
-            if missing and not _fill(cache, missing, model, runtime):
-                return None
+    sounds = {keys[example.filename]: example for example in examples if example.filename in keys}
+    if not _make_missing(cache, sounds, model, runtime):
+        return None
     inference = Inference(model, runtime)
     return [
         replace(example, frames=cache.cached(keys[example.filename], partial(_encode, inference, example)))
@@ -92,6 +88,19 @@ def hash_encoder(model: EmiModel) -> str:
             found.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
             found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def _make_missing(cache: Cache, sounds: Mapping[str, Example], model: EmiModel, runtime: Runtime) -> bool:
+    """Makes the entries of the examples that have none, by key; False if there is no room for them."""
+    world = runtime.world
+    own = Shard(world.rank + 1, world.size).take(list(sounds))
+    lock = cache.lock() if world.size == 1 else nullcontext()  # what others wait for is shared out instead
+    done = all(map(cache.find, own))
+    if not done:
+        with lock:
+            missing = {key: sounds[key] for key in own if not cache.find(key)}
+            done = not missing or _fill(cache, missing, model, runtime)
+    return not world.most(not done)
 
 
 def _fill(cache: Cache, missing: Mapping[str, Example], model: EmiModel, runtime: Runtime) -> bool:

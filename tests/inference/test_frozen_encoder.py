@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from abaw_emi.batching.examples import Example
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.inference.frozen_encoder import encode_examples
 from abaw_emi.inference.predict import predict
+from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
 from tests.inference.test_predict import Counting
 from tests.small_models import CPU, ENCODERS, make_example, small_model
@@ -79,6 +82,33 @@ def test_frames_are_made_once(clips: list[Example], cache: Path) -> None:
     encode(frozen(seed=1), clips[:7], third)
     assert "frames of 7 clips" in third.said[0]
     assert len(list(cache.glob("frames-*"))) == 2
+
+
+def test_processes_that_train_together_encode_a_share_each(clips: list[Example]) -> None:
+    barrier, most = Barrier(2), [False, False]
+    models = frozen(), frozen()
+
+    class Together(World):
+        def most(self, value: int) -> int:
+            most[self.rank] = bool(value)
+            barrier.wait(60)
+            return max(most)
+
+    def run(rank: int) -> tuple[list[str], list[Example] | None]:
+        reporter = Counting()
+        runtime = replace(CPU, reporter=reporter, world=Together(rank=rank, size=2))
+        return reporter.said, encode_examples(models[rank], clips[:7], runtime)
+
+    with ThreadPoolExecutor(2) as pool:
+        (said, found), (others_said, others) = pool.map(run, (0, 1))
+    assert "frames of 4 clips" in said[0]
+    assert "frames of 3 clips" in others_said[0]
+    expected = encode(frozen(), clips[:7])
+    assert found is not None
+    assert others is not None
+    for one, other, alone in zip(found, others, expected, strict=True):
+        np.testing.assert_array_equal(one.frames.read(), alone.frames.read())
+        np.testing.assert_array_equal(other.frames.read(), alone.frames.read())
 
 
 def test_threads_make_the_same_frames(
