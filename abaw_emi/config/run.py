@@ -82,6 +82,11 @@ class ModelConfig:
     """Whether the encoder's convolutions stay as they are, as those who made the backbone left them; a
     third of the work and most of the memory of a step less."""
 
+    layer_weights: bool = False
+    """Whether frames are a weighted sum of what goes into the first layer and what comes out of each, in
+    place of what comes out of the last (SUPERB, Yang et al., arXiv 2105.01051): the weights are a learned
+    softmax, all equal at first. Without vad_head, which reads the last layer."""
+
     vad_head: bool = True
     """Whether valence, arousal and dominance, predicted for each frame, join the frame."""
 
@@ -148,6 +153,11 @@ class ModelConfig:
             raise ValueError(f"pooling {self.pooling!r} is of the global vector, which is not used")
         if self.encoder != "pretrained" and self.vad_head:
             raise ValueError("vad_head needs a pretrained encoder that brings one")
+        if self.layer_weights and (self.encoder != "pretrained" or self.vad_head):
+            raise ValueError(
+                "layer_weights is for a pretrained encoder without VAD head, which reads the last layer: "
+                "turn it off with vad_head = false"
+            )
         if self.encoder != "pretrained" and self.freeze_extractor:
             raise ValueError(f"freeze_extractor needs a pretrained encoder, not {self.encoder}")
         if self.tuning != TuningConfig() and (self.encoder != "pretrained" or self.freeze_encoder):

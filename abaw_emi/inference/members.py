@@ -152,7 +152,7 @@ def _predict(model: EmiModel, run: Run, inputs: Inputs, runtime: Runtime) -> pl.
     if problems:
         raise CorpusError(problems)
     encoded = None
-    if model.parts.freeze_encoder and model.encoder is not None:  # other runs with this encoder share them
+    if model.has_fixed_frames:  # other runs with this encoder share them
         encoded = encode_examples(model, inputs.examples, runtime)
     return predict(model, encoded or inputs.examples, runtime, description=run.name)
 

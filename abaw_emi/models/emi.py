@@ -80,6 +80,8 @@ class EmiModel(PreTrainedModel):
         if parts.encoder == "pretrained":
             self.encoder = make_encoder(set_dropouts(encoder_config, parts.tuning.dropouts))
             check_layers(self.encoder, parts.tuning)
+            if parts.layer_weights:
+                self.layer_weights = nn.Parameter(torch.zeros(1 + self.encoder.layers))
         else:
             self.encoder = LogMelEncoder(parts.logmel)
         width = self.encoder.hidden_size
@@ -125,6 +127,11 @@ class EmiModel(PreTrainedModel):
     def standardises(self) -> bool:
         """Whether each waveform is to have zero mean and unit variance."""
         return self.encoder is None or self.encoder.standardises
+
+    @property
+    def has_fixed_frames(self) -> bool:
+        """Whether a clip's frames stay what they are, whatever is trained."""
+        return self.encoder is not None and self.parts.freeze_encoder and not self.parts.layer_weights
 
     def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
@@ -200,8 +207,11 @@ class EmiModel(PreTrainedModel):
         if self.config.pad_samples:  # for comparison: from here on, padding counts as sound
             waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
             lengths = lengths.clamp(min=self.config.pad_samples)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.parts.freeze_encoder):
-            frames, frame_lengths = self.encoder(waveforms, lengths, masks)  # (B, F, H)
+        weights = self.layer_weights.softmax(dim=0) if self.parts.layer_weights else None
+        # These are trained even where the encoder is not.
+        trained = self.parts.layer_weights or not self.parts.freeze_encoder
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            frames, frame_lengths = self.encoder(waveforms, lengths, masks, weights)  # (B, F, H)
             if self.parts.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
         return frames, frame_lengths

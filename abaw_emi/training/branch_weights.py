@@ -13,7 +13,7 @@ from abaw_emi.inference.predict import load_model
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 
-_SOUND_PARTS = ("encoder.", "vad_head.", "lstm.", "pooling.")
+_SOUND_PARTS = ("encoder.", "vad_head.", "lstm.", "pooling.", "layer_weights")
 
 
 def copy_branches(model: EmiModel, run: Run) -> list[str]:

@@ -119,8 +119,7 @@ class Training:
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
         total = Times()
-        frozen = self.model.encoder is not None and self.model.parts.freeze_encoder
-        if frozen and not self.config.augmentation.active:
+        if self.model.has_fixed_frames and not self.config.augmentation.active:
             self._encode()
         encoder = self.model.encoder
         if self.config.compile and encoder is not None and encoder.is_large:

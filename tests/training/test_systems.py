@@ -345,6 +345,7 @@ def test_feature_systems_can_be_tried_out_and_resume_exactly(
 def test_a_tuned_encoder_resumes_exactly(data: DataFolder, backbone: Path, tmp_path: Path) -> None:
     dials = ("reset_layers=1", "train_layers=1", "hidden_dropout=0.2", "attention_dropout=0.2")
     changes = ["model.pooling=attention", *(f"model.tuning.{dial}" for dial in dials)]
+    changes += ["model.vad_head=false", "model.layer_weights=true"]
     assert verify_resume(plan_for("paper", backbone, tmp_path, *changes), data, QUIET).identical
 
 

@@ -55,12 +55,20 @@ class SoundEncoder(nn.Module):
         return self._regularisation.draw([self.frame_lengths(length) for length in lengths], rng)
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        masks: Masks | None = None,
+        layer_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H) and frame lengths (B,); frames beyond a clip's length mean nothing.
 
         Without `masks` there is no LayerDrop and no SpecAugment, in training neither; the other dropouts
         are torch's own, on in training mode.
+
+        With `layer_weights` (1 + layers,), of pretrained encoders alone, the states are the weighted sum of
+        what goes into the first layer and of what comes out of each; of the last one, after the norm that
+        follows it, if any does. Out of a layer that a clip skips comes what went in.
         """
         raise NotImplementedError
 

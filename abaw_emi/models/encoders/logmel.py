@@ -81,7 +81,11 @@ class LogMelEncoder(SoundEncoder):
         self.feature_scale.copy_((second / count - mean.square()).clamp(min=1e-6).sqrt())
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        masks: Masks | None = None,
+        layer_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H), zero beyond a clip's last frame, and each clip's frames (B,).
 
@@ -90,6 +94,7 @@ class LogMelEncoder(SoundEncoder):
                 beyond a clip's length is not read.
             lengths: Samples of each clip (B,), at least 400.
             masks: None; this encoder leaves out nothing but by dropout.
+            layer_weights: None.
         """
         features, mask = self._features(waveforms, lengths)  # (B, F', 3M), F' is 2F or 2F - 1
         features = (features - self.feature_mean) / self.feature_scale * mask

@@ -78,19 +78,29 @@ class TransformersEncoder(SoundEncoder):
         backbone.apply_spec_augment = False
         self.model: nn.Module = self._make(backbone)
         self._masks: Masks | None = None
+        self._layer_weights: Tensor | None = None
+        self._mixed: Tensor | None = None
         self._add_hooks()
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        masks: Masks | None = None,
+        layer_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H) and frame lengths (B,), as `SoundEncoder.forward`."""
-        return self._run(waveforms, lengths, masks), self.frame_lengths(lengths)
+        self._layer_weights = layer_weights
+        try:
+            return self._run(waveforms, lengths, masks), self.frame_lengths(lengths)
+        finally:
+            self._layer_weights = self._mixed = None
 
     def _run(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
         raise NotImplementedError
 
     def _call(self, masks: Masks | None, **inputs: Tensor | None) -> Tensor:
-        """The model's last hidden states."""
+        """The model's last hidden states, or the weighted sum of all."""
         weight = next(self.model.parameters())
         if not torch.is_autocast_enabled(weight.device.type):
             inputs = {
@@ -102,6 +112,8 @@ class TransformersEncoder(SoundEncoder):
             states: Tensor = self.model(**inputs).last_hidden_state
         finally:
             self._masks = None
+        if self._mixed is not None and self._layer_weights is not None:
+            return self._mixed + self._layer_weights[-1] * states
         return states
 
     def _read_regularisation(self, backbone: Any) -> Regularisation:
@@ -121,6 +133,10 @@ class TransformersEncoder(SoundEncoder):
 
     def _skip_layer(self, number: int, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
         """LayerDrop: clips that skip a layer keep what went into it. WavLM's gives its position bias, too."""
+        # What goes into a layer is what comes out of the one before; the last one's comes after the norm.
+        if self._layer_weights is not None:
+            part = self._layer_weights[number] * inputs[0]
+            self._mixed = part if number == 0 or self._mixed is None else self._mixed + part
         if self._masks is None:
             return output
         kept = self._masks.layers_kept[number][:, None, None]

@@ -222,13 +222,16 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, x: Tensor, real: Tensor | None, kept: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, real: Tensor | None, kept: Tensor | None, layer_weights: Tensor | None
+    ) -> Tensor:
         """(B, F, H) to (B, F, H).
 
         Args:
             x: features.
             real: (B, F), true within each clip; None where nothing is padded.
             kept: (L, B), the layers that each clip goes through; None for all.
+            layer_weights: see `base.SoundEncoder.forward`.
         """
         mask = None
         if real is not None:
@@ -236,9 +239,14 @@ class Transformer(nn.Module):
             mask = real[:, None, None]  # (B, 1, 1, F)
         x = x + self.pos_conv_embed(x)
         x = self.dropout(x if self.stable else self.layer_norm(x))
+        mixed = None if layer_weights is None else layer_weights[0] * x
         for number, layer in enumerate(self.layers):
             x = layer(x, mask, None if kept is None else kept[number])
-        return self.layer_norm(x) if self.stable else x
+            if number + 1 == len(self.layers) and self.stable:
+                x = self.layer_norm(x)
+            if mixed is not None and layer_weights is not None:
+                mixed = mixed + layer_weights[number + 1] * x
+        return x if mixed is None else mixed
 
 
 class Wav2Vec2(nn.Module):
@@ -259,7 +267,13 @@ class Wav2Vec2(nn.Module):
         self.encoder = Transformer(config)
 
     def forward(
-        self, waveforms: Tensor, masks: Masks | None, *, lengths: Tensor | None, real: Tensor | None
+        self,
+        waveforms: Tensor,
+        masks: Masks | None,
+        *,
+        lengths: Tensor | None,
+        real: Tensor | None,
+        layer_weights: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, F, H), meaningless (but finite) beyond a clip's end.
 
@@ -268,10 +282,12 @@ class Wav2Vec2(nn.Module):
             masks: what to leave out; None for nothing.
             lengths: (B,) samples of each clip; None where nothing is padded.
             real: (B, F), true within each clip; None where nothing is padded.
+            layer_weights: see `base.SoundEncoder.forward`.
         """
         x = self.feature_projection(self.feature_extractor(waveforms, lengths))  # (B, F, H)
         x = self._mask(x, masks)
-        hidden_states: Tensor = self.encoder(x, real, None if masks is None else masks.layers_kept)
+        kept = None if masks is None else masks.layers_kept
+        hidden_states: Tensor = self.encoder(x, real, kept, layer_weights)
         return hidden_states
 
     def _mask(self, x: Tensor, masks: Masks | None) -> Tensor:

@@ -58,7 +58,11 @@ class Wav2Vec2Encoder(SoundEncoder):
         return count_frames(self.wav2vec2.config, lengths)
 
     def forward(
-        self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        masks: Masks | None = None,
+        layer_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, H) and frame lengths (B,), as `SoundEncoder.forward`.
 
@@ -67,14 +71,15 @@ class Wav2Vec2Encoder(SoundEncoder):
         if not torch.is_autocast_enabled(waveforms.device.type):
             waveforms = waveforms.to(self.wav2vec2.feature_projection.projection.weight.dtype)
         frames = self.frame_lengths(lengths)
+        run = partial(self.wav2vec2, layer_weights=layer_weights)
         if self.wav2vec2.config.feat_extract_norm == "group" and waveforms.device.type == "cpu":
-            run = partial(self.wav2vec2, lengths=None, real=None)
-            return self._run_by_length(run, waveforms, lengths, masks), frames
+            alone = partial(run, lengths=None, real=None)
+            return self._run_by_length(alone, waveforms, lengths, masks), frames
         if not may_be_padded(waveforms, lengths):
-            return self.wav2vec2(waveforms, masks, lengths=None, real=None), frames
+            return run(waveforms, masks, lengths=None, real=None), frames
         places = self.frame_lengths(waveforms.shape[1])
         real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
-        return self.wav2vec2(waveforms, masks, lengths=lengths, real=real), frames
+        return run(waveforms, masks, lengths=lengths, real=real), frames
 
 
 class VadHead(nn.Module):

@@ -49,15 +49,19 @@ def encode(model: EmiModel, lengths: tuple[int, ...], masks: Masks | None = None
     return [row[:count] for row, count in zip(frames, counts.tolist(), strict=True)]
 
 
-def run_theirs(folder: Path, waveform: np.ndarray, **options: Any) -> Tensor:
+def run_theirs(folder: Path, waveform: np.ndarray, *, every_layer: bool = False, **options: Any) -> Tensor:
     """What transformers' own pre-processor and model make of one clip."""
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder).eval()
     inputs = extractor(waveform, sampling_rate=16_000, return_tensors="pt")
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     with torch.no_grad():
-        states: Tensor = model(**inputs, **options).last_hidden_state[0]
-    return states
+        found = model(**inputs, **options)
+    return (
+        torch.cat([*found.hidden_states[:-1], found.last_hidden_state])
+        if every_layer
+        else found.last_hidden_state[0]
+    )
 
 
 @pytest.mark.parametrize("kind", SPEECH_ENCODERS)
@@ -75,6 +79,73 @@ def test_frames_are_what_transformers_makes_of_each_clip_alone(kind: str, folder
         assert len(expected) == len(frames) == model.encoder.frame_lengths(length)
         torch.testing.assert_close(frames, expected, rtol=0, atol=1e-4)
         assert expected.std() > 0.1 or expected.shape[0] == 1  # far above the tolerance
+
+
+def mixing(folder: Path, **parts: Any) -> tuple[EmiModel, Tensor]:
+    """A model whose frames are a weighted sum of layers, and the weights."""
+    model = load(folder, layer_weights=True, **parts)
+    with torch.no_grad():
+        model.layer_weights.copy_(torch.tensor([0.5, -1.0, 0.3]))
+    return model, torch.tensor([0.5, -1.0, 0.3]).softmax(0)
+
+
+@pytest.mark.parametrize("kind", SPEECH_ENCODERS)
+def test_layer_weights_are_of_the_states_between_the_layers(kind: str, folders: dict[str, Path]) -> None:
+    model, (first, second, third) = mixing(folders[kind])
+    lengths = (5_000, 20_000)
+    with torch.no_grad():
+        found = encode(model, lengths)
+    for number, frames in enumerate(found):
+        clip = make_example(number, lengths[number]).audio
+        assert clip is not None
+        states = run_theirs(folders[kind], clip.waveform, output_hidden_states=True, every_layer=True)
+        expected = first * states[0] + second * states[1] + third * states[2]
+        torch.testing.assert_close(frames, expected[: len(frames)], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-group", "wavlm", "data2vec", "wav2vec2-bert"])
+def test_out_of_a_layer_that_is_skipped_comes_what_went_in(kind: str, folders: dict[str, Path]) -> None:
+    model, (first, second, third) = mixing(folders[kind])
+    masks = Masks(layers_kept=torch.tensor([[True, False, True], [True, True, True]]))
+    lengths = (20_000, 20_000, 9_000)
+    plain = load(folders[kind])
+    with torch.no_grad():
+        found = encode(model, lengths, masks)
+        for number, frames in enumerate(found):
+            example = make_example(number, lengths[number])
+            batch = make_batch([example], standardise=model.standardises)
+            alone, _ = model.encode(batch.waveforms, batch.lengths, masks.take(torch.tensor([number]), 999))
+            torch.testing.assert_close(frames, alone[0], rtol=0, atol=1e-4)
+        layer = plain.encoder.layer_modules()[1]
+        inner: list[Tensor] = []
+        layer.register_forward_hook(lambda _, inputs, output: inner.append(inputs[0]))
+        skipping = Masks(layers_kept=torch.tensor([[False], [True]]))
+        batch = make_batch([make_example(1, 20_000)], standardise=model.standardises)
+        last, _ = plain.encode(batch.waveforms, batch.lengths, skipping)
+    # What goes into the second layer is what went into the first.
+    expected = (first + second) * inner[0][:, : last.shape[1]] + third * last
+    torch.testing.assert_close(found[1], expected[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_layer_weights_learn_with_a_frozen_encoder_too(
+    kind: str, compiled: bool, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    model, _ = mixing(folders[kind], freeze_encoder=True)
+    model.save_pretrained(tmp_path)
+    again = EmiModel.from_pretrained(tmp_path).train()
+    assert torch.equal(again.layer_weights, model.layer_weights)
+    if compiled:
+        again.encoder.compile_regions("eager")
+    for _ in range(2):
+        (frames,) = encode(again, (20_000,))
+        frames.square().sum().backward()
+    assert again.layer_weights.grad.abs().min() > 0
+    assert all(weight.grad is None for weight in again.encoder.parameters())
+    assert not again.has_fixed_frames
+    with pytest.raises(ValueError, match="vad_head = false"):
+        ModelConfig(layer_weights=True)
 
 
 @pytest.mark.parametrize("kind", SPEECH_ENCODERS)
