@@ -49,9 +49,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.filenames)
 
-    def run(self, model: EmiModel) -> Tensor:
-        """The model's intensities (B, 6)."""
-        return model.regress(*self.encode(model), model.encode_text(self.modalities))
+    def run(self, model: EmiModel, *, for_loss: bool = False) -> Tensor:
+        """The model's intensities (B, 6), or all that losses read."""
+        return model.regress(*self.encode(model), model.encode_text(self.modalities), for_loss=for_loss)
 
     def encode(self, model: EmiModel) -> tuple[Tensor | None, Tensor]:
         """The frames (B, F, D) of the sound, and how many each example has (B,); None without any sound."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-LOSSES = ("mse", "smooth-l1", "ccc", "pearson")
+LOSSES = ("mse", "smooth-l1", "ccc", "pearson", "gate")
 """Names of the losses; `training.optimisation.losses` has the formulas."""
 
 

@@ -144,6 +144,10 @@ class FusionConfig:
     """Whether intensities are unbounded (CODE), or kept in (0, 1) by a sigmoid (Savchenko, arXiv 2403.11590;
     Yu et al., arXiv 2403.11757)."""
 
+    gate: bool = False
+    """Whether each intensity is multiplied by a sigmoid that says whether it is more than 0 at all, as most
+    are not; the loss "gate" trains it for that (GateIntensityLoss of the winner of 2026, off there)."""
+
     modality_dropout: Fraction = 0.0
     """Probability that training leaves a modality of a clip out for a step; one always remains."""
 
@@ -159,6 +163,8 @@ class FusionConfig:
             raise ValueError(
                 "text-anchored fusion has a head of its own: head_activation and so on are unset"
             )
+        if self.gate and self.kind == "mean":
+            raise ValueError('gate is for fusion with one head, not for kind "mean"')
         if self.attention_size % self.attention_heads:
             raise ValueError(
                 f"attention_size {self.attention_size} is no multiple of {self.attention_heads} heads"

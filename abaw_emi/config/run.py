@@ -190,7 +190,8 @@ class TrainingConfig:
     the batch's own, whatever the loss. Less padding and memory; the batches stay random."""
 
     loss: str = "mse"
-    """What is made small: mse (PAPER, section 4), smooth-l1, ccc, pearson, or a sum: "mse+0.5*pearson"."""
+    """What is made small: mse (PAPER, section 4), smooth-l1, ccc, pearson, or a sum: "mse+0.5*pearson"; for
+    a model with fusion.gate also gate, such as "0.3*gate+0.2*mse+0.5*pearson" (the winner of 2026)."""
 
     loss_beta: Annotated[float, Field(gt=0, strict=True)] = 1.0
     """Error at which smooth-l1 goes over from squared to absolute (Girshick, arXiv 1504.08083: 1)."""
@@ -271,3 +272,10 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        names = [name for _, name in parse_loss(self.training.loss)]
+        if "gate" in names and not self.model.fusion.gate:
+            raise ValueError(f"loss {self.training.loss!r} needs a gate: set model.fusion.gate = true")
+        if names == ["gate"]:
+            raise ValueError("loss 'gate' trains no intensities; expected a sum, such as 'mse+0.3*gate'")

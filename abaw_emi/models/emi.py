@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
@@ -34,7 +35,8 @@ from abaw_emi.models.encoders.speech import make_encoder
 from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.tuning import check_layers, set_dropouts
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
-from abaw_emi.models.fusion import Head, Join, LateMean, Modalities, TextAnchored
+from abaw_emi.models.fusion import Join, LateMean, Modalities, TextAnchored
+from abaw_emi.models.heads import Head
 from abaw_emi.models.input_check import describe_unnormalised
 from abaw_emi.models.pooling import make_pooling
 
@@ -129,6 +131,11 @@ class EmiModel(PreTrainedModel):
         return self.encoder is None or self.encoder.standardises
 
     @property
+    def output_width(self) -> int:
+        """W, of what `regress` returns for losses."""
+        return len(EMOTIONS) * (1 + self.parts.fusion.gate)
+
+    @property
     def has_fixed_frames(self) -> bool:
         """Whether a clip's frames stay what they are, whatever is trained."""
         return self.encoder is not None and self.parts.freeze_encoder and not self.parts.layer_weights
@@ -217,7 +224,12 @@ class EmiModel(PreTrainedModel):
         return frames, frame_lengths
 
     def regress(
-        self, frames: Tensor | None, frame_lengths: Tensor, modalities: Modalities | None = None
+        self,
+        frames: Tensor | None,
+        frame_lengths: Tensor,
+        modalities: Modalities | None = None,
+        *,
+        for_loss: bool = False,
     ) -> Tensor:
         """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
 
@@ -229,30 +241,39 @@ class EmiModel(PreTrainedModel):
             frames: (B, F, D); None if no clip of the batch has sound, or the model has no encoder.
             frame_lengths: (B,) frames of each clip.
             modalities: the clips' features, as `encode_text` returns them, for a model that reads any.
+            for_loss: whether to return all that losses read: see `optimisation.losses.Loss`.
 
         Returns:
             (B, 6) in float32 or wider, in the order of `constants.EMOTIONS`; unbounded, or in
             (0, 1) with `fusion.head_output` "sigmoid".
         """
         weight = next(self._fusion().parameters())
-        dtype = weight.dtype
         with torch.autocast(weight.device.type, enabled=False):
             if self.parts.fusion.kind == "text-anchored":
                 assert modalities is not None, "the anchor is one of them"
-                intensities = self._look_up(frames, frame_lengths, modalities, weight)
-                return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
-            vectors = []
-            if frames is not None:
-                vectors.append(self._summarise(frames.to(dtype), frame_lengths))
-            elif self.encoder is not None:  # what stands for missing sound is put in the place of these
-                vectors.append(weight.new_zeros(len(frame_lengths), self.audio_width))
-            if modalities is not None:
-                vectors += [
-                    branch(modalities.frames[name].to(dtype), modalities.lengths[name])
-                    for name, branch in zip(self.widths, self.branches, strict=True)
-                ]
-            intensities = self._fuse(vectors, modalities)
-            return intensities.to(torch.promote_types(intensities.dtype, torch.float32))
+                outputs = self._look_up(frames, frame_lengths, modalities, weight)
+            else:
+                outputs = self._fuse(
+                    self._make_vectors(frames, frame_lengths, modalities, weight), modalities
+                )
+            outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+            return outputs if for_loss else outputs[:, : len(EMOTIONS)]
+
+    def _make_vectors(
+        self, frames: Tensor | None, frame_lengths: Tensor, modalities: Modalities | None, weight: Tensor
+    ) -> list[Tensor]:
+        """A vector (B, W) of each modality, in the dtype of `weight`."""
+        vectors = []
+        if frames is not None:
+            vectors.append(self._summarise(frames.to(weight.dtype), frame_lengths))
+        elif self.encoder is not None:  # what stands for missing sound is put in the place of these
+            vectors.append(weight.new_zeros(len(frame_lengths), self.audio_width))
+        if modalities is not None:
+            vectors += [
+                branch(modalities.frames[name].to(weight.dtype), modalities.lengths[name])
+                for name, branch in zip(self.widths, self.branches, strict=True)
+            ]
+        return vectors
 
     def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
         """A vector of each clip's sound, (B, D to 3D): the mean of its frames, the LSTM's last state."""

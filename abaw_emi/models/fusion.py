@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from abaw_emi.config.parts import FusionConfig
 from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.models.heads import Gate, Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,35 +65,6 @@ def join_padded(parts: Sequence[Tensor]) -> Tensor:
     """Frames (B, F, D) of several batches as one, zero-padded to the most frames of any."""
     most = max(part.shape[1] for part in parts)
     return torch.cat([F.pad(part, (0, 0, 0, most - part.shape[1])) for part in parts])
-
-
-class Head(nn.Module):
-    """A vector (B, W) to intensities (B, 6): dense, tanh, projection, or the projection alone.
-
-    With all of `config`.head_...: normalisation, dense, tanh or GELU, dropout, projection, sigmoid.
-    """
-
-    def __init__(self, width: int, config: FusionConfig, *, dense: bool) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width) if config.head_norm else None
-        if dense:
-            self.dense = nn.Linear(width, config.head_size or width)
-            width = config.head_size or width
-        self.projection = nn.Linear(width, len(EMOTIONS))
-        self._has_dense = dense
-        self._config = config
-
-    def forward(self, vector: Tensor) -> Tensor:
-        """(B, W) to (B, 6)."""
-        if self.norm is not None:
-            vector = self.norm(vector)
-        if self._has_dense:
-            vector = self.dense(vector)
-            vector = F.gelu(vector) if self._config.head_activation == "gelu" else torch.tanh(vector)
-        if self._config.head_dropout:
-            vector = F.dropout(vector, self._config.head_dropout, self.training)
-        intensities: Tensor = self.projection(vector)
-        return intensities.sigmoid() if self._config.head_output == "sigmoid" else intensities
 
 
 class LateMean(nn.Module):
@@ -178,11 +150,12 @@ class TextAnchored(nn.Module):
         self.dense = nn.Linear(query_width + size * len(widths), hidden)
         self.dropout = nn.Dropout(config.attention_dropout)
         self.projection = nn.Linear(hidden, len(EMOTIONS))
+        self.gate = Gate(hidden) if config.gate else None
 
     def forward(
         self, query: Tensor, frames: Sequence[Tensor], lengths: Sequence[Tensor], present: Tensor
     ) -> Tensor:
-        """Intensities (B, 6).
+        """Intensities (B, 6), or as `Gate` returns them.
 
         Args:
             query: (B, Q).
@@ -200,4 +173,4 @@ class TextAnchored(nn.Module):
             parts.append(self.attentions[number](query, values, real))
         hidden = self.dropout(F.gelu(self.dense(torch.cat(parts, dim=-1))))
         intensities: Tensor = self.projection(hidden)
-        return intensities
+        return intensities if self.gate is None else self.gate(intensities, hidden)

@@ -54,6 +54,19 @@ def test_every_preset_passes_the_check_at_the_door(tmp_path: Path, preset: RunCo
     assert read_config(path) == preset
 
 
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        (["training.loss=mse+gate"], "needs a gate: set model.fusion.gate = true"),
+        (["training.loss=gate", "model.fusion.gate=true"], "'gate' trains no intensities"),
+        (["model.fusion.gate=true", "model.fusion.kind=mean"], "for fusion with one head"),
+    ],
+)
+def test_a_gate_that_has_no_loss_or_no_head_is_refused(changes: list[str], found: str) -> None:
+    with pytest.raises(UsageError, match=found):
+        change_config(RunConfig(), changes)
+
+
 def test_the_tables_and_keys_that_others_rely_on_are_there() -> None:
     values = tomllib.loads(format_config(RunConfig()))
     assert set(values) == {"data", "model", "training"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from abaw_emi.features.reader import FeatureClip
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.fusion import Head, Modalities
+from abaw_emi.models.fusion import Modalities
+from abaw_emi.models.heads import Head
 from abaw_emi.training.optimisation.gradients import Place
 from abaw_emi.training.optimisation.step import TrainStep
 from tests.backbones import small_config
@@ -341,6 +343,24 @@ def test_a_head_with_all_options_is_norm_dense_gelu_projection_sigmoid() -> None
         torch.testing.assert_close(found, 1 / (1 + torch.exp(-logits)), rtol=0, atol=1e-5)
         kept.append(found)
     assert not torch.allclose(*kept, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["concatenate", "text-anchored"])
+def test_a_gate_multiplies_each_intensity_and_its_logits_are_for_the_loss_alone(
+    cache: Cache, kind: str, tmp_path: Path
+) -> None:
+    build(kind, gate=True).save_pretrained(tmp_path)
+    model = EmiModel.from_pretrained(tmp_path).eval()
+    clips = make_clips(cache, [(True, True), (True, False), (False, True)])
+    modalities = collect_modalities(clips, model.widths, uses_audio=False)
+    with torch.no_grad():
+        gated, logits = model.regress(None, torch.zeros(3), modalities, for_loss=True).split(6, dim=1)
+        head = model.head if kind == "concatenate" else model.anchored
+        head.gate.dense.weight.zero_()
+        head.gate.dense.bias.fill_(50.0)  # a gate that is open for all
+        open_ = torch.from_numpy(intensities(model, clips))
+    torch.testing.assert_close(gated, logits.sigmoid() * open_, rtol=0, atol=1e-6)
+    assert intensities(model, clips).shape == (3, 6)
 
 
 def test_a_head_without_options_is_dense_tanh_projection_and_has_these_weights_alone() -> None:

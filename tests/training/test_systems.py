@@ -357,6 +357,12 @@ def test_a_system_that_runs_both_ways_with_a_ramped_loss_resumes_exactly(
 
 
 @pytest.mark.exact
+def test_a_gated_system_resumes_exactly(data: DataFolder, backbone: Path, tmp_path: Path) -> None:
+    changes = ["model.fusion.gate=true", "training.loss=0.3*gate+0.2*mse+0.5*pearson"]
+    assert verify_resume(plan_for("winner-2026", backbone, tmp_path, *changes), data, QUIET).identical
+
+
+@pytest.mark.exact
 @pytest.mark.parametrize("preset", ["winner-2025", "winner-2026"])
 def test_systems_with_a_text_encoder_resume_exactly(
     preset: str, data: DataFolder, backbone: Path, tmp_path: Path

@@ -77,7 +77,7 @@ class Gradients:
         self._apart = fusion.kind == "mean" and fusion.one_at_a_time
 
     def compute(self, step: Step, place: Place, remake: Callable[[int], Step]) -> tuple[Step, Tensor, Tensor]:
-        """The step as it was run, the outputs (N, 6) of this process, and the loss of all of them.
+        """The step as it was run, the outputs (N, W) of this process, and the loss of all of them.
 
         The gradients are those of this process's clips.
 
@@ -100,10 +100,10 @@ class Gradients:
         return step, outputs, loss
 
     def forward(self, batch: Batch, place: Place, index: int) -> Tensor:
-        """The outputs (B, 6) of a step's group of this number."""
+        """The outputs (B, W) of a step's group of this number."""
         self._seed_dropout(place, index)
         with self._runtime.autocast():
-            return batch.run(self._model)
+            return batch.run(self._model, for_loss=True)
 
     def on_device(self, step: Step) -> Iterator[tuple[int, Batch]]:
         """The groups of a step, numbered."""
@@ -134,7 +134,7 @@ class Gradients:
         return None if self._world.most(result is None) else result
 
     def _predict_joined(self, step: Step, place: Place) -> Tensor:
-        """The outputs (N, 6) with the graph of all groups."""
+        """The outputs (N, W) with the graph of all groups."""
         encoded = []
         for index, batch in self.on_device(step):
             self._seed_dropout(place, index)
@@ -145,7 +145,7 @@ class Gradients:
         whole = join_batches(encoded)
         self._seed_dropout(place, len(encoded))
         with self._runtime.autocast():
-            return self._model.regress(whole.frames, whole.lengths, whole.modalities)
+            return self._model.regress(whole.frames, whole.lengths, whole.modalities, for_loss=True)
 
     def _backward_joined(self, outputs: Tensor, grads: Tensor) -> bool:
         if len(outputs):
@@ -180,16 +180,16 @@ class Gradients:
         return torch.cat(outputs), total
 
     def _predict(self, step: Step, place: Place) -> Tensor:
-        """The outputs (N, 6) in training mode, without a graph."""
+        """The outputs (N, W) in training mode, without a graph."""
         outputs = self._no_outputs()
         with torch.no_grad():
             outputs += [self.forward(batch, place, index) for index, batch in self.on_device(step)]
         return torch.cat(outputs)
 
     def _output_grads(self, outputs: Tensor, step: Step, loss: Loss) -> tuple[Tensor, Tensor]:
-        """The gradient of `loss` of all processes' clips by this one's outputs (N, 6), and that loss."""
+        """The gradient of `loss` of all processes' clips by this one's outputs (N, W), and that loss."""
         labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
-        truth = torch.cat(labels) if labels else torch.zeros(0, outputs.shape[1])
+        truth = torch.cat(labels) if labels else torch.zeros(0, len(EMOTIONS))
         heads = self._heads(step)
         shares = [(outputs, truth.to(self._device, non_blocking=True), heads)]
         if self._world.size > 1:
@@ -223,7 +223,7 @@ class Gradients:
 
     def _no_outputs(self) -> list[Tensor]:
         """What outputs are appended to: a process may have no clip of a small last batch."""
-        return [torch.zeros(0, len(EMOTIONS), device=self._device)]
+        return [torch.zeros(0, self._model.output_width, device=self._device)]
 
     def _retry(
         self, step: Step, place: Place, remake: Callable[[int], Step], work: Callable[[Step, Place], T]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from abaw_emi.config.losses import parse_loss
+from abaw_emi.core.constants import EMOTIONS
 
 # A column whose standard deviation is below a millionth of its size (as in `scoring`), or 1e-12, is
 # constant: whatever lies below is rounding, and gradients go with one over it.
@@ -67,6 +68,13 @@ def pearson(predictions: Tensor, labels: Tensor) -> Tensor:
     return (1 - correlation).mean().to(predictions.dtype)
 
 
+def gate(logits: Tensor, labels: Tensor) -> Tensor:
+    """The binary cross-entropy of sigmoid(logits) and y > 0, averaged over clips and emotions."""
+    target = (labels > 0).double()
+    value = functional.binary_cross_entropy_with_logits(logits.double(), target)
+    return value.to(logits.dtype)
+
+
 def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Variances and covariance (6,) of the columns."""
     p, y = p - p.mean(dim=0), y - y.mean(dim=0)
@@ -74,8 +82,18 @@ def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 _Formula = Callable[[Tensor, Tensor], Tensor]
-_FORMULAS: dict[str, _Formula] = {"mse": mse, "smooth-l1": smooth_l1, "ccc": ccc, "pearson": pearson}
-_SEPARABLE = ("mse", "smooth-l1")
+_FORMULAS: dict[str, _Formula] = {
+    "mse": mse,
+    "smooth-l1": smooth_l1,
+    "ccc": ccc,
+    "pearson": pearson,
+    "gate": gate,
+}
+_SEPARABLE = ("mse", "smooth-l1", "gate")
+
+_INTENSITIES = slice(0, len(EMOTIONS))
+_LOGITS = slice(len(EMOTIONS), 2 * len(EMOTIONS))
+"""The columns of a model's outputs."""
 
 
 class Loss:
@@ -93,7 +111,10 @@ class Loss:
 
     def __init__(self, text: str, *, beta: float = 1.0, ramp_epochs: int = 0) -> None:
         formulas: dict[str, _Formula] = {**_FORMULAS, "smooth-l1": partial(smooth_l1, beta=beta)}
-        self._terms = [(weight, formulas[name]) for weight, name in parse_loss(text)]
+        self._terms = [
+            (weight, formulas[name], _LOGITS if name == "gate" else _INTENSITIES)
+            for weight, name in parse_loss(text)
+        ]
         self._ramp_epochs = ramp_epochs
         self.separable = all(name in _SEPARABLE for _, name in parse_loss(text))
 
@@ -109,8 +130,8 @@ class Loss:
         loss = copy(self)
         share = (epoch + 1) / self._ramp_epochs
         loss._terms = [
-            (weight if place == 0 else weight * share, formula)
-            for place, (weight, formula) in enumerate(self._terms)
+            (weight if place == 0 else weight * share, formula, columns)
+            for place, (weight, formula, columns) in enumerate(self._terms)
         ]
         return loss
 
@@ -118,7 +139,8 @@ class Loss:
         """The loss of a batch, a scalar in the predictions' precision.
 
         Args:
-            predictions: (N, 6).
+            predictions: (N, W) the outputs of a model: intensities (N, 6), then the gate's logits (N, 6), if
+                it has one.
             labels: (N, 6).
             heads: (N,) the head that each row comes from, where heads know nothing of each other: the loss
                 is then taken over the rows of each, and these are averaged by their numbers of rows.
@@ -127,11 +149,13 @@ class Loss:
             rows = [heads == head for head in heads.unique()]
             parts = [self(predictions[own], labels[own]) * (own.sum() / len(heads)) for own in rows]
             return torch.stack(parts).sum()
-        first, *others = [weight * formula(predictions, labels) for weight, formula in self._terms]
+        first, *others = [
+            weight * formula(predictions[:, columns], labels) for weight, formula, columns in self._terms
+        ]
         return sum(others, start=first)
 
     def gradient(self, predictions: Tensor, labels: Tensor, heads: Tensor | None = None) -> Tensor:
-        """How the loss of a batch changes with each prediction: (N, 6) float64, without a graph.
+        """How the loss of a batch changes with each prediction: (N, W) float64, without a graph.
 
         A loss that is not separable needs all of the batch's predictions together, but not their graphs:
         predict all parts without, then run each part again and go backward from its rows of this. The

@@ -76,6 +76,14 @@ def test_modalities_some_of_them_missing_give_the_same_gradients(kind: str, loss
     compare(build(kind, **parts), make_clips(cache, present), loss)
 
 
+@pytest.mark.parametrize("kind", ["concatenate", "text-anchored"])
+def test_a_gate_has_the_gradients_of_its_loss(kind: str, cache: Any) -> None:
+    present = [(True, True), (False, True), (True, False), (True, True)] * 2
+    model = build(kind, gate=True, attention_dropout=0.0)
+    for loss in ("mse+0.5*gate", "0.3*gate+0.2*mse+0.5*pearson"):
+        compare(model, make_clips(cache, present), loss)
+
+
 @pytest.mark.parametrize("where", ["regress", "backward"])
 def test_what_does_not_fit_together_runs_one_group_after_the_other(
     where: str, monkeypatch: pytest.MonkeyPatch
@@ -85,10 +93,10 @@ def test_what_does_not_fit_together_runs_one_group_after_the_other(
     expected = compute(model, clips, "mse", joined=False)
     regress = EmiModel.regress
 
-    def limited(self: EmiModel, frames: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def limited(self: EmiModel, frames: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
         if len(frames) > 3 and where == "regress":
             raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
-        output = regress(self, frames, *rest)
+        output = regress(self, frames, *rest, **options)
         if len(frames) > 3:
             output.register_hook(lambda _: fail())
         return output
