@@ -127,6 +127,7 @@ def test_a_fitted_scheme_reports_out_of_fold_and_what_its_weights_saw(shell: She
     assert lines[0].startswith("Out of fold")
     assert [line.split("  ")[0] for line in lines[1:4]] == ["best single", "mean", "weights"]
     assert "weights: as asked for" in lines
+    assert lines.pop() == "next: abaw-emi submit --preds predictions/ensemble-test.csv"
     assert lines[-1] == "predictions/ensemble-test.csv: weights of 3, 6 clips"
     assert "|crossfit:5x5,clips" in lines[-2]
     pairs = "a.csv on valid-a.csv, b.csv on valid-b.csv, c.csv on valid-c.csv"

@@ -59,7 +59,9 @@ def test_a_fold_that_is_none_is_named_by_its_option(shell_without_torch: Shell) 
 def test_what_presets_read_is_planned_without_torch(shell_without_torch: Shell, folder: Path) -> None:
     done = shell_without_torch("prepare", "--presets", "text", "--dry-run", "--model", "text=models/whisper")
     assert problems(done, 0) == []
-    assert done.stdout.endswith("are missing: abaw-emi transcribe models/whisper\n")
+    made, following = done.stdout.splitlines()
+    assert made.endswith("are missing: abaw-emi transcribe models/whisper")
+    assert following == "next: abaw-emi prepare --presets text --model text=models/whisper"
     mistyped = shell_without_torch("prepare", "--presets", "text", "--model", "text")
     assert problems(mistyped, 2) == [
         "--model text: not NAME=MODEL; expected such as text=openai/whisper-small"
@@ -95,7 +97,10 @@ def test_ensemble_of_csvs_alone_needs_no_torch(shell_without_torch: Shell, folde
         write_csv(folder / f"{name}.csv", values(test_ids(), seed))
     done = shell_without_torch("ensemble", "--preds", "a.csv", "b.csv")
     assert problems(done, 0) == []
-    assert done.stdout == "predictions/ensemble-test.csv: mean of 2, 6 clips\n"
+    assert done.stdout.splitlines() == [
+        "predictions/ensemble-test.csv: mean of 2, 6 clips",
+        "next: abaw-emi submit --preds predictions/ensemble-test.csv",
+    ]
 
 
 def test_what_is_wrong_with_the_configuration_is_said_before_torch_is_missed(

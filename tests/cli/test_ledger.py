@@ -54,11 +54,12 @@ def test_the_ledger_lists_what_was_sent_with_its_interval_and_takes_the_test_sco
     assert "tries: 1 of 5 (assumed) used\n" in done.stdout
     listed = shell("ledger")
     problems(listed, 0)
-    header, line, tries = listed.stdout.splitlines()
+    header, line, tries, following = listed.stdout.splitlines()
     assert header.split()[:2] == ["Submission", "Created"]
     assert line.startswith("mine ")
     assert told in line
     assert tries == "tries: 1 of 5 (assumed) used"
+    assert following == "next: abaw-emi ledger set mine --test-score R"
     done = shell("ledger", "set", "mine", "--test-score", ".554")
     assert (problems(done, 0), done.stdout) == ([], f"mine: validation {told}, test 0.5540\n")
     assert " 0.5540 " in shell("ledger").stdout

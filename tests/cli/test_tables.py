@@ -100,7 +100,8 @@ def test_list_names_every_row_what_it_reads_and_how_to_get_it(shell: Shell, runs
         line for line in told if line.startswith("feature folder vit: no clip of train or valid has any")
     ]
     assert "put it into data/vit/ or features/vit/" in vit
-    assert told[-1].startswith("presets of no row: released, ")
+    assert told[-2].startswith("presets of no row: released, ")
+    assert told[-1] == "next: abaw-emi tables --backbone xlsr=small --table 2"
 
 
 def test_list_as_json_tells_the_runs_there_are(shell: Shell, runs: Path) -> None:

@@ -78,7 +78,7 @@ def test_on_resume_a_run_in_use_is_passed_over_with_a_line_and_the_others_go_on(
     assert not in_use.folder.exists()
     other = in_use.folder.with_name("tiny-seed2")
     assert find_run(other).best_epoch >= 1
-    assert done.stdout.splitlines()[-1] == f"next: abaw-emi ensemble --ckpts {other}"
+    assert done.stdout.splitlines()[-1] == f"next: abaw-emi ensemble --ckpts {other} --data {data_root}"
 
 
 def test_where_all_are_in_use_nothing_is_read(in_use: Run, tmp_path: Path) -> None:

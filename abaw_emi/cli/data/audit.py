@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abaw_emi.cli import options
+from abaw_emi.cli.next_step import PLACES, keep, print_next
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import EMOTIONS, OFFICIAL_COUNTS, Split
 from abaw_emi.core.errors import SEVERITIES, Problem, UsageError
@@ -91,6 +92,8 @@ def _print_audit(found: Audit, data: Path, out: Path) -> None:
     counts = [(found.count(severity), severity) for severity in SEVERITIES]
     numbers = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
     print_line(f"\n{numbers}; all of it is in {out}")
+    if not found.count("error"):
+        print_next("train", "--limit", "64", *keep(*PLACES))
 
 
 def _tabulate_clips(found: Audit) -> TextTable:

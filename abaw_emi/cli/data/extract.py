@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from abaw_emi.cli import options
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.next_step import PLACES, keep, print_next
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import check_installation
@@ -203,8 +204,9 @@ def _print_made(
     """Prints what became of the clips of a folder."""
     ids = {"written": pack_ids(done.written), "kept": pack_ids(done.kept), "skipped": list(done.skipped)}
     skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
-    print_result(
-        {"path": str(done.folder), "encoder": done.encoder, **about, **ids},
-        f"{done.folder}: {text}{skipped}{ending}",
-        reporter.warnings,
-    )
+
+    def show() -> None:
+        print_line(f"{done.folder}: {text}{skipped}{ending}")
+        print_next("presets", *keep(*PLACES), note="which of them read it")
+
+    print_result({"path": str(done.folder), "encoder": done.encoder, **about, **ids}, show, reporter.warnings)

@@ -107,6 +107,7 @@ def _say(written: Written) -> None:
     for texts in written.report.missing.values():
         for text in texts:
             print_line(f"not on it: {text}")
+    print_line(f"next: open {written.page} in a browser")
 
 
 def _to_json(written: Written) -> dict[str, object]:

@@ -62,6 +62,7 @@ def score(
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
     from abaw_emi.cli.evaluation.inputs import find_labels, find_predictions
+    from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json, wants_json
     from abaw_emi.cli.submission.ledger import describe_val
     from abaw_emi.core.errors import Problem
@@ -71,6 +72,7 @@ def score(
     from abaw_emi.evaluation.score import score as score_tables
     from abaw_emi.evaluation.systems import read_systems
     from abaw_emi.runs.kfold import find_fold_score
+    from abaw_emi.runs.run import Run
 
     folder = DataFolder(data)
     predictions = find_predictions(predictions)
@@ -113,6 +115,10 @@ def score(
             print_line(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
         print_score(result, interval)
         print_line(result.signature)
+        if (run := Run(predictions.parent)).config_file.is_file():
+            print_next("predict", "--ckpt", run.folder, "--split", "test", *keep("--data"))
+        elif not against:
+            print_next("score", predictions, labels, "--against", "OTHER.csv", note="is another better")
     reporter = Reporter()
     reporter.warn([*warnings, *diagnostics, *result.problems])
     if result.undefined and not allow_constant:
@@ -138,6 +144,7 @@ def compare(
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
     from abaw_emi.cli.evaluation.inputs import find_predictions, refuse_swapped
+    from abaw_emi.cli.next_step import print_next
     from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
@@ -151,7 +158,7 @@ def compare(
             Problem("compare", f"{len(paths)} prediction files", "two at least, then the labels")
         )
     refuse_swapped(paths, labels)
-    paths = [find_predictions(path) for path in paths]
+    given, paths = paths, [find_predictions(path) for path in paths]
     systems = read_systems(labels, paths, groups)
     result = compare_tables(
         systems.truth,
@@ -174,4 +181,6 @@ def compare(
             print_line()
             print_line(describe_intervals(result.n, next(iter(result.scores.values())).groups))
             print_line(result.signature)
+            if all(path.is_dir() for path in given):
+                print_next("ensemble", "--ckpts", *given)
     Reporter().warn(warnings)

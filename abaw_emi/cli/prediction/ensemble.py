@@ -12,6 +12,7 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_runs
+from abaw_emi.cli.next_step import print_next_of_predictions
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.cli.prediction.predict import predict_with
 from abaw_emi.core.constants import Split
@@ -131,6 +132,7 @@ def ensemble(
             print_line(_describe_member(run))
         _print_report(recipe, files)
         print_line(f"{path}: {how}{len(written):,} clips")
+        print_next_of_predictions(path, split)
 
     print_result(
         {

@@ -10,7 +10,8 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_runs
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.next_step import print_next_of_predictions
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import OnBadClip, Precision, Split
 from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
 from abaw_emi.core.files import check_writable, write_bytes
@@ -78,6 +79,11 @@ def predict(
         [run], DataFolder(data, features), split, on_bad_clip, device, precision, reporter
     )
     written = write_ensemble(predicted, path, split=split, command="abaw-emi predict")
+
+    def show() -> None:
+        print_line(f"{path}: {len(written):,} clips")
+        print_next_of_predictions(path, split)
+
     print_result(
         {
             "path": str(path),
@@ -85,7 +91,7 @@ def predict(
             "members": [member.name for member in predicted.members],
             "skipped": list(predicted.skipped),
         },
-        f"{path}: {len(written):,} clips",
+        show,
         reporter.warnings,
     )
 

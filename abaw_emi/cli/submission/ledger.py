@@ -53,6 +53,7 @@ def ledger(
     """List what was submitted: when, its validation score with interval, the test score once it is known."""
     if context.invoked_subcommand is not None:
         return
+    from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_line, texts, wants_json
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.text_tables import TextTable, format_r, render
@@ -89,6 +90,12 @@ def ledger(
         if form == "table":
             mark = organisers.mark("tries")
             print_line(f"tries: {found.used} of {organisers.tries}{mark} used")
+            open_ones = [entry.name for entry in found.entries if entry.sent and entry.test_score is None]
+            place = keep("--submissions", "--out")
+            if open_ones:
+                print_next("ledger", "set", open_ones[-1], "--test-score", "R", *place)
+            elif not found.entries:
+                print_next("submit", *place)
     Reporter().warn(found.problems)
 
 

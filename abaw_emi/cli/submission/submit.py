@@ -152,6 +152,7 @@ def submit(
 
 
 def _print_submission(submission: Submission, form: SubmissionFormat, used: int, *, dry_run: bool) -> None:
+    from abaw_emi.cli.next_step import keep, print_next, retype
     from abaw_emi.cli.output import print_line
 
     for line in submission.describe_changes():
@@ -162,6 +163,18 @@ def _print_submission(submission: Submission, form: SubmissionFormat, used: int,
     print_line(f"{submission.archive}: {submission.manifest['rows']:,} clips; {done}")
     print_line(f"tries: {used} of {form.tries}{form.mark('tries')} used")
     print_line(form.describe)
+    if dry_run:
+        print_next(*retype("--dry-run"))
+    else:
+        entry = (
+            "ledger",
+            "set",
+            submission.folder.name,
+            "--test-score",
+            "R",
+            *keep("--submissions", "--out"),
+        )
+        print_next(*entry, note="once its score is known")
 
 
 def check(
@@ -175,11 +188,12 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Check a CSV, folder or zip, of any origin, against the test ids, and warn of likely mistakes."""
+    from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_line, texts, wants_json
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_provenance
-    from abaw_emi.submission.check import check_path
+    from abaw_emi.submission.check import MANIFEST, check_path
     from abaw_emi.submission.prepare import check_origin
 
     folder = DataFolder(data)
@@ -209,3 +223,5 @@ def check(
         print_line(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":
             print_line(form.describe)
+        if path.suffix == ".csv" and not checked.warnings and not (path.parent / MANIFEST).is_file():
+            print_next("submit", "--preds", path, *keep("--data", "--profile"))

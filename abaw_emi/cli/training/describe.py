@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abaw_emi.cli.next_step import PLACES, keep, print_next
 from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_FEATURES, Data, Features
 from abaw_emi.cli.output import print_result, print_text
 
@@ -34,6 +34,7 @@ def presets(data: Data = DEFAULT_DATA, features: Features = DEFAULT_FEATURES) ->
             print_text(f"{each['preset']}\n    {each['summary']}\n    reads {', '.join(reads)}")
         if folder is None:
             print_text(f"\n{data}: no such folder, so what is missing of the data is not known")
+        print_next("train", "--preset", "NAME", *keep(*PLACES))
 
     print_result({"presets": listed}, show)
 
@@ -47,9 +48,12 @@ def options() -> None:
     found = list_options()
     lines = [f"{each.key} = {each.default}    ({each.type})\n    {each.description}" for each in found]
     note = "PAPER and CODE: the paper and its released code; defaults are those of the preset paper."
-    print_result(
-        {"options": [asdict(each) for each in found]}, partial(print_text, "\n".join([*lines, "", note]))
-    )
+
+    def show() -> None:
+        print_text("\n".join([*lines, "", note]))
+        print_next("train", "--set", "KEY=VALUE")
+
+    print_result({"options": [asdict(each) for each in found]}, show)
 
 
 def _describe_inputs(preset: str, data: DataFolder | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_keys, complete_presets
+from abaw_emi.cli.next_step import PLACES, keep, print_next, retype
 from abaw_emi.cli.output import print_line, print_result, score_to_json
 from abaw_emi.core.installation import REPORT, check_installation, require
 from abaw_emi.core.progress import Reporter
@@ -77,7 +78,15 @@ def prepare(
         check_installation()
         make(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
         planned = plan_preparation(names, DataFolder(data, features), models)
-    print_result({"folders": [_describe(each) for each in planned]}, _list(planned), reporter.warnings)
+
+    def show() -> None:
+        print_line(_list(planned))
+        if dry_run and any(each.to_do for each in planned):
+            print_next(*retype("--dry-run"))
+        else:
+            print_next("train", "--preset", names[0], *keep(*PLACES))
+
+    print_result({"folders": [_describe(each) for each in planned]}, show, reporter.warnings)
 
 
 def pipeline(
@@ -155,7 +164,12 @@ def pipeline(
             for name in configs
         ]
         result = {"folders": [_describe(each) for each in planned], "seconds": seconds}
-        print_result(result, "\n".join(lines), reporter.warnings)
+
+        def show_plan() -> None:
+            print_line("\n".join(lines))
+            print_next(*retype("--dry-run"))
+
+        print_result(result, show_plan, reporter.warnings)
         return
     done = run_pipeline(plan, folder, reporter)
 

@@ -10,6 +10,7 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_keys
+from abaw_emi.cli.next_step import print_next, retype
 from abaw_emi.cli.output import print_json, print_line, texts, wants_json
 from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
@@ -120,6 +121,8 @@ def tables(
         print_json({**table_to_json(table, outcomes), "problems": [*texts(reporter.warnings), *problems]})
     else:
         print_line(render_table(table, outcomes, form))
+        if form == "table" and no_run and any(outcome.state == "not run" for outcome in outcomes):
+            print_next(*retype("--no-run"))
     if any(outcome.state in _BAD for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -202,6 +205,10 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> N
         for text, names in rows_of.items():
             print_line(f"{text} ({', '.join(names)})")
         print_line(f"presets of no row: {', '.join(beside)}")
+        if plans and len({plan.row.table for plan in plans}) == 1:
+            print_next(*retype("--list"))
+        else:
+            print_next(*retype("--list"), "--table", "2")
 
 
 def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> TextTable:

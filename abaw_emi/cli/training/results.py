@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.next_step import keep, print_next
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.progress import Reporter
 
@@ -26,11 +27,13 @@ def print_runs(runs: list[Run], reporter: Reporter) -> None:
         if valid := record.get("valid"):
             scored = f"valid mean Pearson {valid['mean_pearson']:.4f} (selected on it)"
         lines.append(f"{run.folder}: epoch {record['best_epoch']}, {scored}")
-    done = " ".join(str(run.folder) for run in runs)
-    lines.append(
-        f"next: abaw-emi ensemble --ckpts {done}" if runs else "every run is in use by another process"
-    )
-    print_result({"runs": values}, "\n".join(lines), reporter.warnings)
+
+    def show() -> None:
+        print_line("\n".join(lines) or "every run is in use by another process")
+        if runs:
+            print_next("ensemble", "--ckpts", *(run.folder for run in runs), *keep("--data", "--features"))
+
+    print_result({"runs": values}, show, reporter.warnings)
 
 
 def print_verification(verification: Verification, reporter: Reporter) -> None:

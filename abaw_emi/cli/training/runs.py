@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from abaw_emi.cli.next_step import print_next
 from abaw_emi.cli.options import Quiet
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import EMOTIONS
@@ -67,9 +68,12 @@ def import_weights(
     from abaw_emi.training.import_weights import import_run
 
     run = import_run(file, backbone, revision, out)
-    print_result(
-        {"run": str(run.folder)}, f"{run.folder}: imported; which clips it was trained on is not known"
-    )
+
+    def show() -> None:
+        print_line(f"{run.folder}: imported; which clips it was trained on is not known")
+        print_next("predict", "--ckpt", run.folder, "--split", "valid")
+
+    print_result({"run": str(run.folder)}, show)
 
 
 def _to_json(summary: Summary) -> dict[str, object]:
@@ -105,6 +109,12 @@ def _print_runs(found: Sequence[Summary]) -> None:
     print_line(render(TextTable([*header, "trained on", "state"], rows), "table"))
     if any(summary.mean_pearson is not None for summary in found):
         print_line("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
+    alike: dict[tuple[bool, str], list[Path]] = {}
+    for summary in found:
+        if summary.finished and not summary.fold:
+            alike.setdefault((summary.train_plus_val, summary.preset), []).append(summary.run.folder)
+    if alike:
+        print_next("ensemble", "--ckpts", *max(alike.items(), key=lambda each: (each[0][0], len(each[1])))[1])
 
 
 def _state(summary: Summary) -> str:

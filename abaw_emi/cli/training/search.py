@@ -10,7 +10,8 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_presets
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.next_step import PLACES, keep, print_next
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.installation import require
 from abaw_emi.core.progress import Reporter
 
@@ -96,6 +97,11 @@ def search(
         lines.append(f"optimistic: it is the best of {found.trials} on the clips that it is scored on")
         if found.estimate is not None:
             lines.append(f"chosen on other clips than it is scored on: {found.estimate:.4f}")
-        lines.append(f"next: abaw-emi train --config {found.config_file} --seeds 1 2 3")
     result = {**asdict(found), "config_file": str(found.config_file)}
-    print_result(result, "\n".join(lines), reporter.warnings)
+
+    def show() -> None:
+        print_line("\n".join(lines))
+        if found.value is not None:
+            print_next("train", "--config", found.config_file, "--seeds", "1", "2", "3", *keep(*PLACES))
+
+    print_result(result, show, reporter.warnings)

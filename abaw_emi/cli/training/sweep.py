@@ -11,7 +11,8 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_keys, complete_presets
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.next_step import print_next, retype
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -151,11 +152,15 @@ def _print_jobs(planned: Sequence[Job], failed: Sequence[Problem], reporter: Rep
     states = [(job, *job.look()) for job in planned]
     rows = [[job.run.name, state, detail] for job, state, detail in states]
     reporter.fail(failed)
-    lines = [render(TextTable(["run", "state", ""], rows), "table")]
-    done = [str(job.run.folder) for job, state, _ in states if state == "finished"]
-    if len(done) > 1:
-        lines.append(f"next: abaw-emi ensemble --ckpts {' '.join(done)}")
-    elif len(done) < len(planned):
-        lines.append(f"{len(planned) - len(done)} of {len(planned)} are to be trained")
+    done = [job.run.folder for job, state, _ in states if state == "finished"]
+
+    def show() -> None:
+        print_line(render(TextTable(["run", "state", ""], rows), "table"))
+        if len(done) < len(planned):
+            print_line(f"{len(planned) - len(done)} of {len(planned)} are to be trained")
+            print_next(*retype("--dry-run"))
+        else:
+            print_next("ensemble", "--ckpts", *done)
+
     values = [{"run": str(job.run.folder), "state": state, "detail": detail} for job, state, detail in states]
-    print_result({"runs": values}, "\n".join(lines), [*reporter.warnings, *failed])
+    print_result({"runs": values}, show, [*reporter.warnings, *failed])

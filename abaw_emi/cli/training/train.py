@@ -12,7 +12,8 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_presets, complete_runs
-from abaw_emi.cli.output import print_result
+from abaw_emi.cli.next_step import print_next, retype
+from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.cli.training.results import print_runs, print_verification
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
@@ -247,7 +248,12 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
     if plan.limit is not None:
         seconds = try_out(plan, data, reporter)
         durations = [f"{name:10} {timedelta(seconds=round(value))}" for name, value in seconds.items()]
-        print_result({"seconds": seconds}, "\n".join(durations), reporter.warnings)
+
+        def show() -> None:
+            print_line("\n".join(durations))
+            print_next(*retype("--limit"))
+
+        print_result({"seconds": seconds}, show, reporter.warnings)
         return
     with join_world() as world:
         reporter.console.quiet = not world.is_main

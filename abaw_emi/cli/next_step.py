@@ -1,0 +1,54 @@
+"""The line that a command ends with: what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from abaw_emi.cli.output import is_given, print_line
+from abaw_emi.core.constants import Split
+
+PLACES = ("--data", "--features", "--runs")
+"""Options that the next command needs, too, where they were given."""
+
+
+def print_next(*words: str | Path, note: str = "") -> None:
+    """Prints the command to type next, unless the command that is run is to be quiet.
+
+    Args:
+        words: of the command, less the program's name.
+        note: when or what for, in a few words.
+    """
+    if not is_given("--quiet") and not is_given("-q"):
+        shown = f"next{', ' if note else ''}{note}"
+        print_line(f"{shown}: {shlex.join(['abaw-emi', *map(str, words)])}")
+
+
+def keep(*names: str) -> list[str]:
+    """The words of these options, as far as the command line has them."""
+    return _split(names)[0]
+
+
+def retype(*names: str) -> list[str]:
+    """The words of the command line, less these options with their values."""
+    return _split(names)[1]
+
+
+def print_next_of_predictions(path: Path, split: Split) -> None:
+    """Prints what to do with predictions of a split: score them, or submit those of test."""
+    if split != "test":
+        print_next("score", path, *keep("--data"))
+    else:
+        print_next("submit", "--preds", path, *keep("--data"))
+
+
+def _split(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The words of the command line that belong to these options, and the others."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    taken = False
+    for word in sys.argv[1:]:
+        if word.startswith("--"):
+            taken = word.partition("=")[0] in names
+        parts[not taken].append(word)
+    return parts
