@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from abaw_emi.cli.hints import find_hint
-from abaw_emi.core.terminal import fit_line
+from abaw_emi.core.terminal import fit_command
 
 OUTPUT = "Output"
 """The panel of options that every command has."""
@@ -157,7 +157,7 @@ def fit_examples(text: str, width: int) -> Iterator[str]:
             continue
         command, _, note = re.sub(r"(?<=\S) {3,}(?=\S)", "\0", line, count=1).partition("\0")
         indent = " " * (len(command) - len(command.lstrip()))
-        yield fit_line(command, width - 2).replace("\n", " \\\n")
+        yield fit_command(command, width)
         if note:
             yield f"{indent}    # {note}"
 

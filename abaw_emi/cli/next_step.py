@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from abaw_emi.cli.output import is_given, print_line
+from abaw_emi.cli.output import is_given, print_command
 from abaw_emi.core.constants import Split
 
 PLACES = ("--data", "--features", "--runs")
@@ -22,7 +22,7 @@ def print_next(*words: str | Path, note: str = "") -> None:
     """
     if not is_given("--quiet") and not is_given("-q"):
         shown = f"next{', ' if note else ''}{note}"
-        print_line(f"{shown}: {shlex.join(['abaw-emi', *map(str, words)])}")
+        print_command(f"{shown}: {shlex.join(['abaw-emi', *map(str, words)])}")
 
 
 def keep(*names: str) -> list[str]:

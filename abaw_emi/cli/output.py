@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.errors import Diagnostic, Problem
-from abaw_emi.core.terminal import escape_controls, find_width, fit_line
+from abaw_emi.core.terminal import escape_controls, find_width, fit_command, fit_line
 from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r, render
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ def print_text(text: str) -> None:
     print_line("\n".join(fit_line(line, width) for line in text.splitlines()))
 
 
+def print_command(text: str) -> None:
+    """Prints a command line that fits the terminal and can be copied from it."""
+    print_line(fit_command(text, find_width()))
+
+
 def texts(problems: Iterable[Problem]) -> list[str]:
     """Problems as JSON holds them."""
     return [str(problem) for problem in problems]
@@ -79,7 +84,7 @@ def print_score(score: Score, method: str = "percentile") -> None:
         print_difference(difference)
     if score.against:
         print_line()
-    print_line(describe_intervals(score.n, score.groups))
+    print_text(describe_intervals(score.n, score.groups))
 
 
 def print_difference(difference: Difference) -> None:
@@ -101,7 +106,7 @@ def print_difference(difference: Difference) -> None:
     title = f"{difference.first} minus {difference.second}"
     header = ["", "Difference", "95 % interval", "p", "p (Holm)", "detectable"]
     print_line(render(TextTable(header, rows, title), "table"))
-    print_line(describe_difference(difference))
+    print_text(describe_difference(difference))
 
 
 def describe_difference(difference: Difference) -> str:

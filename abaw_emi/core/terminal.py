@@ -61,6 +61,16 @@ def fit_line(text: str, width: float) -> str:
     )
 
 
+def fit_command(text: str, width: float) -> str:
+    r"""A command line in lines of at most `width` that a shell joins again, so that it can be copied.
+
+    >>> print(fit_command("abaw-emi train --limit 64", 20))
+    abaw-emi train \
+        --limit 64
+    """
+    return text if len(text) <= width else fit_line(text, width - 2).replace("\n", " \\\n")
+
+
 class Console(rich.console.Console):
     """A console of `rich` that prints text as it is: escaped, without markup, emoji and highlighting.
 

@@ -112,7 +112,7 @@ def _terminal(table: TextTable) -> str:
         cells = [[_cut(cell, folder, ending) for cell in row] for row in cells]
         note = f"each is {folder}*{ending}" if folder or ending else ""
     lines = [line.rstrip() for line in _stack(cells, width)]
-    return "\n".join([*filter(None, [table.title]), *lines, *filter(None, [note])])
+    return "\n".join(filter(None, [fit_line(table.title, width), "\n".join(lines), note]))
 
 
 def _measure(cells: Sequence[Sequence[str]]) -> int:

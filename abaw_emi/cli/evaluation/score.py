@@ -63,7 +63,7 @@ def score(
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
     from abaw_emi.cli.evaluation.inputs import find_labels, find_predictions
     from abaw_emi.cli.next_step import keep, print_next
-    from abaw_emi.cli.output import print_json, print_line, print_score, score_to_json, wants_json
+    from abaw_emi.cli.output import print_json, print_line, print_score, print_text, score_to_json, wants_json
     from abaw_emi.cli.submission.ledger import describe_val
     from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
@@ -112,7 +112,7 @@ def score(
         if result.seen:
             print_line("SEEN IN TRAINING: not a validation score")
         if folds is not None:
-            print_line(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
+            print_text(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
         print_score(result, interval)
         print_line(result.signature)
         if (run := Run(predictions.parent)).config_file.is_file():
@@ -145,7 +145,7 @@ def compare(
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
     from abaw_emi.cli.evaluation.inputs import find_predictions, refuse_swapped
     from abaw_emi.cli.next_step import print_next
-    from abaw_emi.cli.output import describe_intervals, print_json, print_line, texts, wants_json
+    from abaw_emi.cli.output import describe_intervals, print_json, print_line, print_text, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.compare import compare as compare_tables
@@ -179,7 +179,7 @@ def compare(
         print_line(result.render(form))
         if form == "table":
             print_line()
-            print_line(describe_intervals(result.n, next(iter(result.scores.values())).groups))
+            print_text(describe_intervals(result.n, next(iter(result.scores.values())).groups))
             print_line(result.signature)
             if all(path.is_dir() for path in given):
                 print_next("ensemble", "--ckpts", *given)

@@ -111,7 +111,7 @@ def set_entry(
     out: Submissions = DEFAULT_OUT,
 ) -> None:
     """Enter what became known of a submission: its test score, or that it was never sent."""
-    from abaw_emi.cli.output import print_json, print_line, wants_json
+    from abaw_emi.cli.output import print_json, print_text, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.submission.ledger import amend
 
@@ -123,7 +123,7 @@ def set_entry(
     if wants_json():
         print_json({**entry.to_json(), "problems": []})
         return
-    print_line(_describe_entry(entry))
+    print_text(_describe_entry(entry))
 
 
 def _describe_entry(entry: Entry) -> str:

@@ -153,16 +153,16 @@ def submit(
 
 def _print_submission(submission: Submission, form: SubmissionFormat, used: int, *, dry_run: bool) -> None:
     from abaw_emi.cli.next_step import keep, print_next, retype
-    from abaw_emi.cli.output import print_line
+    from abaw_emi.cli.output import print_text
 
     for line in submission.describe_changes():
-        print_line(line)
+        print_text(line)
     val = submission.manifest["val"]
-    print_line(f"validation score: {describe_val(val)}{'; ' + val['kind'] if val else ''}")
+    print_text(f"validation score: {describe_val(val)}{'; ' + val['kind'] if val else ''}")
     done = "nothing is written (dry run)" if dry_run else "written, read back and checked"
-    print_line(f"{submission.archive}: {submission.manifest['rows']:,} clips; {done}")
-    print_line(f"tries: {used} of {form.tries}{form.mark('tries')} used")
-    print_line(form.describe)
+    print_text(f"{submission.archive}: {submission.manifest['rows']:,} clips; {done}")
+    print_text(f"tries: {used} of {form.tries}{form.mark('tries')} used")
+    print_text(form.describe)
     if dry_run:
         print_next(*retype("--dry-run"))
     else:
@@ -189,7 +189,7 @@ def check(
 ) -> None:
     """Check a CSV, folder or zip, of any origin, against the test ids, and warn of likely mistakes."""
     from abaw_emi.cli.next_step import keep, print_next
-    from abaw_emi.cli.output import print_json, print_line, texts, wants_json
+    from abaw_emi.cli.output import print_json, print_text, texts, wants_json
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_provenance
@@ -220,8 +220,8 @@ def check(
         raise typer.Exit(1)
     if not wants_json() and not quiet:
         verdict = "fit to be sent" if kind == "submission" else "sound"
-        print_line(f"{path}: {verdict}, {checked.rows:,} clips")
+        print_text(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":
-            print_line(form.describe)
+            print_text(form.describe)
         if path.suffix == ".csv" and not checked.warnings and not (path.parent / MANIFEST).is_file():
             print_next("submit", "--preds", path, *keep("--data", "--profile"))

@@ -11,7 +11,7 @@ import typer
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_keys
 from abaw_emi.cli.next_step import print_next, retype
-from abaw_emi.cli.output import print_json, print_line, texts, wants_json
+from abaw_emi.cli.output import print_json, print_line, print_text, texts, wants_json
 from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.installation import check_installation
@@ -203,8 +203,8 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> N
             print_line()
     if form == "table":
         for text, names in rows_of.items():
-            print_line(f"{text} ({', '.join(names)})")
-        print_line(f"presets of no row: {', '.join(beside)}")
+            print_text(f"{text} ({', '.join(names)})")
+        print_text(f"presets of no row: {', '.join(beside)}")
         if plans and len({plan.row.table for plan in plans}) == 1:
             print_next(*retype("--list"))
         else:

@@ -10,7 +10,7 @@ import typer
 
 from abaw_emi.cli.next_step import print_next
 from abaw_emi.cli.options import Quiet
-from abaw_emi.cli.output import print_line, print_result
+from abaw_emi.cli.output import print_line, print_result, print_text
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.installation import check_installation
 from abaw_emi.evaluation.text_tables import TextTable, render
@@ -108,7 +108,7 @@ def _print_runs(found: Sequence[Summary]) -> None:
         )
     print_line(render(TextTable([*header, "trained on", "state"], rows), "table"))
     if any(summary.mean_pearson is not None for summary in found):
-        print_line("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
+        print_text("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
     alike: dict[tuple[bool, str], list[Path]] = {}
     for summary in found:
         if summary.finished and not summary.fold:

@@ -12,7 +12,7 @@ import typer
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_keys, complete_presets
 from abaw_emi.cli.next_step import print_next, retype
-from abaw_emi.cli.output import print_line, print_result
+from abaw_emi.cli.output import print_command, print_line, print_result
 from abaw_emi.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -102,9 +102,12 @@ def sweep(
         _print_jobs(planned, [], reporter)
     elif executor == "print":
         todo = [job for job in planned if job.look()[0] != "finished"]
-        print_result(
-            {"commands": [job.command for job in todo]}, "\n".join(shlex.join(j.command) for j in todo)
-        )
+
+        def show() -> None:
+            for job in todo:
+                print_command(shlex.join(job.command))
+
+        print_result({"commands": [job.command for job in todo]}, show)
     elif executor == "slurm":
         _submit(planned, out, slurm or [], jobs, reporter)
     else:
