@@ -27,7 +27,7 @@ from abaw_emi.models.device import Runtime, memory_errors
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
 
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Raised whenever the same weights and clips give something else: what was kept is then made again."""
 
 CPU_SECONDS = 96.0

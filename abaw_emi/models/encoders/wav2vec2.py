@@ -19,6 +19,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
+from abaw_emi.models.encoders.linear import Linear, linear
 from abaw_emi.models.encoders.spec_augment import Masks
 
 _EPSILON = 1e-5
@@ -75,7 +76,7 @@ class ConvLayer(nn.Module):
         # them: no transposed copies, and on CPUs 1.7 times the speed of conv1d (5 times in bf16).
         windows = x.unfold(1, self.conv.kernel_size[0], self.conv.stride[0])  # (B, F, C, K), a view
         windows = windows.transpose(2, 3).flatten(2).contiguous()  # (B, F, K * C)
-        x = F.linear(windows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
+        x = linear(windows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
         if isinstance(self.layer_norm, TimeNorm):
             kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
             x = self.layer_norm(x, None if lengths is None else (lengths - kernel) // stride + 1)
@@ -107,7 +108,7 @@ class FeatureProjection(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
-        self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.projection = Linear(config.conv_dim[-1], config.hidden_size)
         self.dropout = nn.Dropout(config.feat_proj_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,10 +149,10 @@ class Attention(nn.Module):
         width = config.hidden_size
         self.heads = config.num_attention_heads
         self.dropout = config.attention_dropout
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, F, H) to (B, F, H); `mask` (B, 1, 1, F) is true at the frames to look at."""
@@ -173,10 +174,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
-        self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.intermediate_dense = Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
         self.intermediate_dropout = nn.Dropout(config.activation_dropout)
-        self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.output_dense = Linear(config.intermediate_size, config.hidden_size)
         self.output_dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.encoders.base import Lengths, SoundEncoder, check_config, may_be_padded
+from abaw_emi.models.encoders.linear import Linear
 from abaw_emi.models.encoders.spec_augment import Masks, Regularisation, Spans
 from abaw_emi.models.encoders.wav2vec2 import Wav2Vec2
 
@@ -91,9 +92,9 @@ class VadHead(nn.Module):
 
     def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(hidden_size, outputs)
+        self.out_proj = Linear(hidden_size, outputs)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., H) to (..., 3), in the weights' dtype."""
