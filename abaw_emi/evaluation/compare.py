@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from abaw_emi.core.arrays import Array
@@ -227,24 +228,9 @@ def compare(
     >>> list(found.scores), found.beats("noisy")
     (['noisy', 'worse'], ('worse',))
     """
-    if len(systems) < _FEWEST:
-        raise ScoreError(Problem("compare", f"{len(systems)} system", "two at least"))
-    problems: list[Problem] = []
     labels = read_table(truth, name, "labels").table
     clips = labels[FILENAME].to_list()
-    arrays: dict[str, Array] = {}
-    given: dict[str, Given] = {}
-    y = np.empty((0, len(EMOTIONS)))
-    for system, source in systems.items():
-        with collect_errors(problems):
-            given[system] = read_table(source, system, "predictions")
-            y, arrays[system] = align(labels, given[system].table, (name, system))
-    clusters = None
-    with collect_errors(problems):
-        if groups is not None:
-            clusters = number_groups(read_group_table(groups), clips, (name, "groups"))
-    if problems:
-        raise ScoreError(problems)
+    given, y, arrays, clusters = _read(labels, systems, groups, name)
     how = Resampling(
         resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
     )
@@ -268,6 +254,34 @@ def compare(
         signature=sign(len(y), how, tests=len(pairs)),
         problems=tuple(dict.fromkeys([*found, *how.doubts])),
     )
+
+
+def _read(
+    labels: pl.DataFrame, systems: Mapping[str, Table], groups: Table | None, name: str
+) -> tuple[dict[str, Given], Array, dict[str, Array], npt.NDArray[np.intp] | None]:
+    """The systems as they were given, the labels and their predictions (N, 6), and the clips' groups (N,).
+
+    Raises:
+        ScoreError: what `compare` raises.
+    """
+    if len(systems) < _FEWEST:
+        raise ScoreError(Problem("compare", f"{len(systems)} system", "two at least"))
+    problems: list[Problem] = []
+    given: dict[str, Given] = {}
+    arrays: dict[str, Array] = {}
+    y = np.empty((0, len(EMOTIONS)))
+    for system, source in systems.items():
+        with collect_errors(problems):
+            given[system] = read_table(source, system, "predictions")
+            y, arrays[system] = align(labels, given[system].table, (name, system))
+    clusters = None
+    with collect_errors(problems):
+        if groups is not None:
+            clips = labels[FILENAME].to_list()
+            clusters = number_groups(read_group_table(groups), clips, (name, "groups"))
+    if problems:
+        raise ScoreError(problems)
+    return given, y, arrays, clusters
 
 
 def _pair(truth: Array, arrays: Mapping[str, Array], difference: Difference) -> Pair:

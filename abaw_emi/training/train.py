@@ -71,14 +71,7 @@ def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> No
     runtime = plan.choose_runtime(reporter, world)
     if plan.config.training.deterministic:
         make_deterministic()
-    to_do = {}
-    for seed in plan.seeds:
-        run = plan.run_of(seed)
-        if plan.if_there == "overwrite" or not run.finished:
-            to_do[run] = seed
-        else:
-            reporter.say(f"{run.folder} is finished already")
-            run.drop_state()  # of a process that was killed at its very end
+    to_do = _list_unfinished(plan, reporter)
     if not to_do:
         return
     start = find_initial_weights(plan.config)
@@ -89,27 +82,45 @@ def _train(plan: Plan, data: DataFolder, reporter: Reporter, world: World) -> No
     replaced = list(to_do) if plan.if_there == "overwrite" else []
     together = f", {world.size} processes" if world.size > 1 else ""
     numbers = {run: number for number, run in enumerate(to_do, start=1)}
+
+    def train_free(run: Run, seed: int) -> Problem | None:
+        """Trains a run; says who holds it where another process does."""
+        nonlocal replaced
+        with ExitStack() as lock:
+            if plan.if_there == "resume":
+                held = world.run_first(partial(_take, run, replace(plan, seeds=[seed]), lock))
+                if held is not None:
+                    return held
+                if run.finished:
+                    reporter.say(f"{run.folder} was finished by another process")
+                    return None
+            place = f"seed {seed}, {numbers[run]} of {len(to_do)}"
+            reporter.say(f"{run.folder}: {place}, on {runtime.device} in {runtime.precision}{together}")
+            Session(plan, seed, run, start, training_data, runtime, replaced).train()
+            replaced = []
+        return None
+
     left = to_do
     while left:
-        passed_over: dict[Run, Problem] = {}
-        for run, seed in left.items():
-            with ExitStack() as lock:
-                if plan.if_there == "resume":
-                    found = world.run_first(partial(_take, run, replace(plan, seeds=[seed]), lock))
-                    if found is not None:
-                        passed_over[run] = found
-                        continue
-                    if run.finished:
-                        reporter.say(f"{run.folder} was finished by another process")
-                        continue
-                place = f"seed {seed}, {numbers[run]} of {len(to_do)}"
-                reporter.say(f"{run.folder}: {place}, on {runtime.device} in {runtime.precision}{together}")
-                Session(plan, seed, run, start, training_data, runtime, replaced).train()
-                replaced = []
+        found = {run: train_free(run, seed) for run, seed in left.items()}
+        passed_over = {run: problem for run, problem in found.items() if problem is not None}
         if len(passed_over) == len(left):  # nothing was free any more
             reporter.warn(_passed_over(passed_over))
             break
         left = {run: left[run] for run in passed_over}  # whose process may have ended meanwhile
+
+
+def _list_unfinished(plan: Plan, reporter: Reporter) -> dict[Run, int]:
+    """The runs to train, with their seeds."""
+    to_do = {}
+    for seed in plan.seeds:
+        run = plan.run_of(seed)
+        if plan.if_there == "overwrite" or not run.finished:
+            to_do[run] = seed
+        else:
+            reporter.say(f"{run.folder} is finished already")
+            run.drop_state()  # of a process that was killed at its very end
+    return to_do
 
 
 def _take(run: Run, plan: Plan, lock: ExitStack) -> Problem | None:
