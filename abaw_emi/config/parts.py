@@ -25,6 +25,7 @@ def _check_bits(value: int) -> int:
 
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True), AfterValidator(_check_bits)]
+Weight = Annotated[float, Field(ge=0, strict=True)]
 Size = Annotated[int, Field(ge=0, strict=True), AfterValidator(_check_bits)]
 
 
@@ -91,6 +92,10 @@ class FeatureConfig:
 
     rate: Annotated[float, Field(gt=0, le=1, strict=True)] = 1.0
     """Share of `training.learning_rate` at which the branch learns, its encoder included."""
+
+    auxiliary_weight: Weight = 0.0
+    """Weight of the loss of a head of its own (`training.auxiliary_loss`), beside that of the fused one; 0
+    for no such head (deep supervision, Lee et al., arXiv 1409.5185)."""
 
     def __post_init__(self) -> None:
         if self.name == SOUND:

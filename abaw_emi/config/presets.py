@@ -93,6 +93,7 @@ _SOUND_STATES = FeatureConfig(
     hidden_size=256,
     dropout=0.2,
     pooling="attention",
+    auxiliary_weight=0.028,  # .08 times .35, which we take for that of sound
 )
 
 PRESETS: dict[str, RunConfig] = {

@@ -26,6 +26,7 @@ from abaw_emi.config.parts import (
     FusionConfig,
     LogMelConfig,
     Size,
+    Weight,
 )
 from abaw_emi.config.tuning import TuningConfig
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE, Precision
@@ -113,6 +114,9 @@ class ModelConfig:
     """Clips are zero-padded to this length, and no mask separates the padding from sound (PAPER, section 6,
     "zero padding"); 0 for masked padding, which changes nothing."""
 
+    auxiliary_weight: Weight = 0.0
+    """The same of sound as `features.N.auxiliary_weight`."""
+
     features: tuple[FeatureConfig, ...] = ()
     """Feature folders that are read, too."""
 
@@ -151,6 +155,10 @@ class ModelConfig:
             raise ValueError("global_vector and lstm are both off: nothing is left to predict from")
         if self.pooling != "mean" and (self.encoder == "none" or not self.global_vector):
             raise ValueError(f"pooling {self.pooling!r} is of the global vector, which is not used")
+        if any(self.auxiliary_weights) and self.fusion.kind != "concatenate":
+            raise ValueError('auxiliary_weight is for fusion of kind "concatenate"')
+        if self.auxiliary_weight and self.encoder == "none":
+            raise ValueError("auxiliary_weight is that of sound, which is not used")
         if self.encoder != "pretrained" and self.vad_head:
             raise ValueError("vad_head needs a pretrained encoder that brings one")
         if self.layer_weights and (self.encoder != "pretrained" or self.vad_head):
@@ -164,6 +172,12 @@ class ModelConfig:
             raise ValueError("tuning is for a pretrained encoder that is trained")
         if self.pad_seconds and (self.encoder == "none" or self.freeze_encoder):
             raise ValueError("pad_seconds is for an encoder that is trained")
+
+    @property
+    def auxiliary_weights(self) -> list[float]:
+        """Of each modality that is read: sound first, then the features."""
+        sound = [] if self.encoder == "none" else [self.auxiliary_weight]
+        return [*sound, *(feature.auxiliary_weight for feature in self.features)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,6 +209,10 @@ class TrainingConfig:
 
     loss_beta: Annotated[float, Field(gt=0, strict=True)] = 1.0
     """Error at which smooth-l1 goes over from squared to absolute (Girshick, arXiv 1504.08083: 1)."""
+
+    auxiliary_loss: Literal["smooth-l1", "mse"] = "smooth-l1"
+    """What heads of single modalities make small, times their auxiliary_weight (smooth-l1: Huang et al.,
+    arXiv 2603.13760)."""
 
     ramp_epochs: Size = 0
     """Epochs N over which terms after the loss's first come in, times min(1, epoch / N); 0 for at once."""

@@ -36,7 +36,7 @@ from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.tuning import check_layers, set_dropouts
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Join, LateMean, Modalities, TextAnchored
-from abaw_emi.models.heads import Head
+from abaw_emi.models.heads import AuxiliaryHeads, Head
 from abaw_emi.models.input_check import describe_unnormalised
 from abaw_emi.models.pooling import make_pooling
 
@@ -73,6 +73,8 @@ class EmiModel(PreTrainedModel):
             if len(widths) > 1:
                 self.join = Join(widths)
             self.head = Head(sum(widths), parts.fusion, dense=dense)
+        heads = {place: widths[place] for place, weight in enumerate(parts.auxiliary_weights) if weight}
+        self.auxiliary = AuxiliaryHeads(heads, parts.fusion) if heads else None
         self.post_init()  # type: ignore[no-untyped-call]
         self._freeze()
 
@@ -133,7 +135,8 @@ class EmiModel(PreTrainedModel):
     @property
     def output_width(self) -> int:
         """W, of what `regress` returns for losses."""
-        return len(EMOTIONS) * (1 + self.parts.fusion.gate)
+        heads = 0 if self.auxiliary is None else len(self.auxiliary.heads)
+        return len(EMOTIONS) * (1 + self.parts.fusion.gate) + (1 + len(EMOTIONS)) * heads
 
     @property
     def has_fixed_frames(self) -> bool:
@@ -253,9 +256,11 @@ class EmiModel(PreTrainedModel):
                 assert modalities is not None, "the anchor is one of them"
                 outputs = self._look_up(frames, frame_lengths, modalities, weight)
             else:
-                outputs = self._fuse(
-                    self._make_vectors(frames, frame_lengths, modalities, weight), modalities
-                )
+                vectors = self._make_vectors(frames, frame_lengths, modalities, weight)
+                outputs = self._fuse(vectors, modalities)
+                if for_loss and self.auxiliary is not None:
+                    present = None if modalities is None else modalities.present
+                    outputs = torch.cat([outputs, self.auxiliary(vectors, present)], dim=-1)
             outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
             return outputs if for_loss else outputs[:, : len(EMOTIONS)]
 

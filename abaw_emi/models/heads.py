@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,3 +64,35 @@ class Gate(nn.Module):
         """
         logits = self.dense(vector)
         return torch.cat([logits.sigmoid() * intensities, logits], dim=-1)
+
+
+class AuxiliaryHeads(nn.Module):
+    """A head for each modality whose vector is to predict by itself, too: deep supervision.
+
+    Lee et al., arXiv 1409.5185, for layers; for modalities Huang et al., arXiv 2603.13760. Only losses read
+    what they say. They end as the head does (normalisation, dropout, sigmoid), without its dense layer.
+
+    Args:
+        widths: W of each such modality, by its place among the model's.
+        config: of the head.
+    """
+
+    def __init__(self, widths: Mapping[int, int], config: FusionConfig) -> None:
+        super().__init__()
+        self._places = list(widths)
+        config = replace(config, gate=False)
+        self.heads = nn.ModuleList(Head(width, config, dense=False) for width in widths.values())
+
+    def forward(self, vectors: Sequence[Tensor], present: Tensor | None) -> Tensor:
+        """(B, 7 K): of each of K modalities the intensities, and 1 where a clip has it, else 0.
+
+        Args:
+            vectors: (B, W) of all modalities of the model.
+            present: (B, M), which of them count; None for all.
+        """
+        parts = []
+        for place, head in zip(self._places, self.heads, strict=True):
+            vector = vectors[place]
+            there = vector.new_ones(len(vector)) if present is None else present[:, place].to(vector.dtype)
+            parts += [head(vector), there[:, None]]
+        return torch.cat(parts, dim=-1)

@@ -62,7 +62,7 @@ def test_the_file_of_an_earlier_run_gives_its_parts_and_is_written_as_it_was() -
     assert written.pop("id2label") == {str(place): emotion for place, emotion in enumerate(EMOTIONS)}
     assert written.pop("label2id") == {emotion: place for place, emotion in enumerate(EMOTIONS)}
     assert written.pop("problem_type") == "regression"
-    for name in ("pooling", "tuning", "layer_weights"):
+    for name in ("pooling", "tuning", "layer_weights", "auxiliary_weight"):
         assert written.pop(name) == asdict(ModelConfig())[name]
     assert {**written, "transformers_version": "5.24.0"} == stored
     again = json.loads(EmiConfig.from_parts(PARTS, None, {"vit": 384}).to_json_string())

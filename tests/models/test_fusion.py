@@ -58,14 +58,18 @@ def draw(number: int, name: str) -> Float32:
     return rng.normal(1, 3, (1 + int(rng.integers(9)), WIDTHS[name])).astype(np.float32)
 
 
-def build(kind: str, *, encoder: str = "none", seed: int = 0, **parts: Any) -> EmiModel:
+def build(
+    kind: str, *, encoder: str = "none", seed: int = 0, auxiliary: tuple[float, float] = (0, 0), **parts: Any
+) -> EmiModel:
     anchored = kind == "text-anchored"
     config = ModelConfig(
         encoder=encoder,  # type: ignore[arg-type]
         vad_head=False,
         features=(
-            FeatureConfig(name="vit", temporal=("gru",), hidden_size=7, pooling="last"),
-            FeatureConfig(name="gte", temporal=("tcn",), hidden_size=6),
+            FeatureConfig(
+                name="vit", temporal=("gru",), hidden_size=7, pooling="last", auxiliary_weight=auxiliary[0]
+            ),
+            FeatureConfig(name="gte", temporal=("tcn",), hidden_size=6, auxiliary_weight=auxiliary[1]),
         ),
         fusion=FusionConfig(kind=kind, **({"anchor": "gte"} if anchored else {}), **parts),  # type: ignore[arg-type]
         **({"lstm": False, "global_vector": False} if anchored else {}),
@@ -361,6 +365,25 @@ def test_a_gate_multiplies_each_intensity_and_its_logits_are_for_the_loss_alone(
         open_ = torch.from_numpy(intensities(model, clips))
     torch.testing.assert_close(gated, logits.sigmoid() * open_, rtol=0, atol=1e-6)
     assert intensities(model, clips).shape == (3, 6)
+
+
+def test_a_branch_with_a_head_of_its_own_tells_the_loss_what_it_predicts_alone(
+    cache: Cache, tmp_path: Path
+) -> None:
+    build("concatenate", auxiliary=(0.0, 0.3)).save_pretrained(tmp_path)
+    model = EmiModel.from_pretrained(tmp_path).eval()
+    clips = make_clips(cache, [(True, True), (True, False), (False, True)])
+    modalities = collect_modalities(clips, model.widths, uses_audio=False)
+    with torch.no_grad():
+        outputs = model.regress(None, torch.zeros(3), modalities, for_loss=True)
+        vectors = model.branches[1](modalities.frames["gte"], modalities.lengths["gte"])
+        alone = model.auxiliary.heads[0].projection(vectors)
+    np.testing.assert_array_equal(outputs[:, :6], intensities(model, clips))
+    torch.testing.assert_close(outputs[:, 6:12], alone, rtol=0, atol=1e-6)
+    assert outputs[:, 12].tolist() == [1, 0, 1]
+    assert outputs.shape[1] == model.output_width == 13
+    with pytest.raises(ValueError, match='for fusion of kind "concatenate"'):
+        build("mean", auxiliary=(0.1, 0.0))
 
 
 def test_a_head_without_options_is_dense_tanh_projection_and_has_these_weights_alone() -> None:

@@ -72,7 +72,12 @@ class Gradients:
         self._device = runtime.device
         self._scaler = scaler
         self._clear = clear
-        self._loss = Loss(config.loss, beta=config.loss_beta, ramp_epochs=config.ramp_epochs)
+        self._loss = Loss(
+            config.loss,
+            beta=config.loss_beta,
+            ramp_epochs=config.ramp_epochs,
+            auxiliary=[(weight, config.auxiliary_loss) for weight in model.parts.auxiliary_weights if weight],
+        )
         fusion = model.parts.fusion
         self._apart = fusion.kind == "mean" and fusion.one_at_a_time
 

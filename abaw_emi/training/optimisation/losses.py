@@ -7,7 +7,7 @@ batch, with moments divided by N, in float64: intensities that differ by 1e-4 ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 
@@ -93,7 +93,8 @@ _SEPARABLE = ("mse", "smooth-l1", "gate")
 
 _INTENSITIES = slice(0, len(EMOTIONS))
 _LOGITS = slice(len(EMOTIONS), 2 * len(EMOTIONS))
-"""The columns of a model's outputs."""
+_AUXILIARY = len(EMOTIONS) + 1
+"""The columns of a model's outputs, the last of them the number that each auxiliary head has."""
 
 
 class Loss:
@@ -103,18 +104,27 @@ class Loss:
         text: as in `config.losses.parse_loss`.
         beta: of smooth-l1.
         ramp_epochs: see `at`; 0 for a loss that is the same in every epoch.
+        auxiliary: weight and name of the loss, mse or smooth-l1, of each of the model's `AuxiliaryHeads`.
 
     Attributes:
         separable: whether a batch's loss is the mean of its clips' own losses, so that parts of a batch,
             each weighted by its share of the clips, can go backward one after the other.
     """
 
-    def __init__(self, text: str, *, beta: float = 1.0, ramp_epochs: int = 0) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        beta: float = 1.0,
+        ramp_epochs: int = 0,
+        auxiliary: Sequence[tuple[float, str]] = (),
+    ) -> None:
         formulas: dict[str, _Formula] = {**_FORMULAS, "smooth-l1": partial(smooth_l1, beta=beta)}
         self._terms = [
             (weight, formulas[name], _LOGITS if name == "gate" else _INTENSITIES)
             for weight, name in parse_loss(text)
         ]
+        self._auxiliary = [(weight, formulas[name]) for weight, name in auxiliary]
         self._ramp_epochs = ramp_epochs
         self.separable = all(name in _SEPARABLE for _, name in parse_loss(text))
 
@@ -139,8 +149,9 @@ class Loss:
         """The loss of a batch, a scalar in the predictions' precision.
 
         Args:
-            predictions: (N, W) the outputs of a model: intensities (N, 6), then the gate's logits (N, 6), if
-                it has one.
+            predictions: (N, W) the outputs of a model: intensities (N, 6); then the gate's logits (N, 6), if
+                it has one; then of each auxiliary head intensities (N, 6) and 1 for a clip that it counts
+                for, else 0.
             labels: (N, 6).
             heads: (N,) the head that each row comes from, where heads know nothing of each other: the loss
                 is then taken over the rows of each, and these are averaged by their numbers of rows.
@@ -152,6 +163,12 @@ class Loss:
         first, *others = [
             weight * formula(predictions[:, columns], labels) for weight, formula, columns in self._terms
         ]
+        start = predictions.shape[1] - _AUXILIARY * len(self._auxiliary)
+        for place, (weight, formula) in enumerate(self._auxiliary):
+            block = predictions[:, start + _AUXILIARY * place : start + _AUXILIARY * (place + 1)]
+            # A clip that does not count has no error.
+            counted = torch.where(block[:, -1:] > 0, block[:, :-1], labels.to(block.dtype))
+            others.append(weight * formula(counted, labels))
         return sum(others, start=first)
 
     def gradient(self, predictions: Tensor, labels: Tensor, heads: Tensor | None = None) -> Tensor:

@@ -84,6 +84,14 @@ def test_a_gate_has_the_gradients_of_its_loss(kind: str, cache: Any) -> None:
         compare(model, make_clips(cache, present), loss)
 
 
+def test_auxiliary_heads_have_the_gradients_of_their_losses(cache: Any) -> None:
+    present = [(True, True), (False, True), (True, False), (True, True)] * 2
+    model = build("concatenate", auxiliary=(0.5, 0.2))
+    for loss in ("mse", "ccc"):
+        compare(model, make_clips(cache, present), loss)
+        assert model.auxiliary.heads[1].projection.bias.grad.any()
+
+
 @pytest.mark.parametrize("where", ["regress", "backward"])
 def test_what_does_not_fit_together_runs_one_group_after_the_other(
     where: str, monkeypatch: pytest.MonkeyPatch

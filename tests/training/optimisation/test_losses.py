@@ -108,6 +108,21 @@ def test_gate_is_the_cross_entropy_of_being_more_than_0() -> None:
     assert found == pytest.approx(0.3 * cross_entropy + 0.2 * mse, abs=1e-12)
 
 
+def test_auxiliary_heads_have_losses_of_the_clips_that_they_count_for() -> None:
+    predictions, labels = draw(4, 9)
+    first, second = predictions.flip(0), predictions.flip(1)
+    there = torch.tensor([1, 0, 1, 1, 0, 1, 1, 1, 1])[:, None].double()
+    outputs = torch.cat([predictions, first, torch.ones(9, 1), second, there], dim=1)
+    loss = Loss("pearson", beta=0.3, auxiliary=[(0.2, "smooth-l1"), (0.5, "mse")])
+    errors = ((second - labels).square() * there).sum() / (9 * 6)
+    smooth = Loss("smooth-l1", beta=0.3)(first, labels)
+    expected = Loss("pearson")(predictions, labels) + 0.2 * smooth + 0.5 * errors
+    torch.testing.assert_close(loss(outputs, labels), expected, rtol=0, atol=1e-12)
+    slopes = loss.gradient(outputs, labels)
+    assert not slopes[there[:, 0] == 0, 13:].any()
+    assert slopes[there[:, 0] == 1, 13:19].all()
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_known_name_is_a_loss(name: str) -> None:
     predictions, labels = draw(5, 4)
