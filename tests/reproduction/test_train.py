@@ -283,7 +283,7 @@ def test_the_command_ends_with_1_after_running_what_can_be_run(world: Path, tmp_
     ]
     assert lack in done.stderr.splitlines()
     assert done.stderr.splitlines()[-1].startswith("tables: 1 of 2 rows have no number: w2v2-gv")
-    assert (tmp_path / "runs" / "gv-seed1" / "model.safetensors").is_file()
+    assert (tmp_path / "tables" / "gv-seed1" / "model.safetensors").is_file()
 
 
 @pytest.mark.exact
