@@ -23,7 +23,7 @@ from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import find_features
-from abaw_emi.features.reader import FeatureCache, FeatureClip, Features
+from abaw_emi.features.reader import FeatureCache, FeatureClip, Features, FrameLimits
 
 _SHOWN_RANGES = 20
 """Ranges of ids that a line about a missing modality names."""
@@ -37,7 +37,7 @@ class InputSpec:
         uses_audio: whether it has an encoder of sound.
         max_seconds: length to which sound is cut.
         names: of the features that it reads, in the model's order.
-        max_frames: number of frames to which features are cut.
+        limits: to how many frames each of these is cut.
         on_bad: "error" for an error that names all clips that cannot be read, "skip" to leave them out.
         text: how it reads transcripts, if one of the features is text; the others are feature folders.
     """
@@ -45,7 +45,7 @@ class InputSpec:
     uses_audio: bool
     max_seconds: float
     names: tuple[str, ...]
-    max_frames: int
+    limits: tuple[FrameLimits, ...]
     on_bad: OnBadClip = "error"
     text: TextSpec | None = None
 
@@ -58,7 +58,10 @@ class InputSpec:
             max_seconds=config.data.max_seconds,
             names=tuple(feature.name for feature in features),
             text=next((TextSpec.of(feature, tokenizer) for feature in features if feature.backbone), None),
-            max_frames=config.data.max_frames,
+            limits=tuple(
+                FrameLimits(most=feature.max_frames or config.data.max_frames, resample=feature.resample)
+                for feature in features
+            ),
             on_bad=on_bad,
         )
 
@@ -220,7 +223,7 @@ def _read_features(
     features = FeatureCache(reporter).read(
         [name for name in ids if any(name in found for found in files.values())],
         files,
-        max_frames=spec.max_frames,
+        limits=dict(zip(spec.names, spec.limits, strict=True)),
         # A clip that was cut is longer than what was read of it.
         seconds={name: length for name, length in lengths.items() if length < spec.max_seconds},
     )

@@ -38,6 +38,13 @@ class FeatureConfig:
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """The folder: `vit`, `wav2vec2`, or one that `abaw-emi extract` made."""
 
+    max_frames: Size = 0
+    """Frames that are read of a clip, the first ones; 0 for `data.max_frames`."""
+
+    resample: Size = 0
+    """Frames that each clip is brought to by linear interpolation, from its first frame to its last that is
+    read; 0 for its own. Ours."""
+
     temporal: tuple[Literal["gru", "lstm", "tcn", "transformer"], ...] = ()
     """What runs over the frames, one after the other; nothing for the frames themselves."""
 
@@ -100,6 +107,10 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.name == SOUND:
             raise ValueError(f"{SOUND!r} is what the encoder reads; expected a feature folder's name")
+        if self.backbone and (self.max_frames or self.resample):
+            raise ValueError("max_frames and resample are for features; a text encoder has max_tokens")
+        if self.resample == 1:
+            raise ValueError('resample 1 leaves one frame; expected at least 2, or pooling "mean"')
         if self.freeze and not self.backbone:
             raise ValueError("freeze is for a branch with a text encoder (backbone)")
         if self.kernel % 2 == 0:

@@ -156,27 +156,23 @@ PRESETS: dict[str, RunConfig] = {
         ),
         fusion=FusionConfig(head_size=1027, modality_dropout=0.1),
     ),
-    "winner-2025": replace(
-        _paper(
-            {**_WINNER, "patience": 0},
-            global_vector=False,
-            features=(
-                FeatureConfig(name="vit-huge", temporal=("lstm",), hidden_size=768, layers=2, pooling="last"),
-                _WORDS,
+    "winner-2025": _paper(
+        {**_WINNER, "patience": 0},
+        global_vector=False,
+        features=(
+            FeatureConfig(
+                name="vit-huge", max_frames=400, temporal=("lstm",), hidden_size=768, layers=2, pooling="last"
             ),
-            fusion=FusionConfig(head_size=1027),
+            _WORDS,
         ),
-        data=DataConfig(max_frames=400),
+        fusion=FusionConfig(head_size=1027),
     ),
-    "winner-2026": replace(
-        _paper(
-            {**_WINNER, "epochs": 50, "patience": 5},
-            global_vector=False,
-            lstm=False,
-            features=(FeatureConfig(name="vit-base"), _WORDS),
-            fusion=FusionConfig(kind="text-anchored", modality_dropout=0.1),
-        ),
-        data=DataConfig(max_frames=400),
+    "winner-2026": _paper(
+        {**_WINNER, "epochs": 50, "patience": 5},
+        global_vector=False,
+        lstm=False,
+        features=(FeatureConfig(name="vit-base", max_frames=400), _WORDS),
+        fusion=FusionConfig(kind="text-anchored", modality_dropout=0.1),
     ),
     "casia-2026": _features(
         _SOUND_STATES,

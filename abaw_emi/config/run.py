@@ -43,7 +43,8 @@ class DataConfig:
     """A clip is cut to its first seconds."""
 
     max_frames: Count = 600
-    """Its features are cut to their first frames: 12 s of the supplied wav2vec2 features, 100 s of faces."""
+    """Its features are cut to their first frames, where `model.features.N.max_frames` says nothing else: 12 s
+    of the supplied wav2vec2 features, 100 s of faces."""
 
     fold: str = ""
     """ "k/K" holds the k-th of K parts of the training clips out, and validates on it; `--fold` sets it."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from abaw_emi.core import constants
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.cache import Cache, CachedArray, Record
@@ -24,6 +26,34 @@ from abaw_emi.features.lengths import find_unusual_lengths
 
 READER = 1
 """Raised whenever `files.parse_array` returns something else for the same file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameLimits:
+    """How many frames of a feature folder's clips are read.
+
+    Attributes:
+        most: the first so many; None for all.
+        resample: to how many these are brought; 0 for none.
+    """
+
+    most: int | None = None
+    resample: int = 0
+
+    def apply(self, frames: Float32) -> Float32:
+        """Frames (F, D) cut and then interpolated linearly, from the first to the last."""
+        frames = frames[: self.most]
+        if not self.resample:
+            return frames
+        places = np.linspace(0, len(frames) - 1, self.resample)
+        before = places.astype(np.int64)
+        share = (places - before).astype(np.float32)[:, None]
+        after = np.minimum(before + 1, len(frames) - 1)
+        return (1 - share) * frames[before] + share * frames[after]
+
+    def __str__(self) -> str:
+        """What distinguishes entries of the cache."""
+        return f"{self.most}:{self.resample}" if self.resample else f"{self.most}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +108,7 @@ class FeatureCache:
         filenames: Sequence[str],
         files: Mapping[str, Mapping[str, Path]],
         *,
-        max_frames: int | None = None,
+        limits: Mapping[str, FrameLimits] | None = None,
         seconds: Mapping[str, float] | None = None,
     ) -> Features:
         """The features of the clips `filenames`, in this order.
@@ -88,14 +118,14 @@ class FeatureCache:
         Args:
             filenames: Ids.
             files: Where each clip's file lies, by modality and id (`features.files.find_features`).
-            max_frames: To which arrays are cut; the frames after it are checked all the same.
+            limits: To which arrays are cut, by modality; the frames after that are checked all the same.
             seconds: How long clips are, if that is known: features that do not fit are warned of.
         """
         found: dict[str, dict[str, _Read]] = {}
         bad: dict[str, list[Problem]] = {}
         try:
             for filename in self._reporter.track(filenames, "reading features", len(filenames)):
-                found[filename], problems = self._read_clip(filename, files, max_frames)
+                found[filename], problems = self._read_clip(filename, files, limits or {})
                 if problems:
                     bad[filename] = problems
                     del found[filename]
@@ -117,7 +147,10 @@ class FeatureCache:
         )
 
     def _read_clip(
-        self, filename: str, files: Mapping[str, Mapping[str, Path]], max_frames: int | None
+        self,
+        filename: str,
+        files: Mapping[str, Mapping[str, Path]],
+        limits: Mapping[str, FrameLimits],
     ) -> tuple[dict[str, _Read], list[Problem]]:
         """What the folders have of a clip, by modality, and all that is wrong with it."""
         problems: list[Problem] = []
@@ -125,27 +158,27 @@ class FeatureCache:
         for modality, paths in files.items():
             if filename in paths:
                 with collect_errors(problems):
-                    read[modality] = self._read(paths[filename], max_frames)
+                    read[modality] = self._read(paths[filename], limits.get(modality, FrameLimits()))
         if not read and not problems:
             expected = " or ".join(files) or "a feature folder"
             problems.append(Problem(f"clip {filename}", "has no features", expected))
         return read, problems
 
-    def _read(self, path: Path, max_frames: int | None) -> _Read:
+    def _read(self, path: Path, limits: FrameLimits) -> _Read:
         """A file's array, from the cache if it is there, and kept there if it is not."""
         source_hash = self._hashes.get(path) or sha256(read_bytes(path))  # which says why it cannot be read
-        key = f"{source_hash}{path.suffix.lower()}:{max_frames}"
+        key = f"{source_hash}{path.suffix.lower()}:{limits}"
         return _Read(
-            path, source_hash, self._cache.cached(key, partial(self._parse, path, source_hash, max_frames))
+            path, source_hash, self._cache.cached(key, partial(self._parse, path, source_hash, limits))
         )
 
-    def _parse(self, path: Path, source_hash: str, max_frames: int | None) -> tuple[Float32, Record]:
+    def _parse(self, path: Path, source_hash: str, limits: FrameLimits) -> tuple[Float32, Record]:
         content = read_bytes(path)
         if sha256(content) != source_hash:
             raise FeatureError(Problem(str(path), "changed while it was in use", next_step="start again"))
         frames = parse_array(path, content)
         self.parsed += 1
-        return frames[:max_frames], {"frames": len(frames)}
+        return limits.apply(frames), {"frames": len(frames)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

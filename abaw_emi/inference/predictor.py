@@ -23,7 +23,7 @@ from abaw_emi.core.constants import FILENAME, Precision
 from abaw_emi.core.errors import EmiError, Problem, RunError, UsageError, collect_errors, shorten_error
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import read_array
-from abaw_emi.features.reader import FeatureClip
+from abaw_emi.features.reader import FeatureClip, FrameLimits
 from abaw_emi.inference.predict import load_model, predict, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
@@ -165,9 +165,9 @@ class Predictor:
                 raise UsageError(Problem(f"{spec.text.name}, input {int(name)}", repr(words)[:80], "a str"))
             text, _ = spec.text.read(name, words)
         held = {
-            folder: _hold(values, f"{folder}, input {int(name)}", self.model.widths[folder], spec.max_frames)
-            for folder, values in arrays.items()
-            if folder in spec.folders
+            folder: _hold(arrays[folder], f"{folder}, input {int(name)}", self.model.widths[folder], limits)
+            for folder, limits in zip(spec.names, spec.limits, strict=True)
+            if folder in spec.folders and folder in arrays
         }
         if clip is None and text is None and not held:
             found = f"nothing to predict from, of {' or '.join(spec.modalities)}"
@@ -251,7 +251,7 @@ def _check_waveform(values: Any, where: str) -> np.ndarray[Any, np.dtype[np.floa
     return array.astype(np.float32)
 
 
-def _hold(values: Any, where: str, width: int, max_frames: int) -> CachedArray:
+def _hold(values: Any, where: str, width: int, limits: FrameLimits) -> CachedArray:
     """Features (F, D) of a file or an array, in memory.
 
     Raises:
@@ -260,7 +260,7 @@ def _hold(values: Any, where: str, width: int, max_frames: int) -> CachedArray:
     array = read_array(Path(values)) if isinstance(values, (str, os.PathLike)) else np.asarray(values)
     if array.ndim != 2 or array.shape[1] != width or not len(array):
         raise UsageError(Problem(where, f"shape {array.shape}", f"(F, {width}), as the run was trained"))
-    array = array[:max_frames].astype(np.float32)
+    array = limits.apply(array.astype(np.float32))
     if not np.isfinite(array).all():
         raise UsageError(Problem(where, "NaN or infinite numbers", "finite ones"))
     return CachedArray.hold(array)

@@ -12,10 +12,11 @@ from abaw_emi.batching.examples import InputSpec, read_inputs
 from abaw_emi.core.errors import CorpusError, EmiError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.features.reader import FrameLimits
 from abaw_emi.training.data import read_training_data
 from tests.foreign_data import write_data
 
-SPEC = InputSpec(uses_audio=True, max_seconds=12.0, names=("vit", "gte"), max_frames=600)
+SPEC = InputSpec(uses_audio=True, max_seconds=12.0, names=("vit", "gte"), limits=(FrameLimits(most=600),) * 2)
 IDS = [f"{number:05}" for number in range(6)]
 QUIET = Reporter(quiet=True)
 
@@ -65,7 +66,7 @@ def test_bad_clips_are_left_out_and_what_others_are_missing_is_listed(data: Data
 
 def test_without_an_encoder_no_sound_is_read_and_features_give_the_length(data: DataFolder) -> None:
     (data.root / "audio" / "00000.wav").write_bytes(b"no sound")
-    spec = replace(SPEC, uses_audio=False, names=("gte",))
+    spec = replace(SPEC, uses_audio=False, names=("gte",), limits=SPEC.limits[:1])
     inputs = read_inputs(data, ["00000", "00003"], spec, QUIET)
     assert [example.samples for example in inputs.examples] == [20 * 320, 23 * 320]
     assert inputs.missing == {}

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from abaw_emi.core.errors import FeatureError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import MAX_UNPACKED, find_features, read_array
-from abaw_emi.features.reader import FeatureCache
+from abaw_emi.features.reader import FeatureCache, FrameLimits
 
 FORMS: dict[str, Callable[[Path, Any], object]] = {
     ".pkl": lambda path, array: path.write_bytes(pickle.dumps(array)),
@@ -163,11 +163,29 @@ def test_arrays_come_in_the_order_asked_for_and_cut(tmp_path: Path) -> None:
     for name, array in arrays.items():
         write(data / "vit" / f"{name}.npy", array)
     names = ["00004", "00000", "00005"]
-    found = read(data, names, max_frames=6)
+    found = read(data, names, limits={"vit": FrameLimits(most=6)})
     assert [clip.filename for clip in found.clips] == names
     for clip in found.clips:
         np.testing.assert_array_equal(clip.arrays["vit"].read(), arrays[clip.filename][:6])
     assert found.widths == {"vit": 4}
+
+
+def test_each_folder_has_limits_of_its_own_and_frames_are_interpolated(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number, frames in enumerate((3, 7, 12, 1)):
+        for folder in ("vit", "gte"):
+            write(data / folder / f"{number:05}.npy", draw(number, frames))
+    limits = {"vit": FrameLimits(most=10, resample=7), "gte": FrameLimits(most=2)}
+    for _ in range(2):  # the second time from the cache
+        found = read(data, [f"{number:05}" for number in range(4)], ("vit", "gte"), limits=limits)
+        for number, clip in enumerate(found.clips):
+            whole = draw(number, (3, 7, 12, 1)[number])
+            cut = whole[:10]
+            places = np.linspace(0, len(cut) - 1, 7)
+            expected = [np.interp(places, np.arange(len(cut)), column) for column in cut.T]
+            np.testing.assert_allclose(clip.arrays["vit"].read(), np.stack(expected, 1), rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(clip.arrays["gte"].read(), whole[:2])
+    assert found.clips[2].arrays["vit"].record["frames"] == 12
 
 
 def test_a_file_is_read_once_and_again_when_its_bytes_change(tmp_path: Path) -> None:
@@ -220,7 +238,9 @@ def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> 
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
     files = {"vit": find_features(tmp_path, tmp_path / "own", "vit")}
     reporter = Reporter(quiet=True)
-    found = FeatureCache(reporter, tmp_path / "cache").read(["00000"], files, max_frames=3)
+    found = FeatureCache(reporter, tmp_path / "cache").read(
+        ["00000"], files, limits={"vit": FrameLimits(most=3)}
+    )
     np.testing.assert_array_equal(found.clips[0].arrays["vit"].read(), draw(1)[:3])
     (warning,) = reporter.warnings
     assert "cannot be written" in str(warning)
