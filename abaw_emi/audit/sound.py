@@ -208,7 +208,7 @@ def check_sounds(clips: Sequence[ProbedClip], splits: Splits) -> list[Diagnostic
             "note",
             lambda clip, sound: sound.seconds < SHORT_SECONDS,
             f"{{n}} clips are shorter than {SHORT_SECONDS:g} s",
-            "there is next to nothing in them (3.1 % of the official clips are so short)",
+            "there is next to nothing in them (3.1% of the official clips are so short)",
         ),
         *_check_cut(clips, splits),
     ]
@@ -225,7 +225,7 @@ def _check_cut(clips: Iterable[ProbedClip], splits: Splits) -> Iterator[Diagnost
         "long",
         "note",
         f"{{n}} clips are longer than {MAX_SECONDS:g} s; {lost:.1%} of all sound lies behind the cut",
-        "it is not read (4.4 % of the official clips are so long, and 1.4 % of their sound is lost)",
+        "it is not read (4.4% of the official clips are so long, and 1.4% of their sound is lost)",
         "set data.max_seconds, if it is needed",
         splits=splits.holding(cut),
         ids=cut,

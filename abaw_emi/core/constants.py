@@ -70,7 +70,7 @@ every entrant's file known lie in it; no rule text was seen)."""
 OFFICIAL_COUNTS: dict[Split, int] = {"train": 8_072, "valid": 4_588, "test": 4_586}
 """Clips per split (PAPER, section 3)."""
 
-REFERENCE_SCORES = {"baseline": 0.25, "PAPER": 0.386}
+REFERENCE_SCORES = {"baseline": 0.25, "paper": 0.386}
 """Mean Pearson on the official valid split: the official baseline of both modalities, and the audio model of
 PAPER (PAPER, Table 1)."""
 

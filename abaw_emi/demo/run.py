@@ -38,6 +38,8 @@ from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import check_path
+from abaw_emi.submission.ledger import amend
+from abaw_emi.submission.validation_score import find_validation_score
 from abaw_emi.submission.write import Submission, write_submission
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
@@ -129,8 +131,10 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     scores = {
         system: {split: score(truth[split], tables[split][system]) for split in truth} for system in systems
     }
-    reporter.say(f"8. abaw-emi submit --submissions {out / 'submissions'}; abaw-emi check")
-    submission = _submit(out, data)
+    reporter.say(
+        f"8. abaw-emi submit --submissions {out / 'submissions'}; abaw-emi check; abaw-emi ledger set"
+    )
+    submission = _submit(out, data, scores["ensemble"]["test"].clipped_mean_pearson)
     reporter.say(f"9. abaw-emi report --data {data.root} --out {out / REPORT}")
     write_report(
         Sources(
@@ -188,18 +192,22 @@ def _ridge(data: DataFolder) -> dict[Split, pl.DataFrame]:
     return tables
 
 
-def _submit(out: Path, data: DataFolder) -> Submission:
-    path = out / "predictions" / "ensemble-test.csv"
+def _submit(out: Path, data: DataFolder, test_score: float) -> Submission:
+    """Packs and checks the ensemble's predictions of test, and enters their score on the test truth."""
+    path, submissions = out / "predictions" / "ensemble-test.csv", out / "submissions"
     record, _ = read_provenance(path)
+    val, _ = find_validation_score(record, None, out / "runs", data)
     submission = write_submission(
         read_predictions(path),
         data.ids("test"),
-        out / "submissions",
+        submissions,
         name="demo",
         source={"file": path.name},
         provenance=record,
+        val=val,
     )
     finding = check_path(submission.archive, data.ids("test"))
     if finding.problems:
         raise SubmissionError(finding.problems)
+    amend(submissions, submission.folder.name, test_score=test_score)
     return submission

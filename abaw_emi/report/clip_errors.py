@@ -66,7 +66,7 @@ class GroupError:
         n: how many clips.
         error: their mean error.
         difference: that, minus the mean error of the other clips.
-        interval: 95 % interval of the difference (Welch's t).
+        interval: 95% interval of the difference (Welch's t).
     """
 
     group: str

@@ -29,7 +29,7 @@ class Gain:
     Attributes:
         members: their names.
         scores: by k, (S_k,) of the subsets of that size.
-        intervals: by k, the 95 % bootstrap interval of the mean of `scores`, over clips.
+        intervals: by k, the 95% bootstrap interval of the mean of `scores`, over clips.
         difference: the mean of all members minus the member with the highest score.
         exhaustive: whether every subset was scored.
         signature: the settings that reproduce the numbers.

@@ -62,13 +62,13 @@ def _tiles(material: Material, results: Results) -> list[Tile]:
     if results.best is not None:
         score = results.best.score
         name, value = f"Best mean Pearson on {results.split}", format_number(score.mean_pearson)
-        note = f"{results.best.name}, 95 % {_unbroken(score.interval.get(MEAN))}"
+        note = f"{results.best.name}, 95% {_unbroken(score.interval.get(MEAN))}"
         tiles.append(Tile(name=name, value=value, note=note))
     if results.gain is not None:
         d = results.gain.difference
         bounds = _unbroken(d.interval[MEAN], signed=True)
         shown = "not significant" if d.verdict == "not shown" else "significant"
-        note = f"{d.first} minus {d.second}, 95 % {bounds}, {shown} (p {format_p(d.p[MEAN])})"
+        note = f"{d.first} minus {d.second}, 95% {bounds}, {shown} (p {format_p(d.p[MEAN])})"
         value = format_number(d.difference[MEAN], signed=True)
         tiles.append(Tile(name="Ensemble minus its best member", value=value, note=note))
     entries = material.ledger.entries if material.ledger else ()

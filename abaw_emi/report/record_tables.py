@@ -20,19 +20,24 @@ def tabulate_submissions(ledger: Ledger) -> Table[Entry]:
         title="Ledger",
         items=ledger.entries,
         columns=[
-            Column("Submission", _name_submission),
+            Column("Submission", lambda entry: entry.name),
             Column(
                 "Made",
                 lambda e: Cell(text=e.created.replace("T", " ").removesuffix("+00:00"), value=e.created),
             ),
             Column("Validation", lambda entry: _optional_r(read_validation(entry)[0]), number=True),
-            Column("95 % interval", _validation_interval, number=True),
+            Column("95% interval", _validation_interval, number=True),
+            Column("Clipped", lambda e: _optional_r((e.val or {}).get("clipped_mean_pearson")), number=True),
             Column("Test", lambda entry: _optional_r(entry.test_score, "not yet"), number=True),
             Column("Counts as an attempt", lambda entry: "yes" if entry.sent else "no"),
             Column("Validation is", lambda entry: str((entry.val or {}).get("kind") or "not known")),
             Column("SHA-256", lambda entry: hash_cell(entry.record.get("sha256"))),
         ],
-        note=f"{ledger.used} of {len(ledger.entries)} count as attempts. Times are UTC.",
+        note=f"{ledger.used} of {len(ledger.entries)} count as attempts. Times are UTC. Clipped is the "
+        "validation score of the predictions clipped to [0, 1].",
+        signature="; ".join(
+            sorted({str(entry.record.get("signature") or "") for entry in ledger.entries} - {""})
+        ),
     )
 
 
@@ -91,11 +96,6 @@ def tabulate_inputs(inputs: Sequence[Input]) -> Table[Input]:
             Column("SHA-256", lambda item: hash_cell(item.sha256)),
         ],
     )
-
-
-def _name_submission(entry: Entry) -> Cell:
-    signature = str(entry.record.get("signature") or "")
-    return Cell(text=entry.name, notes=[signature] if signature else [])
 
 
 def _describe_finding(finding: Diagnostic) -> Cell:

@@ -14,7 +14,6 @@ from abaw_emi.core.errors import Problem, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.compare import Comparison, compare
-from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.report.clip_errors import GroupError, WorstClip, compare_groups, compute_errors, find_worst
 from abaw_emi.report.ensembles import Gain, measure_gain
@@ -111,7 +110,7 @@ def compute_results(material: Material, durations: Durations | None = None) -> R
         comparison=compare(labels, compared) if len(compared) > 1 else None,
         left_out=max(0, len(standings) - MOST_SYSTEMS),
         gain=measure_gain(labels, members) if len(members) > 1 else None,
-        clipped=(mean_pearson(truth, inside), float((inside != prediction).mean())),
+        clipped=(standings[0].score.clipped_mean_pearson, float((inside != prediction).mean())),
         worst=find_worst(clips, truth, prediction, material.files),
         groups=compare_groups(clips, compute_errors(truth, prediction), material, durations),
         folds=folds,
@@ -147,7 +146,7 @@ def _score(
 
 def _describe(system: System) -> str:
     if system.run is not None:
-        return "a run; its epoch was selected on these clips"
+        return "a run"
     if system.record is None:
         return "a file of unknown origin"
     count = len(system.record.runs())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +11,7 @@ from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.score import Score
 from abaw_emi.evaluation.significance import MEAN, Verdict
-from abaw_emi.evaluation.text_tables import format_p
+from abaw_emi.evaluation.text_tables import format_clipped, format_p
 from abaw_emi.report.blocks import Cell, Column, T, Table, interval_cell, r_cell
 from abaw_emi.report.charts.chart import sign
 from abaw_emi.report.charts.style import format_bounds, format_number, slug
@@ -39,7 +39,7 @@ def tabulate_scores(results: Results) -> Table[Standing]:
         items=results.standings,
         columns=[
             Column("System", lambda standing: standing.name),
-            *_score_columns(lambda standing: standing.score),
+            *_score_columns(results.standings, lambda standing: standing.score),
             Column("Origin", _describe_origin),
         ],
         signature="; ".join(sorted({standing.score.signature for standing in results.standings})),
@@ -69,7 +69,7 @@ def tabulate_folds(results: Results) -> Table[FoldScore]:
         items=results.folds,
         columns=[
             Column("Preset", lambda fold: fold.preset),
-            *_score_columns(_itself),
+            *_score_columns(results.folds, lambda fold: fold),
             Column("Origin", lambda fold: fold.describe),
         ],
     )
@@ -86,7 +86,7 @@ def tabulate_pairs(comparison: Comparison) -> Table[Pair]:
             Column("Second", lambda pair: pair.difference.second),
             Column("Difference", lambda p: r_cell(p.difference.difference[MEAN], signed=True), number=True),
             Column(
-                "95 % interval",
+                "95% interval",
                 lambda p: interval_cell(p.difference.interval[MEAN], signed=True),
                 number=True,
             ),
@@ -140,7 +140,7 @@ def tabulate_groups(results: Results) -> Table[GroupError]:
             Column("Number", lambda group: group.n, number=True),
             Column("Error", lambda group: group.error, number=True),
             Column("Minus the others", _difference_cell, number=True),
-            Column("95 % interval", lambda g: format_bounds(g.interval, 3, signed=True), number=True),
+            Column("95% interval", lambda g: format_bounds(g.interval, 3, signed=True), number=True),
         ],
         note=f"The mean error of {best.name}, in the unit of the labels, and its difference from that of the "
         f"other clips (interval of Welch's t). Groups of fewer than {FEWEST} clips are left out.",
@@ -152,21 +152,24 @@ def _difference_cell(group: GroupError) -> Cell:
     return Cell(text=format_number(group.difference, 3, signed=True), value=group.difference)
 
 
-def _score_columns(score_of: Callable[[T], Score | FoldScore]) -> list[Column[T]]:
-    """Mean, interval and the six emotions."""
+def _score_columns(items: Sequence[T], score_of: Callable[[T], Score | FoldScore]) -> list[Column[T]]:
+    """Mean, interval, the mean of clipped predictions where any is another, and the six emotions."""
 
     def emotion_cell(emotion: str) -> Callable[[T], Cell]:
         return lambda item: r_cell(score_of(item).pearson[emotion])
 
+    def clipped_cell(item: T) -> Cell:
+        return r_cell(score_of(item).clipped_mean_pearson)
+
+    def differs(item: T) -> bool:
+        return bool(format_clipped(score_of(item).mean_pearson, score_of(item).clipped_mean_pearson))
+
     return [
         Column("Mean", lambda item: r_cell(score_of(item).mean_pearson), number=True),
-        Column("95 % interval", lambda item: interval_cell(score_of(item).interval.get(MEAN)), number=True),
+        Column("95% interval", lambda item: interval_cell(score_of(item).interval.get(MEAN)), number=True),
+        *([Column("Clipped", clipped_cell, number=True)] if any(map(differs, items)) else []),
         *(Column(emotion, emotion_cell(emotion), number=True) for emotion in EMOTIONS),
     ]
-
-
-def _itself(fold: FoldScore) -> FoldScore:
-    return fold
 
 
 def _describe_origin(standing: Standing) -> str:

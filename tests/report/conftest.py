@@ -77,8 +77,10 @@ def make_run(run: Path, *, seed: int = 1, epochs: int = 3, loss: float = 0.1, **
 def make_ledger(out: Path) -> None:
     out.mkdir(parents=True)
     val = {"mean_pearson": 0.4, "interval": {"mean_pearson": [0.39, 0.41]}, "kind": "of the run on valid"}
+    val["clipped_mean_pearson"] = 0.4056
+    first = {"name": "first", "sha256": "a" * 64, "val": val, "signature": "emi_submission|rows:9"}
     lines = [
-        {"name": "first", "created": "2026-03-01T10:00:00+00:00", "sha256": "a" * 64, "val": val},
+        {**first, "created": "2026-03-01T10:00:00+00:00"},
         {"amends": "first", "test_score": 0.4321},
         {"name": "second", "created": "2026-03-02T10:00:00+00:00", "sha256": "b" * 64, "val": None},
     ]

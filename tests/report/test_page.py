@@ -149,6 +149,8 @@ def test_the_page_says_what_the_scores_are_selected_on_and_what_clipping_changes
     assert best is not None
     assert clipped is not None
     assert f"scores {clipped[0]:.4f} instead of {best.score.mean_pearson:.4f}" in text
+    for standing in made.written.results.standings:
+        assert f"{standing.score.clipped_mean_pearson:.4f}" in Page(made.html).text_of("td")
 
 
 def test_every_number_has_a_signature_that_names_the_version(made: Made) -> None:
@@ -335,7 +337,7 @@ def test_the_page_of_the_official_number_of_clips_stays_small(tmp_path: Path) ->
     make_predictions(tmp_path / "a.csv", values, start=train)
     page = write(tmp_path, data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
     assert len(page.all("svg")) > 10
-    assert "published scores on the same clips, baseline 0.250, PAPER 0.386." in page.text
+    assert "published scores on the same clips, baseline 0.250, paper 0.386." in page.text
     assert (tmp_path / "report.html").stat().st_size < 2**20
 
 
@@ -344,7 +346,9 @@ def test_the_ledger_alone_makes_a_page(tmp_path: Path) -> None:
     make_ledger(tmp_path / "submissions")
     page = write(tmp_path, submissions=tmp_path / "submissions")
     assert {"first", "second"} <= set(page.text_of("span"))
-    assert "2 of 2 count as attempts. Times are UTC." in page.text_of("p")
+    assert "2 of 2 count as attempts. Times are UTC." in page.text
+    assert "0.4056" in page.text_of("td")
+    assert "emi_submission|rows:9" in page.text_of("code")
 
 
 def audit_of(folder: Path, seconds: float) -> Audit:

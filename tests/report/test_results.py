@@ -64,4 +64,4 @@ def test_errors_are_compared_by_duration_and_by_missing_input() -> None:
 
 def test_the_reference_scores_are_the_published_ones() -> None:
     rows = {row.name: row for row in find_rows("1", ["baseline-av", "paper"])}
-    assert {"baseline": rows["baseline-av"].beside_valid, "PAPER": rows["paper"].valid} == REFERENCE_SCORES
+    assert {"baseline": rows["baseline-av"].beside_valid, "paper": rows["paper"].valid} == REFERENCE_SCORES

@@ -87,7 +87,7 @@ def chart_gain(gain: Gain) -> Chart:
         name="ensemble-gain",
         title="Ensembles of more members",
         caption=f"Mean Pearson of the unweighted mean of k of {len(gain.members)} members: mean (line) and "
-        f"range (band) over {how}, with the 95 % bootstrap interval over clips (bars). Dashed: the best "
+        f"range (band) over {how}, with the 95% bootstrap interval over clips (bars). Dashed: the best "
         f"member, {d.second}, {format_number(gain.best)}. The mean of all minus the best member is "
         f"{format_number(d.difference[MEAN], signed=True)} {format_bounds(d.interval[MEAN], signed=True)}, "
         f"{'not significant' if d.verdict == 'not shown' else 'significant'} (p {format_p(d.p[MEAN])}); the "
@@ -125,7 +125,7 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
     return Chart(
         name="validation-and-test",
         title="Validation and test",
-        caption="Ring: validation score with its 95 % interval, from the ledger; diamond: test score of the "
+        caption="Ring: validation score with its 95% interval, from the ledger; diamond: test score of the "
         "organisers. In every public report of this challenge the test score is the higher one.",
         panels=[
             Panel(

@@ -18,7 +18,7 @@ _MOST_NAMES = 10
 
 
 def chart_scores(results: Results) -> Chart:
-    """The best system per emotion, and the mean of every system, with 95 % intervals."""
+    """The best system per emotion, and the mean of every system, with 95% intervals."""
     best = results.standings[0]
     shown = results.standings[:_MOST_NAMES]
     size = (MEDIUM[0], max(MEDIUM[1], 90 + 22.0 * len(shown)))
@@ -34,13 +34,13 @@ def chart_scores(results: Results) -> Chart:
     return Chart(
         name="scores",
         title="Scores with intervals",
-        caption="Pearson's r with its 95 % bootstrap interval; grey ticks are the other systems. The "
+        caption="Pearson's r with its 95% bootstrap interval; grey ticks are the other systems. The "
         "intervals of two systems may overlap although one is significantly better: see the comparison."
         + (f" Dashed: published scores on the same clips, {lines}." if lines else ""),
         panels=[
             Panel(
                 title=f"{shorten(best.name, 30)}, per emotion",
-                alt=f"Pearson of {best.name} with 95 % intervals: "
+                alt=f"Pearson of {best.name} with 95% intervals: "
                 + ", ".join(_describe(best, emotion, emotion) for emotion in EMOTIONS)
                 + ".",
                 draw=partial(_draw_emotions, best=best, others=shown[1:]),
@@ -48,7 +48,7 @@ def chart_scores(results: Results) -> Chart:
             ),
             Panel(
                 title=f"Mean Pearson of {'every system' if every else f'the best {len(shown)} systems'}",
-                alt="Mean Pearson with 95 % intervals: "
+                alt="Mean Pearson with 95% intervals: "
                 + ", ".join(_describe(standing, MEAN, standing.name) for standing in shown)
                 + ".",
                 draw=partial(_draw_systems, standings=shown, references=references),

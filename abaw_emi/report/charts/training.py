@@ -94,7 +94,8 @@ def _draw_loss(axes: Axes, *, curves: Named) -> None:
 def _draw_rate(axes: Axes, *, curves: Named, scale: float) -> None:
     _draw_runs(axes, curves, lambda epoch: epoch.learning_rate, named=False)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, place: f"{rate / scale:.3g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, place: f"{rate / scale:.1f}"))
 
 
 def _find_scale(curves: Named) -> int:
