@@ -143,10 +143,10 @@ def test_a_batch_that_does_not_fit_the_memory_is_split_and_the_step_is_the_same(
     straight = run_of(whole, data_root, tmp_path / "straight")
     run = Batch.run
 
-    def limited(batch: Batch, model: Any) -> torch.Tensor:
+    def limited(batch: Batch, model: Any, **options: Any) -> torch.Tensor:
         if model.training and len(batch) > 2:
             raise torch.OutOfMemoryError("no memory left, says the test")
-        return run(batch, model)
+        return run(batch, model, **options)
 
     monkeypatch.setattr(Batch, "run", limited)
     reporter = Reporter(quiet=True)
@@ -161,7 +161,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_split_and_the_step_is_the_same(
     assert sum(close) > 0.8 * len(close)  # where rounding does not decide a sign
 
     monkeypatch.setattr(
-        Batch, "run", lambda batch, model: limited(batch, model) if len(batch) > 9 else fail()
+        Batch, "run", lambda batch, model, **options: limited(batch, model) if len(batch) > 9 else fail()
     )
     with pytest.raises(TrainingError, match=r"one clip does not fit.*max_seconds"):
         run_of(whole, data_root, tmp_path / "never")
@@ -178,10 +178,10 @@ def test_memory_that_runs_out_in_the_second_pass_leaves_a_consistent_step(
     other = run_of(change(lively, group_size=5), data_root, tmp_path / "other")
     run = Batch.run
 
-    def limited(batch: Batch, model: Any) -> torch.Tensor:
+    def limited(batch: Batch, model: Any, **options: Any) -> torch.Tensor:
         if model.training and torch.is_grad_enabled() and len(batch) > 2:
             raise torch.OutOfMemoryError("no memory left, says the test")
-        return run(batch, model)
+        return run(batch, model, **options)
 
     monkeypatch.setattr(Batch, "run", limited)
     split = run_of(change(lively, group_size=5), data_root, tmp_path / "split")

@@ -418,8 +418,8 @@ def test_a_gradient_that_is_no_number_names_its_clip_and_never_ends_in_a_finishe
 ) -> None:
     broken, forward = "00007", Batch.run
 
-    def run(self: Batch, model: EmiModel) -> torch.Tensor:
-        outputs = forward(self, model)
+    def run(self: Batch, model: EmiModel, **options: Any) -> torch.Tensor:
+        outputs = forward(self, model, **options)
         if broken in self.filenames and outputs.requires_grad:
             row = self.filenames.index(broken)
             outputs.register_hook(lambda grad: grad.index_fill(0, torch.tensor([row]), math.nan))
