@@ -33,7 +33,7 @@ class Batch:
         lengths: (B,) of each example, in samples or frames; 0 without either.
         waveforms: (B, T) float32, of zero mean and unit variance or as they are, zero-padded at the end.
         frames: (B, F, D) float32 that a frozen encoder made, zero-padded at the end.
-        intensities: (B, 6) labels, None if there are none.
+        intensities: (B, 6) labels, (B, 7) with weights of the clips, None if there are none.
         masks: which layers, frames and features training leaves out, None for none.
         modalities: the examples' features, None for a system that reads none.
     """

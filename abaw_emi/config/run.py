@@ -181,6 +181,9 @@ class ModelConfig:
         return [*sound, *(feature.auxiliary_weight for feature in self.features)]
 
 
+ClipWeights = Literal["equal", "sqrt-raters"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
     """How the weights are found."""
@@ -210,6 +213,10 @@ class TrainingConfig:
 
     loss_beta: Annotated[float, Field(gt=0, strict=True)] = 1.0
     """Error at which smooth-l1 goes over from squared to absolute (Girshick, arXiv 1504.08083: 1)."""
+
+    clip_weights: ClipWeights = "equal"
+    """Weights of clips in mse, smooth-l1 and gate: equal, or by the square root of the number of raters,
+    which the labels' denominators tell (an option of the winner of 2026, off there)."""
 
     auxiliary_loss: Literal["smooth-l1", "mse"] = "smooth-l1"
     """What heads of single modalities make small, times their auxiliary_weight (smooth-l1: Huang et al.,

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from abaw_emi.batching.examples import Example, InputSpec, check_widths, read_inputs
+from abaw_emi.config.run import ClipWeights
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, Split
 from abaw_emi.core.errors import CorpusError, Problem
@@ -18,6 +19,7 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import hold_out
 from abaw_emi.data.tables import format_predictions
+from abaw_emi.training.optimisation.clip_weights import weigh_clips
 
 _SHOWN_RANGES = 20
 """Ranges of ids that a line about changed data names."""
@@ -50,10 +52,17 @@ class TrainingData:
     widths: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def intensities(self) -> dict[str, Float32]:
-        """The labels (6,) of each clip, by Filename."""
-        values = self.labels.select(EMOTIONS).to_numpy().astype(np.float32)
-        return dict(zip(self.labels[FILENAME], values, strict=True))
+    def intensities(self, clip_weights: ClipWeights = "equal") -> dict[str, Float32]:
+        """The labels (6,) of each clip to train on, by Filename; (7,) with a weight, if it has one.
+
+        Raises:
+            CorpusError: the labels do not say how many raters there were.
+        """
+        labels = self.labels.filter(pl.col(FILENAME).is_in([example.filename for example in self.train]))
+        values = labels.select(EMOTIONS).to_numpy().astype(np.float32)
+        if clip_weights == "sqrt-raters":
+            values = np.column_stack([values, weigh_clips(labels)])
+        return dict(zip(labels[FILENAME], values, strict=True))
 
     def fingerprint(self) -> str:
         """A hash of the labels, the length to which clips are cut, and every clip's id, length and file."""

@@ -85,7 +85,7 @@ class Training:
         self.valid: Sequence[Example] = data.valid
         self.loader = Loader(
             examples=data.train,
-            labels=data.intensities(),
+            labels=data.intensities(config.clip_weights),
             model=model,
             config=config,
             rank=self.world.rank,

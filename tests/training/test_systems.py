@@ -358,7 +358,8 @@ def test_a_system_that_runs_both_ways_with_a_ramped_loss_resumes_exactly(
 
 @pytest.mark.exact
 def test_a_gated_system_resumes_exactly(data: DataFolder, backbone: Path, tmp_path: Path) -> None:
-    changes = ["model.fusion.gate=true", "training.loss=0.3*gate+0.2*mse+0.5*pearson"]
+    changes = ["training.clip_weights=sqrt-raters", "model.fusion.gate=true"]
+    changes += ["training.loss=0.3*gate+0.2*mse+0.5*pearson"]
     assert verify_resume(plan_for("winner-2026", backbone, tmp_path, *changes), data, QUIET).identical
 
 

@@ -78,6 +78,7 @@ class Gradients:
             ramp_epochs=config.ramp_epochs,
             auxiliary=[(weight, config.auxiliary_loss) for weight in model.parts.auxiliary_weights if weight],
         )
+        self._label_width = len(EMOTIONS) + (config.clip_weights != "equal")
         fusion = model.parts.fusion
         self._apart = fusion.kind == "mean" and fusion.one_at_a_time
 
@@ -194,7 +195,7 @@ class Gradients:
     def _output_grads(self, outputs: Tensor, step: Step, loss: Loss) -> tuple[Tensor, Tensor]:
         """The gradient of `loss` of all processes' clips by this one's outputs (N, W), and that loss."""
         labels = [batch.intensities for batch in step.groups if batch.intensities is not None]
-        truth = torch.cat(labels) if labels else torch.zeros(0, len(EMOTIONS))
+        truth = torch.cat(labels) if labels else torch.zeros(0, self._label_width)
         heads = self._heads(step)
         shares = [(outputs, truth.to(self._device, non_blocking=True), heads)]
         if self._world.size > 1:

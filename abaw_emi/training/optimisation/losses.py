@@ -24,18 +24,20 @@ _ROUNDING = 1e-12
 _NOTHING = 1e-24
 
 
-def mse(predictions: Tensor, labels: Tensor) -> Tensor:
+def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The mean squared error over clips and emotions (PAPER, section 4)."""
-    return (predictions.double() - labels.double()).square().mean().to(predictions.dtype)
+    return _average((predictions.double() - labels.double()).square(), weights).to(predictions.dtype)
 
 
-def smooth_l1(predictions: Tensor, labels: Tensor, beta: float = 1.0) -> Tensor:
+def smooth_l1(
+    predictions: Tensor, labels: Tensor, weights: Tensor | None = None, beta: float = 1.0
+) -> Tensor:
     """The mean of e^2 / (2 beta) where the error e is below `beta` in size, and of |e| - beta / 2 elsewhere.
 
     Girshick, Fast R-CNN, arXiv 1504.08083, equation 3, which has beta 1.
     """
-    value = functional.smooth_l1_loss(predictions.double(), labels.double(), beta=beta)
-    return value.to(predictions.dtype)
+    errors = functional.smooth_l1_loss(predictions.double(), labels.double(), beta=beta, reduction="none")
+    return _average(errors, weights).to(predictions.dtype)
 
 
 def ccc(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -68,11 +70,16 @@ def pearson(predictions: Tensor, labels: Tensor) -> Tensor:
     return (1 - correlation).mean().to(predictions.dtype)
 
 
-def gate(logits: Tensor, labels: Tensor) -> Tensor:
+def gate(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The binary cross-entropy of sigmoid(logits) and y > 0, averaged over clips and emotions."""
     target = (labels > 0).double()
-    value = functional.binary_cross_entropy_with_logits(logits.double(), target)
-    return value.to(logits.dtype)
+    values = functional.binary_cross_entropy_with_logits(logits.double(), target, reduction="none")
+    return _average(values, weights).to(logits.dtype)
+
+
+def _average(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean of values (N, 6), those of a clip times its weight (N,)."""
+    return (values if weights is None else values * weights[:, None]).mean()
 
 
 def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,7 +88,7 @@ def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return p.square().mean(dim=0), y.square().mean(dim=0), (p * y).mean(dim=0)
 
 
-_Formula = Callable[[Tensor, Tensor], Tensor]
+_Formula = Callable[..., Tensor]
 _FORMULAS: dict[str, _Formula] = {
     "mse": mse,
     "smooth-l1": smooth_l1,
@@ -90,6 +97,7 @@ _FORMULAS: dict[str, _Formula] = {
     "gate": gate,
 }
 _SEPARABLE = ("mse", "smooth-l1", "gate")
+_CORRELATIONS = (ccc, pearson)
 
 _INTENSITIES = slice(0, len(EMOTIONS))
 _LOGITS = slice(len(EMOTIONS), 2 * len(EMOTIONS))
@@ -152,7 +160,8 @@ class Loss:
             predictions: (N, W) the outputs of a model: intensities (N, 6); then the gate's logits (N, 6), if
                 it has one; then of each auxiliary head intensities (N, 6) and 1 for a clip that it counts
                 for, else 0.
-            labels: (N, 6).
+            labels: (N, 6), or (N, 7) with a weight for each clip (`clip_weights`), which the terms that are a
+                mean over clips take, and the correlations do not.
             heads: (N,) the head that each row comes from, where heads know nothing of each other: the loss
                 is then taken over the rows of each, and these are averaged by their numbers of rows.
         """
@@ -160,15 +169,19 @@ class Loss:
             rows = [heads == head for head in heads.unique()]
             parts = [self(predictions[own], labels[own]) * (own.sum() / len(heads)) for own in rows]
             return torch.stack(parts).sum()
+        labels, weights = labels[:, : len(EMOTIONS)], labels[:, len(EMOTIONS) :]
+        weighed = {"weights": weights[:, 0]} if weights.shape[1] else {}
         first, *others = [
-            weight * formula(predictions[:, columns], labels) for weight, formula, columns in self._terms
+            weight
+            * formula(predictions[:, columns], labels, **(weighed if formula not in _CORRELATIONS else {}))
+            for weight, formula, columns in self._terms
         ]
         start = predictions.shape[1] - _AUXILIARY * len(self._auxiliary)
         for place, (weight, formula) in enumerate(self._auxiliary):
             block = predictions[:, start + _AUXILIARY * place : start + _AUXILIARY * (place + 1)]
             # A clip that does not count has no error.
             counted = torch.where(block[:, -1:] > 0, block[:, :-1], labels.to(block.dtype))
-            others.append(weight * formula(counted, labels))
+            others.append(weight * formula(counted, labels, **weighed))
         return sum(others, start=first)
 
     def gradient(self, predictions: Tensor, labels: Tensor, heads: Tensor | None = None) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,9 @@ from scipy.stats import pearsonr
 from torch import Tensor, nn
 
 from abaw_emi.config.losses import LOSSES
+from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.core.errors import CorpusError
+from abaw_emi.training.optimisation.clip_weights import weigh_clips
 from abaw_emi.training.optimisation.losses import Loss
 
 TEXTS = ("mse", "smooth-l1", "ccc", "pearson", "mse+pearson", "0.5*mse+ccc", "mse+2*ccc+0.25*pearson")
@@ -121,6 +125,31 @@ def test_auxiliary_heads_have_losses_of_the_clips_that_they_count_for() -> None:
     slopes = loss.gradient(outputs, labels)
     assert not slopes[there[:, 0] == 0, 13:].any()
     assert slopes[there[:, 0] == 1, 13:19].all()
+
+
+def test_clips_have_weights_in_means_and_not_in_correlations() -> None:
+    predictions, labels = draw(4, 9)
+    weights = torch.linspace(0.2, 1.8, 9, dtype=torch.float64)
+    weighed = torch.cat([labels, weights[:, None]], dim=1)
+    squares = (weights[:, None] * (predictions - labels).square()).mean()
+    r = Loss("pearson")(predictions, labels)
+    torch.testing.assert_close(Loss("mse+pearson")(predictions, weighed), squares + r, rtol=0, atol=1e-12)
+    outputs = torch.cat([predictions, predictions.flip(0)], dim=1)
+    for name in ("mse", "smooth-l1", "gate"):
+        clips = [Loss(name)(outputs[k : k + 1], labels[k : k + 1]) for k in range(9)]
+        expected = (torch.stack(clips) * weights).mean()
+        torch.testing.assert_close(Loss(name)(outputs, weighed), expected, rtol=0, atol=1e-12)
+
+
+def test_weights_are_the_roots_of_the_raters_that_the_labels_tell() -> None:
+    rows = [[0.4, 0.2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1 / 3, 0, 0, 0.5, 0, 0]]
+    names = ["00000", "00001", "00002"]
+    labels = pl.DataFrame({"Filename": names}).hstack(pl.DataFrame(rows, schema=list(EMOTIONS), orient="row"))
+    roots = np.sqrt([5, 1, 6])
+    np.testing.assert_allclose(weigh_clips(labels), roots / roots.mean(), rtol=1e-6)
+    odd = labels.with_columns(Joy=pl.Series([0.0, 0.7182818, 0.0]))
+    with pytest.raises(CorpusError, match="1 clips have labels that are no k/N: 00001"):
+        weigh_clips(odd)
 
 
 @pytest.mark.parametrize("name", LOSSES)
