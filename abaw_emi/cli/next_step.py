@@ -26,7 +26,7 @@ def print_next(*words: str | Path, note: str = "") -> None:
 
 
 def keep(*names: str) -> list[str]:
-    """The words of these options, as far as the command line has them."""
+    """The words of these options, each with its value, as far as the command line has them."""
     return _split(names)[0]
 
 
@@ -46,9 +46,10 @@ def print_next_of_predictions(path: Path, split: Split) -> None:
 def _split(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """The words of the command line that belong to these options, and the others."""
     parts: tuple[list[str], list[str]] = ([], [])
-    taken = False
+    value_follows = False
     for word in sys.argv[1:]:
-        if word.startswith("--"):
-            taken = word.partition("=")[0] in names
+        name, equals, _ = word.partition("=")
+        taken = name in names or (value_follows and not word.startswith("--"))
         parts[not taken].append(word)
+        value_follows = name in names and not equals
     return parts

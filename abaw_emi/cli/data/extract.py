@@ -207,6 +207,6 @@ def _print_made(
 
     def show() -> None:
         print_line(f"{done.folder}: {text}{skipped}{ending}")
-        print_next("presets", *keep(*PLACES), note="which of them read it")
+        print_next("presets", *keep(*PLACES), note="to see which read it")
 
     print_result({"path": str(done.folder), "encoder": done.encoder, **about, **ids}, show, reporter.warnings)

@@ -118,7 +118,7 @@ def score(
         if (run := Run(predictions.parent)).config_file.is_file():
             print_next("predict", "--ckpt", run.folder, "--split", "test", *keep("--data"))
         elif not against:
-            print_next("score", predictions, labels, "--against", "OTHER.csv", note="is another better")
+            print_next("score", predictions, labels, "--against", "OTHER.csv", note="to compare with another")
     reporter = Reporter()
     reporter.warn([*warnings, *diagnostics, *result.problems])
     if result.undefined and not allow_constant:
