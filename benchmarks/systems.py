@@ -1,9 +1,9 @@
-"""Every system of the tables on the demo corpus, with small random encoders; and what fusing gains there.
+"""Every system of the tables on the demo corpus, with small random encoders.
 
 Random encoders of 32 units know nothing of speech, and the corpus is synthetic: the figures say that every
-system runs, in what time, and that a system of several modalities uses them, and nothing of Hume-Vidmimic2.
+system runs, and in what time, and nothing of Hume-Vidmimic2.
 
-    python -m benchmarks.systems [--tables 1 2] [--fusion] [--seeds 1 2 3]
+    python -m benchmarks.systems [--tables 1 2] [--seeds 1 2 3]
 """
 
 from __future__ import annotations
@@ -24,36 +24,10 @@ BACKBONES = {"audeering": "layer", "xlsr": "layer", "w2v2-large": "group"}
 # What small models need to get anywhere on 400 clips; the presets' own rates are for 186 million weights.
 SMALL = ("training.learning_rate=2e-3", "training.epochs=12", "training.batch_size=16")
 
-ALONE = {
-    "sound": ("tiny", ()),
-    "faces": ("vision", ("model.features.0.hidden_size=48", "model.features.0.layers=1")),
-    "words": (
-        "vision",
-        (
-            "model.features.0.name=gte",
-            "model.features.0.pooling=mean",
-            "model.features.0.temporal=[]",
-        ),
-    ),
-}
-FUSED = (
-    "text-vision-audio",
-    (
-        "model.encoder=logmel",
-        "model.vad_head=false",
-        "model.global_vector=true",
-        "model.features.0.hidden_size=48",
-        "model.features.0.layers=1",
-        "model.features.1.pooling=mean",
-        "model.fusion.head_size=64",
-    ),
-)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", nargs="*", default=["1", "2"])
-    parser.add_argument("--fusion", action="store_true")
     parser.add_argument("--seeds", nargs="*", default=["1"])
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -74,11 +48,6 @@ def main() -> None:
             own = ["--backbone", *backbones, "--set", *SMALL, "--out", str(folder / "tables")]
             run("tables", "--table", table, *places, *own)
             print(f"table {table}: {(time.monotonic() - start) / 60:.1f} min", flush=True)
-        if arguments.fusion:
-            systems = {**ALONE, "all three": FUSED}
-            for system, (preset, changes) in systems.items():
-                own = ["--set", *SMALL, *changes, "--out", str(folder / system)]
-                run("train", "--preset", preset, *places, *own)
 
 
 def run(*words: str) -> None:

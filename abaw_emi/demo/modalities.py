@@ -110,6 +110,9 @@ _PHRASES = {
     "Joy": ("so happy", "what a lovely day", "this makes me smile"),
 }
 _FILLERS = ("you know", "well", "I mean", "let me think", "on Monday", "and then", "anyway", "they came here")
+WORDS = tuple(sorted({*re.findall(r"\w+", " ".join(sum(_PHRASES.values(), _FILLERS)).lower())}))
+"""All that is ever said, in lower case."""
+
 _SPOKEN = ("Admiration", "Determination", "Empathic Pain")
 _SELDOM = 0.15  # how often another emotion is put into words
 _PHRASES_PER_SECOND = 1.5

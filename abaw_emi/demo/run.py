@@ -30,6 +30,7 @@ from abaw_emi.data.provenance import read_provenance
 from abaw_emi.data.tables import read_labels, read_predictions
 from abaw_emi.demo.baseline import fit_ridge, log_mel_statistics
 from abaw_emi.demo.corpus import write_corpus
+from abaw_emi.demo.encoders import write_encoders
 from abaw_emi.ensembling.combine import write_ensemble
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
@@ -56,6 +57,7 @@ Made by `abaw-emi demo`, which replaces this folder each time. The speech is syn
 
 - `data/`: a corpus in the official layout; `truth/`: the test labels, which a real corpus keeps back
 - `features/`: transcripts, and features of their words, as `abaw-emi transcribe` and `extract` leave them
+- `encoders/`: a tiny text and a tiny speech encoder with random weights, to try presets that train them
 - `runs/`, `predictions/`, `submissions/`, `audit.json`, `report.html`: as in your own folder later
 """
 
@@ -100,6 +102,7 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
     reporter.say("1. a corpus in the official layout: synthetic speech, six intensities, no common speaker")
     with reporter.bar("making clips", 1) as bar:
         write_corpus(out, seed=seed, progress=lambda done, total: bar.set(done, total))
+    write_encoders(out / "encoders")
     counts = [f"{len(data.ids(split)):,} {split}" for split in SPLITS]
     reporter.say(f"   {data.root}: {', '.join(counts)} clips")
 
@@ -156,7 +159,7 @@ def _prepare(out: Path) -> None:
         found = "already there, and not made by a demo"
         raise RunError(Problem(str(out), found, next_step="give --out another folder"))
     if mark.is_file():
-        for name in ("data", "features", "truth", "runs", "predictions", "submissions"):
+        for name in ("data", "features", "truth", "encoders", "runs", "predictions", "submissions"):
             shutil.rmtree(out / name, ignore_errors=True)
         for name in (AUDIT, REPORT):
             (out / name).unlink(missing_ok=True)

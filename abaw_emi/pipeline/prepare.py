@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from abaw_emi.config.presets import find_preset
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem, UsageError
 from abaw_emi.core.progress import Reporter
@@ -69,23 +69,22 @@ class Preparation:
 
 
 def plan_preparation(
-    presets: Sequence[str], data: DataFolder, models: Mapping[str, str] | None = None
+    configs: Mapping[str, RunConfig], data: DataFolder, models: Mapping[str, str] | None = None
 ) -> list[Preparation]:
     """What these presets read besides sound, and how many clips have none, in the order in which it is made.
 
     Args:
-        presets: their names.
+        configs: of the presets, by name.
         data: the data folder.
         models: other models than `WHISPER` (for "text") and `ENCODERS`, by folder.
 
     Raises:
-        UsageError: there is no such preset.
         CorpusError: a folder cannot be listed, or something is missing that cannot be made: features of the
             organisers, or faces of videos.
     """
     readers: dict[str, list[str]] = {}
-    for preset in presets:
-        for feature in find_preset(preset).model.features:
+    for preset, config in configs.items():
+        for feature in config.model.features:
             readers.setdefault(TEXT_FOLDER if feature.backbone else feature.name, []).append(preset)
     if "gte" in readers:  # which is made of words
         readers.setdefault(TEXT_FOLDER, []).extend(readers["gte"])

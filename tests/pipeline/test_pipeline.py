@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abaw_emi.config.presets import find_preset
+from abaw_emi.config.presets import find_preset, find_presets
 from abaw_emi.config.read import change_config
 from abaw_emi.core.errors import CorpusError, UsageError
 from abaw_emi.core.progress import Reporter
@@ -133,14 +133,14 @@ def test_what_is_missing_is_made_and_made_once(tmp_path: Path) -> None:
         "text": str(write_whisper(tmp_path / "whisper", english=True)),
         "vit-huge": str(write_vision(tmp_path / "vit", "vit")),
     }
-    planned = plan_preparation(["winner-2025"], data, models)
+    planned = plan_preparation(find_presets(["winner-2025"], ()), data, models)
     assert [(each.name, each.total, each.missing) for each in planned] == [
         ("text", 4, 4),
         ("vit-huge", 1, 1),
     ]
     assert planned[0].command == f"abaw-emi transcribe {models['text']}"
     prepare(planned, data, QUIET, device="cpu")
-    again = plan_preparation(["winner-2025"], data, models)
+    again = plan_preparation(find_presets(["winner-2025"], ()), data, models)
     assert [each.missing for each in again] == [0, 0]
     assert "nothing is missing" in str(again[0])
 
@@ -148,15 +148,17 @@ def test_what_is_missing_is_made_and_made_once(tmp_path: Path) -> None:
 def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> None:
     data = DataFolder(write_data(tmp_path / "data", train=2, valid=1, test=1), tmp_path / "features")
     with pytest.raises(CorpusError) as caught:
-        plan_preparation(["winner-2026", "baseline-av"], data)
+        plan_preparation(find_presets(["winner-2026", "baseline-av"], ()), data)
     text = str(caught.value)
     assert "vit-base, read by winner-2026: no clip has pictures of a face" in text
     assert "wav2vec2, read by baseline-av: 4 clips have none; put it into" in text
     (data.root / "wav2vec2").mkdir()
     np.save(data.root / "wav2vec2" / "00000.npy", np.zeros((3, 768), np.float32))
-    (only,) = (each for each in plan_preparation(["baseline-audio"], data))
+    (only,) = plan_preparation(find_presets(["baseline-audio"], ()), data)
     # A clip without features is a missing modality.
     assert str(only) == "wav2vec2: 3 of 4 clips have none"
+    changed = find_presets(["winner-2025"], ["model.features.0.name=wav2vec2"])
+    assert [each.name for each in plan_preparation(changed, data)] == ["text", "wav2vec2"]
     with pytest.raises(UsageError, match="--model text=: not NAME=MODEL"):
         parse_models(["text="])
     assert parse_models(["text=a/b", "gte=c=d"]) == {"text": "a/b", "gte": "c=d"}

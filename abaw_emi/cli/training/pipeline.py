@@ -66,25 +66,26 @@ def prepare(
     quiet: options.Quiet = False,
 ) -> None:
     """Make what presets read and is missing: transcripts, features of words and of faces."""
+    from abaw_emi.config.presets import find_presets
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.pipeline.prepare import parse_models, plan_preparation
     from abaw_emi.pipeline.prepare import prepare as make
 
-    names, models = presets or WINNERS, parse_models(model or [])
+    configs, models = find_presets(presets or WINNERS, ()), parse_models(model or [])
     folder = options.open_folder(data, features)
-    planned = plan_preparation(names, folder, models)
+    planned = plan_preparation(configs, folder, models)
     reporter = Reporter(quiet=quiet)
     if not dry_run:
         check_installation()
         make(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
-        planned = plan_preparation(names, DataFolder(data, features), models)
+        planned = plan_preparation(configs, DataFolder(data, features), models)
 
     def show() -> None:
         print_line(_list(planned))
         if dry_run and any(each.to_do for each in planned):
             print_next(*retype("--dry-run"))
         else:
-            print_next("train", "--preset", names[0], *keep(*PLACES))
+            print_next("train", "--preset", next(iter(configs)), *keep(*PLACES))
 
     print_result({"folders": [_describe(each) for each in planned]}, show, reporter.warnings)
 
@@ -136,7 +137,7 @@ def pipeline(
     folder.read_labels("train", "valid")
     from abaw_emi.pipeline.prepare import parse_models, plan_preparation
 
-    planned = plan_preparation(list(configs), folder, parse_models(model or []))
+    planned = plan_preparation(configs, folder, parse_models(model or []))
     check_installation()
     require(REPORT, "pipeline")
 
