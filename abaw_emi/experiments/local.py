@@ -64,45 +64,67 @@ def run_jobs(
     Raises:
         Interrupted: a signal asked for a stop; every run was stopped and saved first.
     """
-    waiting = deque(job for job in jobs if job.look()[0] != "finished")
-    free, threads = deque(gpus), max(1, (os.cpu_count() or 1) // at_once)
-    running: list[_Started] = []
-    failed: list[Problem] = []
     looked = 0.0
     with deferred_signals() as stop, _Screen(jobs, reporter) as screen:
-        while waiting or running:
-            for _ in range(len(waiting)):
-                if len(running) == at_once or stop:
-                    break
-                job = waiting.popleft()
-                state = job.look()[0]
-                if state == "in use":
-                    waiting.append(job)
-                elif state != "finished":
-                    started = _Started(job, free.popleft() if gpus else "")
-                    started.start(threads)
-                    running.append(started)
-                    screen.say(job, "started" + (f" on GPU {started.gpu}" if started.gpu else ""))
-            for started in [each for each in running if each.process.poll() is not None]:
-                running.remove(started)
-                free.extend([started.gpu] if gpus else [])
-                code = started.process.returncode
-                if code and not stop:
-                    failed.append(explain(started.job, code))
-                screen.say(started.job, "failed" if code else ": ".join(started.job.look()))
+        queue = _Queue(jobs, at_once, gpus, screen)
+        while queue.waiting or queue.running:
+            if not stop:
+                queue.start()
+            queue.collect(stopped=bool(stop))
             if stop:
-                for started in running:
-                    started.process.terminate()
-                for started in running:
-                    started.process.wait()
-                raise Interrupted(stop.signum, f"saved: {len(running)} runs were stopped")
-            if not running and all(job.look()[0] == "in use" for job in waiting):
+                raise Interrupted(stop.signum, f"saved: {queue.end()} runs were stopped")
+            if not queue.running and all(job.look()[0] == "in use" for job in queue.waiting):
                 break
             if time.monotonic() - looked > _LOOK:
                 looked = time.monotonic()
                 screen.look()
             time.sleep(_PAUSE)
-    return failed
+    return queue.failed
+
+
+class _Queue:
+    """The jobs that wait and those that run."""
+
+    def __init__(self, jobs: Sequence[Job], at_once: int, gpus: Sequence[str], screen: _Screen) -> None:
+        self.waiting = deque(job for job in jobs if job.look()[0] != "finished")
+        self.running: list[_Started] = []
+        self.failed: list[Problem] = []
+        self._at_once, self._screen = at_once, screen
+        self._free = deque(gpus or [""] * at_once)
+        self._threads = max(1, (os.cpu_count() or 1) // at_once)
+
+    def start(self) -> None:
+        """Starts as many jobs as there is room for; each that another process holds goes to the end."""
+        for _ in range(len(self.waiting)):
+            if len(self.running) == self._at_once:
+                return
+            job = self.waiting.popleft()
+            state = job.look()[0]
+            if state == "in use":
+                self.waiting.append(job)
+            elif state != "finished":
+                started = _Started(job, self._free.popleft())
+                started.start(self._threads)
+                self.running.append(started)
+                self._screen.say(job, "started" + (f" on GPU {started.gpu}" if started.gpu else ""))
+
+    def collect(self, *, stopped: bool) -> None:
+        """Looks which jobs have ended; one that was `stopped` has not failed."""
+        for started in [each for each in self.running if each.process.poll() is not None]:
+            self.running.remove(started)
+            self._free.append(started.gpu)
+            code = started.process.returncode
+            if code and not stopped:
+                self.failed.append(explain(started.job, code))
+            self._screen.say(started.job, "failed" if code else ": ".join(started.job.look()))
+
+    def end(self) -> int:
+        """Has all jobs save and end, and returns how many ran."""
+        for started in self.running:
+            started.process.terminate()
+        for started in self.running:
+            started.process.wait()
+        return len(self.running)
 
 
 def open_log(job: Job) -> IO[bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from abaw_emi.audio.clips import Clip, make_sound, read_sound
+from abaw_emi.audio.clips import Clip, Sound, make_sound, read_sound
 from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.batching.texts import join_texts
 from abaw_emi.config.run import RunConfig
@@ -139,6 +139,15 @@ class Predictor:
                 raise RunError(Problem(repo_id, found, next_step=step)) from error
         return str(commit.commit_url)
 
+    def _read_sound(self, name: str, source: Input, sample_rate: int | None, max_seconds: float) -> Sound:
+        if isinstance(source, (str, os.PathLike)):
+            sound = read_sound(Path(source), max_seconds)
+            self.runtime.reporter.warn(sound.warnings)
+            return sound
+        assert sample_rate is not None, "refused above"
+        where = f"waveform {int(name)}"
+        return make_sound(_check_waveform(source, where), sample_rate, max_seconds, Path(where))
+
     def _read(
         self,
         name: str,
@@ -150,14 +159,7 @@ class Predictor:
         """An input as an example."""
         clip = None
         if source is not None and spec.uses_audio:
-            if isinstance(source, (str, os.PathLike)):
-                sound = read_sound(Path(source), spec.max_seconds)
-                self.runtime.reporter.warn(sound.warnings)
-            else:
-                assert sample_rate is not None, "refused above"
-                where = f"waveform {int(name)}"
-                sound = make_sound(_check_waveform(source, where), sample_rate, spec.max_seconds, Path(where))
-            clip = Clip(name, sound)
+            clip = Clip(name, self._read_sound(name, source, sample_rate, spec.max_seconds))
         text = None
         if spec.text is not None and spec.text.name in arrays:
             words = arrays[spec.text.name]

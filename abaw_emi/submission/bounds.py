@@ -63,12 +63,15 @@ def bring_into_range(
             if count
         ]
         return Bounded(table=table, clipped=dict.fromkeys(EMOTIONS, 0), problems=tuple(problems))
-    rescaled: dict[str, tuple[float, float]] = {}
-    for emotion, count in outside.items():
-        clipped = table[emotion].clip(low, high)
-        harmful = emotion in harmed or (clipped.n_unique() == 1 and table[emotion].n_unique() > 1)
-        if count and (bounds == "rescale" or (bounds == "auto" and harmful)):
-            rescaled[emotion] = find_map(table[emotion].to_numpy(), low, high)
+    changed = [emotion for emotion, count in outside.items() if count]
+    if bounds != "rescale":
+        flat = [emotion for emotion in changed if _is_flattened(table[emotion], low, high)]
+        changed = [*flat, *harmed] if bounds == "auto" else []
+    rescaled = {
+        emotion: find_map(table[emotion].to_numpy(), low, high)
+        for emotion, count in outside.items()
+        if count and emotion in changed
+    }
     columns = [
         pl.col(emotion).cast(pl.Float64) * rescaled[emotion][0] + rescaled[emotion][1]
         if emotion in rescaled
@@ -79,6 +82,11 @@ def bring_into_range(
     kept = table.with_columns(columns).with_columns(pl.col(EMOTIONS).cast(pl.Float32).clip(*profile.bounds))
     counts = {emotion: 0 if emotion in rescaled else count for emotion, count in outside.items()}
     return Bounded(table=kept, clipped=counts, rescaled=rescaled)
+
+
+def _is_flattened(values: pl.Series, low: float, high: float) -> bool:
+    """Whether clipping makes a column constant that is not."""
+    return values.clip(low, high).n_unique() == 1 and values.n_unique() > 1
 
 
 def find_map(values: np.ndarray, low: float, high: float) -> tuple[float, float]:

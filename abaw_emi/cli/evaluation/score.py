@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from abaw_emi.cli.options import (
     Seed,
     TableFormat,
 )
+from abaw_emi.core.errors import Problem
+
+if TYPE_CHECKING:
+    from abaw_emi.evaluation.systems import Systems
 
 Bootstrap = Annotated[
     int,
@@ -65,7 +69,6 @@ def score(
     from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_line, print_score, print_text, score_to_json, wants_json
     from abaw_emi.cli.submission.ledger import describe_val
-    from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.evaluation.diagnostics import diagnose_systems
@@ -94,12 +97,7 @@ def score(
         precisions=record.precisions() if record else (),
         names=(str(labels), str(predictions)),
     )
-    for path in rivals:
-        rival = systems.records[str(path)]
-        seen = rival.trained_on.intersection(tables[str(path)]["Filename"]) if rival else ()
-        if seen:
-            found = f"SEEN IN TRAINING: it was trained on {len(seen):,} of these {result.n:,} clips"
-            warnings.append(Problem(str(path), f"{found}; differences from it say nothing"))
+    warnings += [problem for path in rivals for problem in _find_seen(systems, str(path))]
     diagnostics = diagnose_systems(tables, systems.truth)
     folds = None
     if result.seen:
@@ -126,6 +124,14 @@ def score(
         step = "--allow-constant to exit 0 all the same"
         reporter.fail([Problem(str(predictions), found, "columns that vary", step)])
         raise typer.Exit(1)
+
+
+def _find_seen(systems: Systems, rival: str) -> list[Problem]:
+    """That a rival was trained on clips that it is scored on; nothing if it was not."""
+    record, clips = systems.records[rival], systems.tables[rival]["Filename"]
+    seen = record.trained_on.intersection(clips) if record else ()
+    found = f"SEEN IN TRAINING: it was trained on {len(seen):,} of these {len(clips):,} clips"
+    return [Problem(rival, f"{found}; differences from it say nothing")] if seen else []
 
 
 def compare(

@@ -189,7 +189,8 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> N
     from abaw_emi.reproduction.requirements import list_row
 
     listed = [list_row(plan, folder) for plan in plans]
-    beside = [name for name in PRESETS if name not in {row.preset for row in ROWS}]
+    of_rows = {row.preset for row in ROWS}
+    beside = [name for name in PRESETS if name not in of_rows]
     rows_of: dict[str, dict[str, None]] = {}  # each problem, with the names of its rows, each once
     for row in listed:
         for text in row["problems"]:
@@ -197,18 +198,18 @@ def _print_list(plans: Sequence[RowPlan], folder: DataFolder, form: Format) -> N
     if form == "json":
         print_json({"rows": listed, "presets_of_no_row": beside, "problems": list(rows_of)})
         return
-    for table in dict.fromkeys(row["table"] for row in listed):
-        print_line(render(_tabulate(table, [row for row in listed if row["table"] == table]), form))
+    tables: dict[TableName, list[Mapping[str, Any]]] = {}
+    for row in listed:
+        tables.setdefault(row["table"], []).append(row)
+    for name, rows in tables.items():
+        print_line(render(_tabulate(name, rows), form))
         if form != "csv":
             print_line()
     if form == "table":
         for text, names in rows_of.items():
             print_text(f"{text} ({', '.join(names)})")
         print_text(f"presets of no row: {', '.join(beside)}")
-        if plans and len({plan.row.table for plan in plans}) == 1:
-            print_next(*retype("--list"))
-        else:
-            print_next(*retype("--list"), "--table", "2")
+        print_next(*retype("--list"), *(() if len(tables) == 1 else ("--table", "2")))
 
 
 def _tabulate(table: TableName, listed: Sequence[Mapping[str, Any]]) -> TextTable:
