@@ -51,7 +51,7 @@ def tabulate_audit(audit: Audit) -> Table[Diagnostic]:
             Column("Severity", lambda f: Cell(text=f.severity, value=SEVERITIES.index(f.severity))),
             Column("Where", lambda finding: finding.where),
             Column("Clips", lambda finding: finding.count, number=True),
-            Column("Found, meaning and next step", _describe_finding),
+            Column("Finding", _describe_finding),
         ],
     )
 

@@ -125,8 +125,8 @@ def chart_submissions(ledger: Ledger) -> Chart | None:
     return Chart(
         name="validation-and-test",
         title="Validation and test",
-        caption="Ring: validation score with its 95% interval, from the ledger; diamond: test score of the "
-        "organisers. In every public report of this challenge the test score is the higher one.",
+        caption="Ring: validation score with its 95% interval, from the ledger; diamond: test score, as "
+        "it was entered there. In every public report of this challenge the test score is the higher one.",
         panels=[
             Panel(
                 title="Mean Pearson",

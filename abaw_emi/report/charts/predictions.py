@@ -98,6 +98,7 @@ def _draw_panel(
     axes.plot(*means, color=LIGHT.ink, linewidth=points(1.6))
     axes.plot([0, 1], [0, 1], color=LIGHT.muted, linestyle=(0, (4, 3)), linewidth=points(0.9))
     show_intensities(axes)
+    axes.set_xlim(-0.02, 1.02)  # points at 0 and 1 whole
     axes.set_ylim(*limits)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.grid(visible=False)
