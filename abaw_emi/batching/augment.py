@@ -3,6 +3,7 @@
 What comes out depends on the waveform, the config and the generator alone; no global generator is used.
 The model's input has zero mean and unit variance per clip, which undoes every gain: so speed and noise
 come before that, on the sound as it was recorded, gain and silence after it. A label stays as it is.
+torchaudio is imported where it is used: nothing else needs it, and it does not load beside every torch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchaudio.functional import add_noise, gain, speed
 
 from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.core.constants import MAX_SECONDS, MIN_SAMPLES, SAMPLE_RATE
@@ -39,6 +39,8 @@ class Augmentation:
         if config.speed:
             waveform = self._change_speed(waveform, config.speed[generator.integers(len(config.speed))])
         if config.noise_probability and generator.random() < config.noise_probability:
+            from torchaudio.functional import add_noise
+
             ratio = torch.tensor(generator.uniform(*config.noise_snr_db), dtype=waveform.dtype)
             noise = torch.from_numpy(generator.standard_normal(len(waveform))).to(waveform)
             waveform = add_noise(waveform, noise, ratio)
@@ -48,6 +50,8 @@ class Augmentation:
         """The normalised waveform (T,), louder or softer, and with a span of zeros, its mean: (T,)."""
         config = self.config
         if config.gain_db:
+            from torchaudio.functional import gain
+
             waveform = gain(waveform, generator.uniform(-config.gain_db, config.gain_db))
         longest = round(min(config.time_mask_seconds * SAMPLE_RATE, _MOST_MASKED * len(waveform)))
         if longest:
@@ -65,5 +69,7 @@ class Augmentation:
         """
         if factor == 1:
             return waveform
+        from torchaudio.functional import speed
+
         faster, _ = speed(waveform, SAMPLE_RATE, factor)
         return faster[: self.max_samples] if len(faster) >= MIN_SAMPLES else waveform

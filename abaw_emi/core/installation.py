@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,25 +21,53 @@ _TRAIN = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av
 
 
 def check_installation() -> None:
-    """Loads torch and torchaudio, which often do not fit each other.
+    """Loads torch.
 
     Raises:
-        InstallationError: a package of the extra `train` is missing, or the two do not load together.
+        InstallationError: a package of the extra `train` is missing, or torch does not load.
     """
     require(_TRAIN, "train")
     try:
         import torch  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        found = f"torch {version('torch')} does not load ({shorten_error(error)})"
+        step = "pip install --force-reinstall 'torch>=2.11,<2.15'"
+        raise InstallationError(Problem("installation", found, "torch 2.11 to 2.14", step)) from error
+    load_torchaudio()
+
+
+@cache
+def load_torchaudio() -> str:
+    """Loads torchaudio, which often does not fit the torch beside it: why it does not load, "" where it does.
+
+    Augmentation alone needs it, but transformers loads it wherever it is installed. So one that does not
+    load is hidden, which transformers takes for one that is not installed.
+    """
+    try:
         import torchaudio  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]
+        return shorten_error(error)
+    return ""
+
+
+def check_torchaudio() -> None:
+    """Loads torchaudio, for augmentation.
+
+    Raises:
+        InstallationError: it does not load.
+    """
+    if found := load_torchaudio():
         raise InstallationError(
             Problem(
-                "installation",
+                "training.augmentation",
                 f"torch {version('torch')} and torchaudio {version('torchaudio')} do not load together "
-                f"({shorten_error(error)})",
+                f"({found})",
                 "torch 2.11 to 2.14 with torchaudio 2.11, built for the same CUDA version",
-                "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'",
+                "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'; without "
+                "augmentation, training needs no torchaudio",
             )
-        ) from error
+        )
 
 
 def find_git_commit() -> str | None:

@@ -12,10 +12,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal.windows import hann
-from torchaudio.functional import melscale_fbanks
 
 from abaw_emi.core import constants
 from abaw_emi.evaluation.score import mean_pearson
+from abaw_emi.models.encoders.logmel import mel_filters
 
 FOLDS = 5
 LAMBDAS = tuple(float(value) for value in np.geomspace(1.0, 1e5, 21))
@@ -113,9 +113,8 @@ def _log_mels(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
 
 @cache
 def _mel_filters() -> NDArray[np.float64]:
-    """Triangular filters (K, MELS) from 0 Hz to half the sample rate: torchaudio's, as in the encoder."""
-    filters = melscale_fbanks(_FFT // 2 + 1, 0.0, constants.SAMPLE_RATE / 2, MELS, constants.SAMPLE_RATE)
-    return np.asarray(filters, dtype=np.float64)
+    """Triangular filters (K, MELS) from 0 Hz to half the sample rate, as in the encoder."""
+    return np.asarray(mel_filters(_FFT // 2 + 1, MELS), dtype=np.float64)
 
 
 @cache

@@ -1,1 +1,3 @@
 """Feature folders and transcripts, made with any encoder."""
+
+import abaw_emi.models  # noqa: F401  # before transformers: it hides a torchaudio that does not load

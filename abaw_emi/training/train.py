@@ -11,6 +11,7 @@ from pathlib import Path
 
 from abaw_emi.batching.examples import InputSpec
 from abaw_emi.core.errors import Problem, RunError, collect_errors
+from abaw_emi.core.installation import check_torchaudio
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import parse_fold
@@ -42,6 +43,8 @@ def train(plan: Plan, data: DataFolder, reporter: Reporter, world: World | None 
         EmiError: whatever prevents it; before a run that is there is touched.
     """
     world = world or World()
+    if plan.config.training.augmentation.active:
+        check_torchaudio()
     with ExitStack() as locks:  # of the first process: the others end with it
         free = world.run_first(lambda: _lock_and_check(plan, locks, reporter))
         if not free:

@@ -8,17 +8,32 @@ a clip's end before whatever looks sideways, which is what the clip alone would 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.functional import melscale_fbanks
 
 from abaw_emi.config.parts import LogMelConfig
 from abaw_emi.core import constants
 from abaw_emi.models.encoders.base import Lengths, SoundEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
+
+
+def mel_filters(bins: int, mels: int) -> Tensor:
+    """Triangular filters (bins, mels) from 0 Hz to half the sample rate, equally wide on HTK's mel scale.
+
+    Equal, bit by bit, to torchaudio's `melscale_fbanks`, without which a run of this encoder can be used.
+    """
+    highest = constants.SAMPLE_RATE / 2
+    frequencies = torch.linspace(0, highest, bins)
+    top = 2595 * math.log10(1 + highest / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, mels + 2) / 2595) - 1)  # (mels + 2,)
+    distance = edges - frequencies[:, None]  # (bins, mels + 2)
+    width = edges.diff()
+    rising, falling = -distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]
+    return torch.minimum(rising, falling).clamp(min=0)
 
 
 class LogMelEncoder(SoundEncoder):
@@ -39,9 +54,7 @@ class LogMelEncoder(SoundEncoder):
         self.hidden_size = config.hidden_size
         # from_pretrained builds models without memory ("meta"), then loads what the state dict holds.
         with torch.device("cpu"):
-            filters = melscale_fbanks(
-                config.window // 2 + 1, 0.0, constants.SAMPLE_RATE / 2, config.n_mels, constants.SAMPLE_RATE
-            )
+            filters = mel_filters(config.window // 2 + 1, config.n_mels)
         self.register_buffer("window", torch.hann_window(config.window))
         self.register_buffer("filters", filters)  # (K, M)
         self.register_buffer("feature_mean", torch.zeros(3 * config.n_mels))

@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from abaw_emi.models.encoders.logmel import LogMelConfig, LogMelEncoder  # noqa: E402
+from abaw_emi.models.encoders.logmel import LogMelConfig, LogMelEncoder, mel_filters  # noqa: E402
 
 LENGTHS = (400, 719, 720, 1_024, 16_001, 48_000, 192_000)
 
@@ -67,3 +67,9 @@ def test_bfloat16_autocast_keeps_the_log_mels_single() -> None:
         assert encoder._features(waveforms, lengths)[0].dtype == torch.float32
         hidden, _ = encoder(waveforms, lengths)
     assert hidden.isfinite().all()
+
+
+@pytest.mark.parametrize(("bins", "mels"), [(201, 40), (257, 64), (513, 128)])
+def test_the_mel_filters_are_those_of_torchaudio_bit_by_bit(bins: int, mels: int) -> None:
+    theirs = pytest.importorskip("torchaudio").functional.melscale_fbanks(bins, 0.0, 8_000.0, mels, 16_000)
+    assert torch.equal(mel_filters(bins, mels), theirs)
