@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from abaw_emi.config.parts import STRICT, Size
+from abaw_emi.config.parts import STRICT, Fraction, Size
 
 _Dropout = Annotated[float, Field(ge=-1, lt=1, strict=True)]
 
@@ -37,7 +37,23 @@ class TuningConfig:
     """Only the last so many layers are trained, and a norm after them; 0 for all (as Lee et al., arXiv
     1911.03090). LayerDrop and SpecAugment stay as they are."""
 
+    lora_rank: Size = 0
+    """Rank of low-rank adapters, which are trained in place of the encoder's weights, and are merged into
+    these in the run that is saved; 0 for none (LoRA: Hu et al., arXiv 2106.09685; needs the extra `lora`)."""
+
+    lora_alpha: Size = 0
+    """What an adapter adds is multiplied by this over the rank; 0 for the rank."""
+
+    lora_dropout: Fraction = 0.0
+    """Dropout of what adapters read."""
+
+    lora_targets: Literal["attention", "feed-forward"] = "attention"
+    """Where adapters are: in query and value of attention (Hu et al.), or in both dense layers. WavLM has the
+    latter alone."""
+
     def __post_init__(self) -> None:
+        if self.lora_rank and self.reset_layers:
+            raise ValueError("reset_layers with lora_rank: new weights would stay untrained")
         for name, value in self.dropouts.items():
             if value < 0:
                 raise ValueError(f"{name} {value} is negative; expected a share, or -1: the backbone's own")

@@ -59,7 +59,11 @@ def _list_branches(model: EmiModel) -> dict[str, Mapping[str, Tensor]]:
     state = model.state_dict()
     found: dict[str, Mapping[str, Tensor]] = {}
     if model.encoder is not None:
-        found[SOUND] = {key: value for key, value in state.items() if key.startswith(_SOUND_PARTS)}
+        found[SOUND] = {
+            key.replace(".base_layer.", "."): value  # new adapters add nothing to these yet
+            for key, value in state.items()
+            if key.startswith(_SOUND_PARTS) and ".lora_" not in key
+        }
     text = model.text_feature
     for number, name in enumerate(model.widths):
         prefix = f"branches.{number}."

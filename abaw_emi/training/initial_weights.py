@@ -22,6 +22,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.logmel import LogMelEncoder
+from abaw_emi.models.encoders.lora import add_adapters
 from abaw_emi.models.hub import Pretrained, find_backbone, find_text_encoder
 from abaw_emi.models.load import check_tokens, load_part, load_tokenizer
 from abaw_emi.models.weights import load_backbone, load_text, make_model
@@ -84,6 +85,14 @@ class InitialWeights:
             EmiError: the weights cannot be read, or do not fit.
         """
         torch.manual_seed(config.training.seed)
+        model = self._load(config, widths, reporter)
+        tuning = config.model.tuning
+        if tuning.lora_rank and model.encoder is not None:
+            add_adapters(model.encoder, tuning)
+            model.train(model.training)  # of the adapters, too, those below `train_layers` are frozen
+        return model
+
+    def _load(self, config: RunConfig, widths: Mapping[str, int], reporter: Reporter) -> EmiModel:
         if self.run is not None:
             return _continue_from(self.run, config, widths)
         model = make_model(config.model, self.backbone, widths, self.text)

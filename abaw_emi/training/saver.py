@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.lora import merge_adapters
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import Checkpoint, best_folder, save_model, write_checkpoint
 
@@ -50,7 +51,7 @@ class Saver:
     def keep(self) -> None:
         """Copies the weights that the model has now, the best so far; the next save writes them."""
         self.wait()
-        self._weights = _copy(self._model.state_dict())
+        self._weights = _copy(merge_adapters(self._model.state_dict(), self._model.parts.tuning))
 
     def save(self, at: Checkpoint, state: Mapping[str, Any]) -> None:
         """Begins to write a checkpoint, when the one before is written.

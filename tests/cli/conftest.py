@@ -20,7 +20,7 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 # What a Python without the extra `train` looks like, wherever the tests run.
 _WITHOUT_TORCH = """
 import importlib.metadata, sys
-HIDDEN = {"torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr"}
+HIDDEN = {"torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr", "peft"}
 
 class Missing:
     def find_spec(self, name, path=None, target=None):

@@ -51,6 +51,11 @@ def test_without_the_extra_the_one_line_says_what_to_install(
     assert not (finished.parent.parent / "demo").exists()
 
 
+def test_adapters_need_an_extra_of_their_own(shell_without_torch: Shell, finished: Path) -> None:
+    done = shell_without_torch("train", "--set", "model.tuning.lora_rank=4")
+    assert problems(done, 1) == ["installation: not installed: peft; pip install 'abaw-emi[lora]'"]
+
+
 def test_a_fold_that_is_none_is_named_by_its_option(shell_without_torch: Shell) -> None:
     (line,) = problems(shell_without_torch("train", "--fold", "1"), 2)
     assert line.startswith("--fold 1: no part of the training clips; expected k/K, such as 1/5: the first ")

@@ -13,12 +13,14 @@ from abaw_emi.config.run import ModelConfig
 from abaw_emi.config.tuning import TuningConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.lora import add_adapters, merge_adapters
 from abaw_emi.models.encoders.speech import make_encoder
 from abaw_emi.models.encoders.tuning import set_dropouts
 from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.weights import load_backbone, make_model
 from abaw_emi.training.checkpoint import save_model
 from tests.backbones import write_backbone
+from tests.small_encoders import write_audio
 from tests.small_models import make_example, small_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,6 +103,42 @@ def test_the_last_layers_keep_the_weights_that_were_drawn(tmp_path: Path) -> Non
     assert any(not torch.equal(new[name], old[name]) for name in new if name.startswith(last))
 
 
+@pytest.mark.parametrize("targets", ["attention", "feed-forward"])
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "data2vec", "wav2vec2-bert", "whisper"])
+def test_adapters_alone_learn_and_merged_they_are_the_same_encoder(
+    kind: str, targets: Any, tmp_path: Path
+) -> None:
+    pretrained = find_backbone(str(write_audio(tmp_path, kind)))
+    tuning = TuningConfig(lora_rank=3, lora_alpha=5, lora_targets=targets)
+    model, plain = (make_model(ModelConfig(vad_head=False, tuning=tuning), pretrained) for _ in range(2))
+    for each in (model, plain):
+        load_backbone(each.double(), pretrained)
+    plain.load_state_dict(model.state_dict())
+    if (kind, targets) == ("wavlm", "attention"):
+        with pytest.raises(WeightsError, match=r"lora_targets: 'attention'.*past adapters; .*'feed-forward'"):
+            add_adapters(model.encoder, tuning)
+        return
+    add_adapters(model.encoder, tuning)
+    batch = make_batch([make_example(0, 9_000), make_example(1, 5_000)], standardise=model.standardises)
+
+    def frames(of: EmiModel) -> torch.Tensor:
+        return of.eval().encode(batch.waveforms, batch.lengths)[0]
+
+    torch.testing.assert_close(frames(model), frames(plain), rtol=0, atol=1e-9)  # nothing is added at first
+    adapters = {name: weight for name, weight in model.encoder.named_parameters() if "lora_" in name}
+    assert len(adapters) == (16 if (kind, targets) == ("wav2vec2-bert", "feed-forward") else 8)
+    with torch.no_grad():
+        for weight in adapters.values():
+            weight.normal_()
+    frames(model).square().sum().backward()
+    for name, weight in model.encoder.named_parameters():
+        assert (weight.grad is not None and bool(weight.grad.any())) is (name in adapters), name
+    before = frames(plain)
+    plain.load_state_dict(merge_adapters(model.state_dict(), tuning))
+    torch.testing.assert_close(frames(plain), frames(model), rtol=0, atol=1e-9)
+    assert (frames(plain) - before).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("name", ["reset_layers", "train_layers"])
 def test_more_layers_than_there_are_is_an_error(name: str) -> None:
     with pytest.raises(WeightsError, match=f"model.tuning.{name}: 3; expected at most 2"):
@@ -112,5 +150,7 @@ def test_values_that_contradict_each_other_are_refused() -> None:
         TuningConfig(hidden_dropout=-0.5)
     with pytest.raises(ValueError, match="new weights would stay untrained"):
         TuningConfig(train_layers=1, reset_layers=2)
+    with pytest.raises(ValueError, match="reset_layers with lora_rank: new weights would stay untrained"):
+        TuningConfig(reset_layers=1, lora_rank=2)
     with pytest.raises(ValueError, match="tuning is for a pretrained encoder that is trained"):
         ModelConfig(freeze_encoder=True, tuning=TuningConfig(reset_layers=1))

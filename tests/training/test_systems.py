@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from abaw_emi.core.errors import ClipError, CorpusError, RunError, UsageError, W
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.tables import read_predictions
+from abaw_emi.evaluation.score import score
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predictor import load
+from abaw_emi.models.weights import read_weights
 from abaw_emi.runs.run import Run
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
@@ -354,6 +357,37 @@ def test_a_system_that_runs_both_ways_with_a_ramped_loss_resumes_exactly(
     data: DataFolder, backbone: Path, tmp_path: Path
 ) -> None:
     assert verify_resume(plan_for("casia-2026", backbone, tmp_path), data, QUIET).identical
+
+
+@pytest.mark.exact
+def test_adapters_resume_exactly(data: DataFolder, backbone: Path, tmp_path: Path) -> None:
+    changes = ["model.tuning.lora_rank=2", "model.tuning.lora_dropout=0.1", "training.ema_decay=0.9"]
+    assert verify_resume(plan_for("paper", backbone, tmp_path, *changes), data, QUIET).identical
+
+
+def test_a_run_with_adapters_is_saved_merged_and_loads_without_peft(
+    data: DataFolder, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["model.tuning.lora_rank=2", "training.batch_size=4", "training.warmup_epochs=0.0"]
+    (run,) = train(plan_for("paper", backbone, tmp_path, *changes), data, QUIET)
+    weights = load_file(run.weights_file)
+    assert not [name for name in weights if "lora" in name or "base_layer" in name]
+    published = read_weights(backbone)
+    moved = {
+        name
+        for name, value in weights.items()
+        if name.startswith("encoder.wav2vec2.encoder.layers.")
+        and not torch.equal(value, published[name.removeprefix("encoder.")])
+    }
+    assert {name.rpartition("attention.")[2] for name in moved} == {"q_proj.weight", "v_proj.weight"}
+    monkeypatch.setitem(sys.modules, "peft", None)
+    (name, *_), table = data.ids("valid"), read_predictions(run.valid_predictions)
+    found = load(run.folder, device="cpu", quiet=True).predict([data.root / "audio" / f"{name}.wav"])
+    expected = table.filter(table["Filename"] == name).select(EMOTIONS).to_numpy()
+    np.testing.assert_allclose(found.select(EMOTIONS).to_numpy(), expected, rtol=0, atol=1e-5)
+    truth = data.read_labels("valid").filter(pl.col("Filename").is_in(table["Filename"].to_list()))
+    before = run.read_provenance()["valid"]["mean_pearson"]  # of the model with adapters beside its weights
+    assert score(truth, table, resamples=0).mean_pearson == pytest.approx(before, abs=1e-4)
 
 
 @pytest.mark.exact

@@ -16,7 +16,7 @@ from abaw_emi.cli.next_step import print_next, retype
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.cli.training.results import print_runs, print_verification
 from abaw_emi.core.errors import Problem, UsageError
-from abaw_emi.core.installation import check_installation
+from abaw_emi.core.installation import check_installation, require
 from abaw_emi.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ def train(
     )
     folder = DataFolder(data, features)
     folder.read_labels("train", "valid")  # before anything slow is loaded
+    if config.model.tuning.lora_rank:
+        require(["peft"], "lora")
     check_installation()
 
     from abaw_emi.training.plan import Plan

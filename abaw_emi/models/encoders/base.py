@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ class SoundEncoder(nn.Module):
         layer_prefixes: what the names of its layers' weights begin with, before the layer's number.
         norm_prefix: the same of a norm after the last layer; None without one.
         extractor_prefixes: the same of the convolutions that read the waveform.
+        adapter_targets: the names of the dense layers that adapters are put into (`lora`), by what they are.
     """
 
     hidden_size: int
@@ -39,6 +41,9 @@ class SoundEncoder(nn.Module):
     layer_prefixes: tuple[str, ...]
     norm_prefix: str | None = None
     extractor_prefixes: tuple[str, ...] = ()
+    adapter_targets: Mapping[str, tuple[str, ...]] = MappingProxyType(
+        {"attention": ("q_proj", "v_proj"), "feed-forward": ("intermediate_dense", "output_dense")}
+    )
     _regularisation: Regularisation | None = None
 
     def frame_lengths(self, lengths: Lengths) -> Lengths:

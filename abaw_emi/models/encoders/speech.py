@@ -7,6 +7,7 @@ the classes' own draws are turned off, and hooks on the first projection and on 
 from __future__ import annotations
 
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -168,6 +169,8 @@ class WaveformEncoder(TransformersEncoder):
         backbone: Any = self.model.config
         norm_is_last = getattr(backbone, "do_stable_layer_norm", False)
         self.norm_prefix = "model.encoder.layer_norm" if norm_is_last else None
+        if backbone.model_type == "wavlm":  # whose attention gives torch the weights, not the layers
+            self.adapter_targets = {**self.adapter_targets, "attention": ()}
         self._masked = backbone.model_type == "wavlm" and backbone.feat_extract_norm == "layer"
 
     def frame_lengths(self, lengths: Lengths) -> Lengths:
@@ -188,6 +191,10 @@ class WaveformEncoder(TransformersEncoder):
 
 class FilterBankEncoder(TransformersEncoder):
     """wav2vec2-BERT (Barrault et al., arXiv 2312.05187): a conformer on Kaldi's filter bank."""
+
+    adapter_targets = MappingProxyType(
+        {**SoundEncoder.adapter_targets, "attention": ("linear_q", "linear_v")}
+    )
 
     _LEAST = WINDOW + 3 * HOP
     """Samples that a shorter clip is zero-padded to: of fewer windows there is no spread, or no frame."""
@@ -217,6 +224,7 @@ class SpectrogramEncoder(TransformersEncoder):
     layer_prefixes = ("model.layers",)
     norm_prefix = "model.layer_norm"
     extractor_prefixes = ("model.conv1", "model.conv2")
+    adapter_targets = MappingProxyType({**SoundEncoder.adapter_targets, "feed-forward": ("fc1", "fc2")})
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
