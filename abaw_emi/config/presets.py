@@ -59,18 +59,17 @@ _BASELINE_AUDIO = FeatureConfig(name="wav2vec2")
 _BASELINE_VISION = FeatureConfig(name="vit", temporal=("gru",), layers=3, hidden_size=256, pooling="last")
 
 # Savchenko, arXiv 2403.11590, and github.com/sb-ai-lab/EmotiEffLib, ABAW6/eri.ipynb: four statistics of
-# frozen descriptors, batches of 512, one minus the batch's correlation. Their face models are not among
-# transformers': the supplied ViT features stand in. They end in a sigmoid, and weigh faces .1 and audio .9.
+# frozen descriptors, batches of 512, one minus the batch's correlation, a sigmoid. Their face models
+# (hsemotion) are not among transformers': the supplied ViT features stand in. Faces weigh .1, audio .9 there.
 _STATISTICS = (
     FeatureConfig(name="vit", pooling="statistics"),
     FeatureConfig(name="wav2vec2", pooling="statistics"),
 )
+_SIGMOIDS = replace(_APART, head_output="sigmoid")
 _BY_CORRELATION: dict[str, Any] = {"loss": "pearson", "batch_size": 512, "group_size": 512}
 
 # Yu et al., arXiv 2403.11757, and github.com/huiqi2000/EMI: 5 levels of 128 channels, kernel 3; 2 pre-norm
-# layers of 4 heads on vision; 300 frames; Adam with weight decay 1e-3. Their faces are ResNet18 and OpenFace
-# features (546 wide): the supplied ViT features stand in. Their convolutions are causal, and they end in a
-# sigmoid.
+# layers of 4 heads and a weighted mean on vision; 300 frames; a sigmoid. What differs: docs/paper.md.
 _TCN: dict[str, Any] = {"hidden_size": 128, "layers": 5, "kernel": 3, "dropout": 0.2}
 
 # github.com/Skyy93/CVPR2025_abaw, branch EMI, and abaw/model.py of github.com/ZZZRamsey/
@@ -122,16 +121,16 @@ PRESETS: dict[str, RunConfig] = {
     "baseline-vision": _features(_BASELINE_VISION, head=False),
     "baseline-av": _features(_BASELINE_AUDIO, _BASELINE_VISION, head=False, fusion=_APART),
     "savchenko": _features(
-        *_STATISTICS, head=False, fusion=_APART, **_BY_CORRELATION, epochs=100, patience=10
+        *_STATISTICS, head=False, fusion=_SIGMOIDS, **_BY_CORRELATION, epochs=100, patience=10
     ),
     "savchenko-mlp": _features(
-        *_STATISTICS, fusion=replace(_APART, head_size=64), **_BY_CORRELATION, epochs=20, patience=0
+        *_STATISTICS, fusion=replace(_SIGMOIDS, head_size=64), **_BY_CORRELATION, epochs=20, patience=0
     ),
     "yu": replace(
         _features(
-            FeatureConfig(name="vit", temporal=("tcn", "transformer"), **_TCN),
+            FeatureConfig(name="vit", temporal=("tcn", "transformer"), pooling="attention", **_TCN),
             FeatureConfig(name="wav2vec2", temporal=("tcn",), **_TCN),
-            fusion=replace(_APART, head_size=64),
+            fusion=replace(_SIGMOIDS, head_size=64),
             learning_rate=3e-5,
             batch_size=128,
             group_size=128,
@@ -200,8 +199,8 @@ SUMMARIES: dict[str, str] = {
     "paper-dropout": "PAPER, Table 1: 10 % dropout on the LSTM; valid .389, test .465",
     "paper-longer": "PAPER, Table 1, for train+val: test .554; how long is not known, 60 epochs is a guess",
     "released": "CODE: never stops early, clips gradient values at 100, fp16 with a loss scaler",
-    "frozen": "PAPER, Table 1: the encoder as it is; learning rate and epochs of CODE, commit 09f2b8a",
-    "w2v2-gv": "PAPER, Table 2: the mean of a wav2vec 2.0 large that was not fine-tuned",
+    "frozen": "PAPER, Table 1: the encoder as it is, no dropouts; rate and epochs of CODE, commit 09f2b8a",
+    "w2v2-gv": "PAPER, Table 2: the mean of a wav2vec 2.0 large, not fine-tuned; which one, they do not say",
     "xlsr-gv": "PAPER, Table 2: the mean of a multilingual wav2vec 2.0 (XLSR-53)",
     "gv": "PAPER, Table 2: the global vector alone",
     "gv-head": "PAPER, Table 2: the global vector and the regression head",
@@ -218,11 +217,11 @@ SUMMARIES: dict[str, str] = {
     "baseline-audio-lstm": "MimicMetrics (arXiv 2605.21869): supplied features with an LSTM; sizes are ours",
     "baseline-vision": "official baseline: a GRU of 3 layers on the supplied ViT features; sizes are ours",
     "baseline-av": "official baseline: the mean of the two, trained apart",
-    "savchenko": "arXiv 2403.11590: four statistics of features, linear; their face models are not used",
+    "savchenko": "arXiv 2403.11590: four statistics of features, linear; other faces: docs/paper.md",
     "savchenko-mlp": "as savchenko, with an MLP of 64 units",
-    "yu": "arXiv 2403.11757: temporal convolutions and a transformer; other face features than theirs",
-    "zhang": "arXiv 2403.10825: transformers on faces, sound and text, averaged; all sizes are ours",
-    "text-vision-audio": "arXiv 2504.11460, winner of the 8th edition: text and face features, trained sound",
+    "yu": "arXiv 2403.11757: temporal convolutions, a transformer; other faces and training: docs/paper.md",
+    "zhang": "arXiv 2403.10825: transformers on faces, sound, text; much is ours: docs/paper.md",
+    "text-vision-audio": "arXiv 2504.11460, after the 8th edition's winner; other features: docs/paper.md",
     "winner-2025": "8th edition, test .706: sound and text trained, ViT-huge faces; ours: docs/paper.md",
     "winner-2026": "10th edition, test .708: text looks at sound and faces; ours: docs/paper.md",
     "casia-2026": "arXiv 2603.13760, second of the 10th edition: their sound alone; ours: docs/paper.md",
