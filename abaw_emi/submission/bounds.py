@@ -63,14 +63,10 @@ def bring_into_range(
             if count
         ]
         return Bounded(table=table, clipped=dict.fromkeys(EMOTIONS, 0), problems=tuple(problems))
-    changed = [emotion for emotion, count in outside.items() if count]
-    if bounds != "rescale":
-        flat = [emotion for emotion in changed if _is_flattened(table[emotion], low, high)]
-        changed = [*flat, *harmed] if bounds == "auto" else []
     rescaled = {
         emotion: find_map(table[emotion].to_numpy(), low, high)
         for emotion, count in outside.items()
-        if count and emotion in changed
+        if count and _is_rescaled(table[emotion], low, high, bounds, harmed)
     }
     columns = [
         pl.col(emotion).cast(pl.Float64) * rescaled[emotion][0] + rescaled[emotion][1]
@@ -84,9 +80,11 @@ def bring_into_range(
     return Bounded(table=kept, clipped=counts, rescaled=rescaled)
 
 
-def _is_flattened(values: pl.Series, low: float, high: float) -> bool:
-    """Whether clipping makes a column constant that is not."""
-    return values.clip(low, high).n_unique() == 1 and values.n_unique() > 1
+def _is_rescaled(values: pl.Series, low: float, high: float, bounds: Bounds, harmed: Collection[str]) -> bool:
+    """Whether a column is not clipped: on demand, or where that would lower its r or make it constant."""
+    if bounds != "auto":
+        return bounds == "rescale"
+    return values.name in harmed or (values.clip(low, high).n_unique() == 1 and values.n_unique() > 1)
 
 
 def find_map(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
