@@ -25,15 +25,12 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.encoders.base import SoundEncoder
-from abaw_emi.models.encoders.logmel import LogMelEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
-from abaw_emi.models.encoders.speech import make_encoder
 from abaw_emi.models.encoders.text import TextEncoder
-from abaw_emi.models.encoders.tuning import check_layers, set_dropouts
+from abaw_emi.models.encoders.tuning import find_frozen, make_sound_encoder
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Join, LateMean, Modalities, TextAnchored
 from abaw_emi.models.heads import AuxiliaryHeads, Head
@@ -81,19 +78,12 @@ class EmiModel(PreTrainedModel):
     def _make_audio_parts(self, encoder_config: dict[str, Any]) -> int:
         """Makes the encoder and what follows it, and returns the width of the vector they make of a clip."""
         parts = self.parts
-        if parts.encoder == "pretrained":
-            self.encoder = make_encoder(set_dropouts(encoder_config, parts.tuning.dropouts))
-            check_layers(self.encoder, parts.tuning)
-            if parts.layer_weights:
-                self.layer_weights = nn.Parameter(torch.zeros(1 + self.encoder.layers))
-        else:
-            self.encoder = LogMelEncoder(parts.logmel)
+        self.encoder = make_sound_encoder(parts, encoder_config)
+        if parts.layer_weights:
+            self.layer_weights = nn.Parameter(torch.zeros(1 + self.encoder.layers))
         width = self.encoder.hidden_size
         if parts.vad_head:
-            if not isinstance(self.encoder, Wav2Vec2Encoder):
-                found = f"model_type is {encoder_config['model_type']!r}, which has no VAD head"
-                step = "turn it off with --set model.vad_head=false"
-                raise WeightsError(Problem("backbone config.json", found, next_step=step))
+            assert isinstance(self.encoder, Wav2Vec2Encoder), "checked above"
             backbone: Any = self.encoder.wav2vec2.config
             self.vad_head = VadHead(width, backbone.num_labels, backbone.final_dropout)
             width += backbone.num_labels
@@ -371,16 +361,8 @@ class EmiModel(PreTrainedModel):
 
     def _frozen(self) -> list[nn.Module]:
         text = [self.text] if self.text_feature is not None and self.text_feature.freeze else []
-        return [*text, *self._frozen_audio()]
-
-    def _frozen_audio(self) -> list[nn.Module]:
-        if self.parts.freeze_encoder and self.encoder is not None:
-            return [self.encoder, *([self.vad_head] if self.parts.vad_head else [])]
-        if self.encoder is None:
-            return []
-        if self.parts.tuning.train_layers:
-            return self.encoder.lower_parts(self.parts.tuning.train_layers)
-        return self.encoder.extractor() if self.parts.freeze_extractor else []
+        vad = [self.vad_head] if self.parts.vad_head and self.parts.freeze_encoder else []
+        return [*text, *find_frozen(self.encoder, self.parts), *vad]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""

@@ -10,37 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel
-from typing_extensions import TypedDict
 
 from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import EmiError, Problem, WeightsError, shorten_error
-from abaw_emi.core.records import read_json
-from abaw_emi.features.pickles import RefusedError, read_state_dict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 from abaw_emi.models.hub import Pretrained
 from abaw_emi.models.load import count_weights, load_model
-
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-
-# The positional convolution's weight norm was renamed by torch; older files hold the left-hand names.
-_RENAMED = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+from abaw_emi.models.weight_files import load_torch, read_weights, rename
 
 # The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
 # it; it is no part of the forward pass outside training.
 _MASK_VECTOR = "masked_spec_embed"
-
-
-class _Index(TypedDict):
-    """`model.safetensors.index.json`, as transformers writes it: the file of each weight."""
-
-    weight_map: dict[str, str]
-
 
 # Released code to this package (CODE, abaw/model.py: class Model).
 _RELEASED = {
@@ -134,7 +118,7 @@ def import_released(path: Path, backbone: Pretrained) -> EmiModel:
     Raises:
         WeightsError: the file cannot be read, or a weight is missing, unknown or of another shape.
     """
-    weights = _load_torch(path)
+    weights = load_torch(path)
     if all(key.startswith("module.") for key in weights):  # saved from torch's DataParallel
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
     model = make_model(ModelConfig(backbone=backbone.name), backbone)
@@ -184,7 +168,7 @@ def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, 
         WeightsError: all weights that are missing, unknown, of another shape or not finite, by the names
             that the file uses.
     """
-    weights = {_rename(key): value for key, value in weights.items()}
+    weights = {rename(key): value for key, value in weights.items()}
     missing = sorted(set(targets) - set(weights))
     unknown = sorted(set(weights) - set(targets))
     problems = []
@@ -206,64 +190,3 @@ def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, 
         raise WeightsError(problems)
     # Strict above: here only the weights that are no targets stay as they are.
     model.load_state_dict({targets[key]: value for key, value in weights.items()}, strict=False)
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The state dict that lies in a model folder, whole or in shards; names as written.
-
-    From safetensors if these are there, and from a whole file before its shards.
-
-    Raises:
-        WeightsError: there is none, or a file of it cannot be read.
-    """
-    for name in _WEIGHT_FILES:
-        if (path := folder / name).is_file():
-            return _read_file(path)
-        if (path := folder / f"{name}.index.json").is_file():
-            return _read_shards(path)
-    raise WeightsError(Problem(str(folder), "no weights", " or ".join(_WEIGHT_FILES)))
-
-
-def _read_shards(path: Path) -> dict[str, Tensor]:
-    """The weights of an index's files, which lie beside it: each weight is in the file that it names."""
-    index = read_json(path, _Index, "an index of shards")
-    weights: dict[str, Tensor] = {}
-    for name in sorted({*index["weight_map"].values()}):
-        if Path(name).name != name or not (path.parent / name).is_file():
-            raise WeightsError(Problem(str(path), f"{name!r} is no file beside it", "all shards"))
-        weights |= _read_file(path.parent / name)
-    if missing := sorted({_rename(key) for key in index["weight_map"]} - weights.keys()):
-        raise WeightsError(Problem(str(path), count_weights("missing", missing), "those that it names"))
-    return weights
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        weights = _load_torch(path)
-    else:
-        try:
-            weights = load_file(path)
-        except (OSError, SafetensorError, ValueError, RuntimeError, OverflowError) as error:
-            raise WeightsError(Problem(str(path), f"not readable as safetensors: {error}")) from error
-    return {_rename(key): value for key, value in weights.items()}
-
-
-def _load_torch(path: Path) -> dict[str, Tensor]:
-    # Not by torch.load, even with weights_only: a file of 1 kB makes it reserve gigabytes, or never return.
-    try:
-        arrays = read_state_dict(path)
-    except OSError as error:
-        raise WeightsError(Problem(str(path), f"cannot be read ({error.strerror})")) from error
-    except RefusedError as error:
-        raise WeightsError(
-            Problem(str(path), str(error), "a state dict of tensors, from torch.save")
-        ) from error
-    return {
-        key: torch.from_numpy((array := arrays.pop(key)).astype(array.dtype.newbyteorder("=")))
-        for key in list(arrays)
-    }
-
-
-def _rename(key: str) -> str:
-    parent, _, name = key.rpartition(".")
-    return f"{parent}.{_RENAMED[name]}" if name in _RENAMED else key

@@ -27,7 +27,8 @@ from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import find_backbone
-from abaw_emi.models.weights import load_backbone, make_model, read_weights
+from abaw_emi.models.weight_files import read_weights
+from abaw_emi.models.weights import load_backbone, make_model
 from tests.backbones import AUDEERING, backbone_weights, small_config, write_backbone, write_hub_cache
 
 pytestmark = pytest.mark.usefixtures("one_thread")

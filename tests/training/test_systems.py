@@ -24,7 +24,7 @@ from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.score import score
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predictor import load
-from abaw_emi.models.weights import read_weights
+from abaw_emi.models.weight_files import read_weights
 from abaw_emi.runs.run import Run
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
