@@ -22,6 +22,7 @@ OUTSIDE = {
     "benchmarks/README.md": "reference/benchmarks.md",
     "submissions/README.md": "reference/submission-format.md",
     "CHANGELOG.md": "reference/changelog.md",
+    "examples/demo.ipynb": "examples/demo.ipynb",
 }
 
 
