@@ -112,13 +112,16 @@ def load_part(auto: Any, pretrained: Pretrained, **settings: Any) -> Any:
         ) from error
 
 
-def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) -> PreTrainedModel:
+def load_model(
+    auto: Any, pretrained: Pretrained, unused: Sequence[str] = (), *, strict: bool = False
+) -> PreTrainedModel:
     """The model in float32, in evaluation mode.
 
     Args:
         auto: transformers' `AutoModel`, or a class of models.
         pretrained: where it lies.
         unused: prefixes of weights that may be missing, because what they compute is not used.
+        strict: whether weights that the model has no place for are refused.
 
     Raises:
         WeightsError: it cannot be loaded, or weights are missing.
@@ -135,6 +138,8 @@ def load_model(auto: Any, pretrained: Pretrained, unused: Sequence[str] = ()) ->
     if missing:
         expected = "a checkpoint of the whole encoder"
         problems.append(Problem(pretrained.name, count_weights("missing", missing), expected))
+    if strict and info["unexpected_keys"]:
+        problems.append(Problem(pretrained.name, count_weights("unknown", sorted(info["unexpected_keys"]))))
     problems += [Problem(pretrained.name, str(found)) for found in info["mismatched_keys"]]
     if problems:
         raise WeightsError(problems)

@@ -1,13 +1,11 @@
 """Published weights into an `EmiModel`, strictly: a weight that was to be loaded and is not is an error.
 
-Sources of names: transformers' models; the audeering checkpoint's `classifier.*` (its model card);
-the released code's state dict (CODE, abaw/model.py; see `core.constants`).
+Sources of names: transformers' models; the audeering checkpoint's `classifier.*` (its model card).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,20 +18,11 @@ from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.waveform import Wav2Vec2Encoder
 from abaw_emi.models.hub import Pretrained
 from abaw_emi.models.load import count_weights, load_model
-from abaw_emi.models.weight_files import load_torch, read_weights, rename
+from abaw_emi.models.weight_files import read_weights, rename
 
 # The vector that SpecAugment writes over masked frames. Some published checkpoints (the 960h ones) lack
 # it; it is no part of the forward pass outside training.
 _MASK_VECTOR = "masked_spec_embed"
-
-# Released code to this package (CODE, abaw/model.py: class Model).
-_RELEASED = {
-    "audio_model.wav2vec2.": "encoder.wav2vec2.",
-    "audio_model.classifier.": "vad_head.",
-    "lstm_audio.": "lstm.",
-    "fusion_model.0.": "head.dense.",
-    "fusion_model.2.": "head.projection.",
-}
 
 
 def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
@@ -55,12 +44,12 @@ def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
                 next_step="use the audeering checkpoint, or --set model.vad_head=false",
             )
         )
-    targets = _name_as(
+    targets = name_as(
         {prefix: "encoder.wav2vec2."}
         if isinstance(model.encoder, Wav2Vec2Encoder)
         else {prefix: "encoder.model."},
         model,
-    ) | _name_as({"classifier.": "vad_head."}, model)
+    ) | name_as({"classifier.": "vad_head."}, model)
     warnings = []
     mask_vector = f"{prefix}{_MASK_VECTOR}"
     if mask_vector in targets and mask_vector not in weights:
@@ -70,7 +59,7 @@ def load_backbone(model: EmiModel, backbone: Pretrained) -> list[Problem]:
         )
     fresh = _copy_last_layers(model, model.parts.tuning.reset_layers)
     # What else a published checkpoint holds (a decoder, a quantiser) is no part of the encoder.
-    _fill(model, {key: weights[key] for key in weights if key in targets}, targets, backbone.name)
+    fill(model, {key: weights[key] for key in weights if key in targets}, targets, backbone.name)
     state = model.state_dict()
     for name, value in fresh.items():
         state[name].copy_(value)  # the state dict shares the model's memory
@@ -98,7 +87,7 @@ def load_text(model: EmiModel, pretrained: Pretrained) -> None:
     """
     theirs = load_model(AutoModel, pretrained, ("pooler.",)).state_dict()
     weights = {key: value for key, value in theirs.items() if not key.startswith("pooler.")}
-    _fill(model, weights, _name_as({"": "text.model."}, model), pretrained.name)
+    fill(model, weights, name_as({"": "text.model."}, model), pretrained.name)
 
 
 def _find_prefix(weights: Mapping[str, Tensor], model_type: str) -> str:
@@ -106,24 +95,6 @@ def _find_prefix(weights: Mapping[str, Tensor], model_type: str) -> str:
     own = f"{model_type.replace('-', '_')}."
     prefixes = ("model.encoder.", "encoder.") if model_type == "whisper" else (own,)
     return next((prefix for prefix in prefixes if any(key.startswith(prefix) for key in weights)), "")
-
-
-def import_released(path: Path, backbone: Pretrained) -> EmiModel:
-    """The model that a checkpoint `.pth` of the released code holds.
-
-    Args:
-        path: a state dict that the released code saved.
-        backbone: the one it was trained from; only its config is used.
-
-    Raises:
-        WeightsError: the file cannot be read, or a weight is missing, unknown or of another shape.
-    """
-    weights = load_torch(path)
-    if all(key.startswith("module.") for key in weights):  # saved from torch's DataParallel
-        weights = {key.removeprefix("module."): value for key, value in weights.items()}
-    model = make_model(ModelConfig(backbone=backbone.name), backbone)
-    _fill(model, weights, _name_as(_RELEASED, model), str(path))
-    return model
 
 
 def make_model(
@@ -151,7 +122,7 @@ def make_model(
         raise WeightsError(Problem(where, found, "the config of an encoder")) from error
 
 
-def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:
+def name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:
     """The model's weights that a file of these prefixes holds: the file's name to the model's."""
     return {
         theirs + key.removeprefix(ours): key
@@ -161,7 +132,7 @@ def _name_as(prefixes: Mapping[str, str], model: EmiModel) -> dict[str, str]:
     }
 
 
-def _fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, str], name: str) -> None:
+def fill(model: EmiModel, weights: Mapping[str, Tensor], targets: Mapping[str, str], name: str) -> None:
     """Loads `weights` into `model`: every one of `targets` must be there, and nothing else.
 
     Raises:

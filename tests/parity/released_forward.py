@@ -93,10 +93,10 @@ def lstm_layer(weights: Weights, number: int, x: Tensor) -> Tensor:
     return torch.stack(states)
 
 
-def layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+def layer_norm(weights: Weights, name: str, x: Tensor, epsilon: float = 1e-5) -> Tensor:
     """Over the last dimension."""
     centred = x - x.mean(-1, keepdim=True)
-    spread = torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-5)
+    spread = torch.sqrt((centred**2).mean(-1, keepdim=True) + epsilon)
     return centred / spread * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 

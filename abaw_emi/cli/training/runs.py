@@ -1,10 +1,10 @@
-"""Commands of run folders: list them, and make one of a checkpoint of the released code."""
+"""Commands of run folders: list them, and make one of a checkpoint of public code."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,7 +28,7 @@ RUNS_EXAMPLES = """Examples:
 
 IMPORT_EXAMPLES = (
     "Example: abaw-emi import-weights best.pth --out runs/theirs --backbone "
-    "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
+    "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim --preset winner-2025"
 )
 
 
@@ -49,7 +49,7 @@ def runs(folder: Annotated[Path, typer.Argument(help="The folder of run folders.
 
 
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="A .pth checkpoint of the paper's released code.")],
+    file: Annotated[Path, typer.Argument(help="A .pth checkpoint of the public code.")],
     backbone: Annotated[
         str,
         typer.Option(
@@ -60,14 +60,27 @@ def import_weights(
     revision: Annotated[
         str, typer.Option("--revision", metavar="REVISION", help="Of the backbone on the hub.")
     ] = "main",
+    preset: Annotated[
+        Literal["released", "winner-2025", "winner-2026"],
+        typer.Option("--preset", help="Whose code: the paper's, or of a winner."),
+    ] = "released",
+    text: Annotated[
+        str,
+        typer.Option(
+            "--text",
+            metavar="ID_OR_DIR",
+            help="The text encoder it was trained from.",
+            show_default="that of the preset",
+        ),
+    ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Turn a checkpoint of the paper's released code into a run folder."""
+    """Turn a checkpoint of the public code of the paper, or of a winner, into a run folder."""
     check_installation()
 
     from abaw_emi.training.import_weights import import_run
 
-    run = import_run(file, backbone, revision, out)
+    run = import_run(file, backbone, revision, out, preset=preset, text=text)
 
     def show() -> None:
         print_line(f"{run.folder}: imported; which clips it was trained on is not known")
