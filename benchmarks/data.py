@@ -27,7 +27,7 @@ from abaw_emi.audio.cache import ClipCache
 from abaw_emi.audio.clips import Clip, read_clips
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.batching.examples import Example
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.cache import Cache
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.models.config import EmiConfig

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel

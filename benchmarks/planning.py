@@ -17,7 +17,8 @@ from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.examples import Example
 from abaw_emi.batching.loader import Loader
 from abaw_emi.batching.sampler import group_by_length, plan_epoch, plan_epoch_by_budget, sort_by_length
-from abaw_emi.config.run import ModelConfig, TrainingConfig
+from abaw_emi.config.model import ModelConfig
+from abaw_emi.config.run import TrainingConfig
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 

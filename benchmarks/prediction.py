@@ -30,7 +30,8 @@ from transformers.utils import logging
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.examples import Example
-from abaw_emi.config.run import ModelConfig, RunConfig
+from abaw_emi.config.model import ModelConfig
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter

@@ -12,7 +12,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from abaw_emi.audio.clips import Clip
 from abaw_emi.batching.examples import Example
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime

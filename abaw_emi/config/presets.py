@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
 from abaw_emi.config.read import change_config, has_key
-from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config.run import DataConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.suggest import suggest_name
 

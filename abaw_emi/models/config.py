@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 from transformers import PreTrainedConfig
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
 from abaw_emi.models.encoders.text import find_width
 

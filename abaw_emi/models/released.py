@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModel
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.files import write_bytes
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import Pretrained

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.errors import EmiError, Problem, WeightsError, shorten_error
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel

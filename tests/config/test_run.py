@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abaw_emi.config.model import ModelConfig
+from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.config.presets import PRESETS, find_preset
 from abaw_emi.config.read import change_config, format_config, read_config
-from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config.run import DataConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import ConfigError, UsageError
 
 SPECIAL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -128,6 +130,12 @@ def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
         read_config(path)
     keys = [problem.where.rpartition(", ")[2] for problem in caught.value.problems]
     assert keys == ["data.max_seconds", "training.epochs", "training.speed"]
+
+
+def test_all_parts_that_do_not_go_together_are_named_at_once() -> None:
+    with pytest.raises(ValueError, match="vad_head needs") as found:
+        ModelConfig(encoder="none", features=(FeatureConfig(name="vit"),), pad_seconds=1.0, lstm=False)
+    assert str(found.value).endswith("; pad_seconds is for an encoder that is trained")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import soundfile
 import torch
 
 import abaw_emi
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig
-from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig
+from abaw_emi.config.run import DataConfig, RunConfig
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError
 from abaw_emi.core.hashing import hash_file

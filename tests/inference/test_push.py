@@ -13,8 +13,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig
-from abaw_emi.config.run import ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config.run import RunConfig, TrainingConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import RunError
 from abaw_emi.core.progress import Reporter

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig, FusionConfig, LogMelConfig
 from abaw_emi.config.presets import PRESETS
-from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.models.config import EmiConfig
 from tests.backbones import small_config

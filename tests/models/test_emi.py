@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.batching.examples import Example
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.emi import EmiModel

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from abaw_emi.batching.batches import collect_modalities, make_batch
 from abaw_emi.batching.examples import Example
 from abaw_emi.batching.loader import Loader
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
-from abaw_emi.config.run import ModelConfig, TrainingConfig
+from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.features.reader import FeatureClip

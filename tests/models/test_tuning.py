@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.tuning import TuningConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel

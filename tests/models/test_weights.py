@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel

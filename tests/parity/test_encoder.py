@@ -13,7 +13,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from transformers.models.wav2vec2 import modeling_wav2vec2
 
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.spec_augment import Masks

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from tests.backbones import small_config

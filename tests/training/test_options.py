@@ -14,8 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 
 from abaw_emi.batching.batches import Batch
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import AugmentationConfig
-from abaw_emi.config.run import ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config.run import RunConfig, TrainingConfig
 from abaw_emi.core.errors import CorpusError, RunError, TrainingError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder

@@ -15,7 +15,8 @@ from huggingface_hub import ModelCard
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
 
-from abaw_emi.config.run import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config.model import ModelConfig
+from abaw_emi.config.run import DataConfig, RunConfig, TrainingConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder

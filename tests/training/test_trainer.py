@@ -19,8 +19,9 @@ import torch
 
 from abaw_emi.batching.batches import Batch, make_batch
 from abaw_emi.batching.examples import InputSpec
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.presets import find_preset
-from abaw_emi.config.run import ModelConfig, RunConfig, TrainingConfig
+from abaw_emi.config.run import RunConfig, TrainingConfig
 from abaw_emi.core.errors import ClipError, RunError, TrainingError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import Interrupted

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.tuning import TuningConfig
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.encoders.base import SoundEncoder

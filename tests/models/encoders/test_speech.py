@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoModel
 
 from abaw_emi.batching.batches import make_batch
-from abaw_emi.config.run import ModelConfig
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.spec_augment import Masks

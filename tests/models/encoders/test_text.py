@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, GteConfig, GteModel
 
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig
-from abaw_emi.config.run import ModelConfig
 from abaw_emi.core.errors import WeightsError
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.hub import find_text_encoder
