@@ -21,7 +21,7 @@ import torch
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.encoders import write_encoders
-from abaw_emi.runs.run import Run
+from abaw_emi.runs.run import Run, name_run
 from tests.command import run_command
 from tests.small_encoders import write_audio
 
@@ -50,7 +50,8 @@ def main() -> None:
             changes = find_changes(preset)
             words = ["train", "--preset", preset, "--device", "cpu", "--on-bad-clip", "skip"]
             words += ["--set", "training.epochs=2", *changes]
-            folder = Path("runs") / f"{preset}-seed1"
+            fold = PRESETS[preset].data.fold
+            folder = Path("runs") / name_run(preset, train_plus_val=False, fold=fold, seed=1)
             stop = threading.Thread(target=stop_after_an_epoch, args=(folder,))
             stop.start()
             codes = [run(*words)]
@@ -92,7 +93,7 @@ def stop_after_an_epoch(folder: Path) -> None:
     end = time.monotonic() + 120
     while not (folder / "metrics.jsonl").exists() and time.monotonic() < end:
         time.sleep(0.002)
-    if not Run(folder).finished:
+    if folder.exists() and not Run(folder).finished:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
