@@ -148,6 +148,7 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
             audits=out,
         ),
         out / REPORT,
+        title="A demo on synthetic speech",
         track=reporter.track,
     )
     return DemoResult(scores=scores, submission=submission, seconds=time.monotonic() - start)
