@@ -82,7 +82,7 @@ class ModelConfig:
     "zero padding"); 0 for masked padding, which changes nothing."""
 
     auxiliary_weight: Weight = 0.0
-    """The same of sound as `features.N.auxiliary_weight`."""
+    """Weight of the loss of a head on the sound alone, as `features.N.auxiliary_weight`; 0 for none."""
 
     features: tuple[FeatureConfig, ...] = ()
     """Feature folders that are read, too."""
