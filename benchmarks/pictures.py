@@ -1,6 +1,6 @@
-"""The README's picture, of a report of simulated systems: `docs/pictures/`.
+"""The README's picture, of the demo's report: `docs/pictures/`.
 
-    python benchmarks/pictures.py
+    abaw-emi demo && python benchmarks/pictures.py demo/report.html
 
 Needs Debian's chromium (or $CHROMIUM) and the package playwright.
 """
@@ -10,14 +10,11 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from report import make_folder
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -27,16 +24,14 @@ NAME = "report-light.png"
 
 
 def main() -> None:
+    (report,) = sys.argv[1:]
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
-        folder = Path(temporary) / "made"
-        make_folder(folder)
-        subprocess.run([sys.executable, "-m", "abaw_emi", "report", "--quiet"], cwd=folder, check=True)
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(
             viewport={"width": 1280, "height": 860}, color_scheme="light", reduced_motion="reduce"
         )
-        page.goto((folder / "report.html").as_uri())
+        page.goto(Path(report).resolve().as_uri())
         page.locator("#validation").evaluate("element => element.scrollIntoView()")
         page.wait_for_timeout(300)  # players draw themselves late
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
