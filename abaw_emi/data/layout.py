@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from abaw_emi.core import constants
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.suffixes import SOUND, VIDEO
@@ -150,12 +149,3 @@ def parse_stem(stem: str) -> str | None:
     ('00042', '00042', None, None)
     """
     return parse_id(stem) if stem.isascii() and stem.isdigit() else None
-
-
-def is_id(stem: str) -> bool:
-    """Whether a file's or a folder's name is an id.
-
-    >>> is_id("00042"), is_id("42")
-    (True, False)
-    """
-    return len(stem) == constants.ID_WIDTH and stem.isascii() and stem.isdigit()

@@ -61,7 +61,15 @@ class EmiModel(PreTrainedModel):
             self.text = TextEncoder(config.text_config or {})
         widths = [self.audio_width] if self.audio_width else []
         widths += [branch.output_width for branch in branches]
-        dense = parts.regression_head
+        self._make_fusion(branches, widths)
+        heads = {place: widths[place] for place, weight in enumerate(parts.auxiliary_weights) if weight}
+        self.auxiliary = AuxiliaryHeads(heads, parts.fusion) if heads else None
+        self.post_init()  # type: ignore[no-untyped-call]
+        self._freeze()
+
+    def _make_fusion(self, branches: Sequence[Branch], widths: Sequence[int]) -> None:
+        """Makes what turns the modalities' vectors, of these widths, into intensities."""
+        parts, dense = self.parts, self.parts.regression_head
         if parts.fusion.kind == "text-anchored":
             self.anchored = self._make_anchored(branches)
         elif parts.fusion.kind == "mean" and len(widths) > 1:
@@ -70,10 +78,6 @@ class EmiModel(PreTrainedModel):
             if len(widths) > 1:
                 self.join = Join(widths)
             self.head = Head(sum(widths), parts.fusion, dense=dense)
-        heads = {place: widths[place] for place, weight in enumerate(parts.auxiliary_weights) if weight}
-        self.auxiliary = AuxiliaryHeads(heads, parts.fusion) if heads else None
-        self.post_init()  # type: ignore[no-untyped-call]
-        self._freeze()
 
     def _make_audio_parts(self, encoder_config: dict[str, Any]) -> int:
         """Makes the encoder and what follows it, and returns the width of the vector they make of a clip."""

@@ -66,7 +66,6 @@ def score(
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
     from abaw_emi.cli.evaluation.inputs import find_labels, find_predictions
-    from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_line, print_score, print_text, score_to_json, wants_json
     from abaw_emi.cli.submission.ledger import describe_val
     from abaw_emi.core.progress import Reporter
@@ -75,7 +74,6 @@ def score(
     from abaw_emi.evaluation.score import score as score_tables
     from abaw_emi.evaluation.systems import read_systems
     from abaw_emi.runs.kfold import find_fold_score
-    from abaw_emi.runs.run import Run
 
     folder = DataFolder(data)
     predictions = find_predictions(predictions)
@@ -113,10 +111,7 @@ def score(
             print_text(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
         print_score(result, interval)
         print_line(result.signature)
-        if (run := Run(predictions.parent)).config_file.is_file():
-            print_next("predict", "--ckpt", run.folder, "--split", "test", *keep("--data"))
-        elif not against:
-            print_next("score", predictions, labels, "--against", "OTHER.csv", note="to compare with another")
+        _print_next(predictions, labels, compared=bool(against))
     reporter = Reporter()
     reporter.warn([*warnings, *diagnostics, *result.problems])
     if result.undefined and not allow_constant:
@@ -124,6 +119,18 @@ def score(
         step = "--allow-constant to exit 0 all the same"
         reporter.fail([Problem(str(predictions), found, "columns that vary", step)])
         raise typer.Exit(1)
+
+
+def _print_next(predictions: Path, labels: Path, *, compared: bool) -> None:
+    """Prints what to type after a score: the run's prediction of test, or a comparison."""
+    from abaw_emi.cli.next_step import keep, print_next
+    from abaw_emi.runs.run import Run
+
+    run = Run(predictions.parent)
+    if run.config_file.is_file():
+        print_next("predict", "--ckpt", run.folder, "--split", "test", *keep("--data"))
+    elif not compared:
+        print_next("score", predictions, labels, "--against", "OTHER.csv", note="to compare with another")
 
 
 def _find_seen(systems: Systems, rival: str) -> list[Problem]:

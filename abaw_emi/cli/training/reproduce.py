@@ -96,7 +96,7 @@ def tables(
     from abaw_emi.reproduction.rows import use_finished
     from abaw_emi.reproduction.table import render_table, table_to_json
 
-    plans = _plan(table, only or (), seeds or (), changes or (), backbone or (), out, listed=listed)
+    plans = _plan(table, only, seeds, changes, backbone, out, listed=listed)
     reporter = Reporter(quiet=quiet)
     if out == _FOLDER:
         plans, begun = use_finished(plans, options.DEFAULT_RUNS)
@@ -129,10 +129,10 @@ def tables(
 
 def _plan(
     table: TableName | None,
-    only: Sequence[str],
-    seeds: Sequence[int],
-    changes: Sequence[str],
-    backbones: Sequence[str],
+    only: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    changes: Sequence[str] | None,
+    backbones: Sequence[str] | None,
     out: Path,
     *,
     listed: bool,
@@ -145,11 +145,11 @@ def _plan(
         raise UsageError(Problem("tables", "no --table", f"one of {', '.join(TABLES)}, or --list"))
     chosen = TABLES if table is None else (table,)
     return plan_rows(
-        [row for name in chosen for row in find_rows(name, only)],
+        [row for name in chosen for row in find_rows(name, only or ())],
         out,
-        seeds=seeds,
-        changes=changes,
-        backbones=parse_backbones(backbones),
+        seeds=seeds or (),
+        changes=changes or (),
+        backbones=parse_backbones(backbones or ()),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +22,7 @@ from abaw_emi.core.progress import Reporter
 if TYPE_CHECKING:
     from abaw_emi.config.run import RunConfig
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.runs.run import Run
-    from abaw_emi.training.plan import Plan
+    from abaw_emi.training.plan import IfThere, Plan
 
 EXAMPLES = """abaw-emi presets lists the presets, abaw-emi options every key of --set.
 
@@ -143,7 +142,6 @@ def train(
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
     from abaw_emi.config.read import replace_values
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.runs.run import find_run
 
     trial = verify or limit is not None
     wrong = {
@@ -156,21 +154,15 @@ def train(
     if fold is not None:
         _check_fold(fold)
     name, config = _read_config(preset, config_file, changes or [])
-    length = _read_length(find_run(epochs_from)) if epochs_from else {}
-    if any(change.startswith("training.schedule_epochs=") for change in changes or []):
-        length.pop("training.schedule_epochs", None)
-    config = replace_values(
-        config,
-        {
-            "data.fold": fold,
-            "model.backbone": backbone,
-            "model.revision": revision,
-            "training.init_from": init_from and str(init_from),
-            "training.deterministic": deterministic or None,
-            **length,
-        },
-        "train",
-    )
+    options_of_config = {
+        "data.fold": fold,
+        "model.backbone": backbone,
+        "model.revision": revision,
+        "training.init_from": init_from and str(init_from),
+        "training.deterministic": deterministic or None,
+    }
+    length = _read_length(epochs_from, changes or [])
+    config = replace_values(config, {**options_of_config, **length}, "train")
     folder = DataFolder(data, features)
     folder.read_labels("train", "valid")  # before anything slow is loaded
     if config.model.tuning.lora_rank:
@@ -186,7 +178,7 @@ def train(
         out=out,
         train_plus_val=train_plus_val,
         epochs_from=str(epochs_from or ""),
-        if_there="resume" if resume else "overwrite" if overwrite else "refuse",
+        if_there=_say_if_there(resume=resume, overwrite=overwrite),
         on_bad_clip=on_bad_clip,
         limit=limit,
         save_minutes=save_minutes,
@@ -196,12 +188,27 @@ def train(
     _carry_out(plan, folder, Reporter(quiet=quiet), verify=verify)
 
 
-def _read_length(run: Run) -> dict[str, int]:
-    """How long to train as `run` did up to its best epoch, at the same learning rates."""
-    return {
-        "training.epochs": run.best_epoch,
-        "training.schedule_epochs": run.read_config().training.cosine_epochs,
-    }
+def _say_if_there(*, resume: bool, overwrite: bool) -> IfThere:
+    """What becomes of a run folder that is there."""
+    if resume:
+        return "resume"
+    return "overwrite" if overwrite else "refuse"
+
+
+def _read_length(epochs_from: Path | None, changes: Sequence[str]) -> dict[str, int]:
+    """How long to train as a run did up to its best epoch.
+
+    At the same learning rates, unless `changes` lay the cosine out otherwise.
+    """
+    from abaw_emi.runs.run import find_run
+
+    if epochs_from is None:
+        return {}
+    run = find_run(epochs_from)
+    length = {"training.epochs": run.best_epoch}
+    if not any(change.startswith("training.schedule_epochs=") for change in changes):
+        length["training.schedule_epochs"] = run.read_config().training.cosine_epochs
+    return length
 
 
 def _refuse(wrong: Mapping[tuple[str, str], object]) -> None:
