@@ -20,7 +20,7 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.experiments.jobs import list_jobs
 from abaw_emi.experiments.local import run_jobs
 from abaw_emi.experiments.slurm import Trainer, parse_settings
-from abaw_emi.runs.lock import lock_runs
+from abaw_emi.runs.lock import find_holder, lock_runs
 from abaw_emi.runs.run import LOG, Run, find_run
 from tests.command import run_command
 
@@ -144,7 +144,10 @@ def test_a_job_of_a_cluster_that_is_told_to_end_saves_and_goes_on(data_root: Pat
     log = job.run.folder / LOG
     while log.read_text().count("going on after epoch") < 1:
         time.sleep(0.1)
-    submitted.cancel()
+    submitted.cancel()  # ends submitit's own process, and leaves the run to Slurm
+    holder = find_holder(job.run)
+    assert holder
+    os.kill(int(holder.split()[1]), signal.SIGKILL)
     assert "saved" in log.read_text()
 
 
