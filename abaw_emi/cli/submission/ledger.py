@@ -111,6 +111,7 @@ def set_entry(
     out: Submissions = DEFAULT_OUT,
 ) -> None:
     """Enter what became known of a submission: its test score, or that it was never sent."""
+    from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_text, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.submission.ledger import amend
@@ -124,6 +125,7 @@ def set_entry(
         print_json({**entry.to_json(), "problems": []})
         return
     print_text(_describe_entry(entry))
+    print_next("ledger", *keep("--submissions", "--out"))
 
 
 def _describe_entry(entry: Entry) -> str:

@@ -123,6 +123,8 @@ def tables(
         print_line(render_table(table, outcomes, form))
         if form == "table" and no_run and any(outcome.state == "not run" for outcome in outcomes):
             print_next(*retype("--no-run"))
+        elif form == "table":
+            print_next(*retype("--format"), "--format", "latex", note="for a paper")
     if any(outcome.state in _BAD for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from abaw_emi.cli.next_step import keep, print_next
+from abaw_emi.cli.next_step import keep, print_next, retype
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.progress import Reporter
@@ -45,11 +45,13 @@ def print_verification(verification: Verification, reporter: Reporter) -> None:
     problem = Problem("--verify-resume", found, f"{verification.straight}, as uninterrupted", advice)
     same = verification.identical
     done = f"identical: killed {verification.kills} times and resumed, the weights are the same bits"
-    print_result(
-        {**asdict(verification), "identical": same},
-        f"{done}\nSHA-256 {verification.straight}" if same else "not identical",
-        [] if same else [problem],
-    )
+
+    def show() -> None:
+        print_line(f"{done}\nSHA-256 {verification.straight}" if same else "not identical")
+        if same:
+            print_next(*retype("--verify-resume"))
+
+    print_result({**asdict(verification), "identical": same}, show, [] if same else [problem])
     if not same:
         reporter.fail([problem])
         raise typer.Exit(1)
