@@ -119,6 +119,15 @@ Changes = Annotated[
         "--set", autocompletion=complete_keys, metavar="K=V", help="KEY=VALUE, such as training.epochs=10."
     ),
 ]
+ChangesOfPresets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        autocompletion=complete_keys,
+        metavar="K=V",
+        help="KEY=VALUE, of every preset that has it.",
+    ),
+]
 TableFormat = Annotated[Format, typer.Option("--format", help="csv is the ranking alone, unrounded.")]
 Groups = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from abaw_emi.cli import options
-from abaw_emi.cli.completion import complete_keys, complete_presets
+from abaw_emi.cli.completion import complete_presets
 from abaw_emi.cli.next_step import PLACES, keep, print_next, retype
 from abaw_emi.cli.output import print_line, print_result, score_to_json
 from abaw_emi.core.installation import REPORT, check_installation, require
@@ -99,15 +99,7 @@ def pipeline(
     train_plus_val: Annotated[
         bool, typer.Option("--train-plus-val", help="Train on train+val afterwards, and submit those runs.")
     ] = False,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            autocompletion=complete_keys,
-            metavar="K=V",
-            help="KEY=VALUE, of every preset that has it.",
-        ),
-    ] = None,
+    changes: options.ChangesOfPresets = None,
     model: Models = None,
     dry_run: DryRun = False,
     profile: Annotated[

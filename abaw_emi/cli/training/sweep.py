@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from abaw_emi.cli import options
-from abaw_emi.cli.completion import complete_keys, complete_presets
+from abaw_emi.cli.completion import complete_presets
 from abaw_emi.cli.next_step import print_next, retype
 from abaw_emi.cli.output import print_command, print_line, print_result
 from abaw_emi.core.progress import Reporter
@@ -46,15 +46,7 @@ def sweep(
         int, typer.Option("--folds", help="Cut the training clips into N parts; a run for each.", min=0)
     ] = 0,
     train_plus_val: options.TrainPlusVal = False,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            autocompletion=complete_keys,
-            metavar="K=V",
-            help="KEY=VALUE, of every preset that has it.",
-        ),
-    ] = None,
+    changes: options.ChangesOfPresets = None,
     executor: Annotated[
         Executor, typer.Option("--executor", help="Where: this machine, Slurm, or only as a list.")
     ] = "local",
