@@ -7,6 +7,7 @@ do not depend on how many processes share them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ def share_batch(batch: Sequence[int], lengths: Sequence[int], size: int) -> list
             high = middle
     ends = _cut(sums, high, size)
     ends += [len(batch)] * (size - len(ends))
-    return [list(batch[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+    return [list(batch[start:end]) for start, end in pairwise([0, *ends])]
 
 
 def _cut(sums: npt.NDArray[np.int64], most: int, size: int) -> list[int]:

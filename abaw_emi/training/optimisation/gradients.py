@@ -85,15 +85,7 @@ class Gradients:
     def compute(self, step: Step, place: Place, remake: Callable[[int], Step]) -> tuple[Step, Tensor, Tensor]:
         """The step as it was run, the outputs (N, W) of this process, and the loss of all of them.
 
-        The gradients are those of this process's clips.
-
-        Args:
-            step: the clips.
-            place: seeds the dropouts.
-            remake: makes the same step again, in groups of at most so many clips.
-
-        Raises:
-            TrainingError: a single clip does not fit the memory.
+        The gradients are those of this process's clips. Takes and raises what `TrainStep.run` does.
         """
         if self.most is not None and any(len(group) > self.most for group in step.groups):
             step = remake(self.most)
@@ -127,7 +119,7 @@ class Gradients:
             grads, loss = self._output_grads(outputs.detach(), step, self._loss.at(place.epoch))
             if self._fit(partial(self._backward_joined, outputs, grads)) is not None:
                 return outputs.detach(), loss
-        self.joined = False
+        outputs, self.joined = None, False  # the graphs of all groups are let go of
         found = f"the graphs of {step.size} clips do not fit the device's memory together"
         self._warn(place, found, "one group after the other from here on")
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,8 +19,6 @@ from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.optimisation.gradients import Gradients, Place
 from abaw_emi.training.optimisation.optim import ExponentialAverage, build_optimizer
-
-T = TypeVar("T")
 
 _ADVICE = "lower training.learning_rate or use --precision fp32; the last whole checkpoint is kept"
 
