@@ -30,7 +30,7 @@ FRAMES_PER_SECOND = 50
 
 
 def count_steps(plan: list[list[int]], samples: list[int], size: int | None) -> tuple[float, float]:
-    """Time steps one after another, of a batch: a group of `size` clips after the other, and all at once."""
+    """Time steps of a batch that wait for each other: by groups of `size` clips in turn, and all at once."""
     apart = together = 0
     for batch in plan:
         groups = group_by_length(sort_by_length(batch, samples), samples, size=size)

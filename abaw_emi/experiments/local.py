@@ -94,7 +94,7 @@ class _Queue:
         self._threads = max(1, (os.cpu_count() or 1) // at_once)
 
     def start(self) -> None:
-        """Starts as many jobs as there is room for; each that another process holds goes to the end."""
+        """Starts as many jobs as may run at once; each that another process holds goes to the end."""
         for _ in range(len(self.waiting)):
             if len(self.running) == self._at_once:
                 return

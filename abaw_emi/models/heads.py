@@ -1,4 +1,4 @@
-"""Vectors (B, W) to intensities (B, 6), and what else a loss is told of."""
+"""Vectors (B, W) to intensities (B, 6), and what losses alone read beside them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _NORMS = {"ln_q.": "q_norm.", "ln_kv.": "k_norm."}
 _ATTENTION = {f"{name}_proj.": f"{name}_proj." for name in ("q", "k", "v", "out")} | _NORMS
 _LOOKS = {"ca_audio.": "anchored.attentions.0.", "ca_vision.": "anchored.attentions.1."}
 
-# What stands for a modality that a clip lacks; theirs have leading dimensions of 1.
+# What stands for a modality that is missing; theirs have leading dimensions of 1.
 _MISSING = {
     "miss_text": "anchored.missing_query",
     "miss_audio": "anchored.missing.0",
