@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from abaw_emi.features.files import read_array
-from abaw_emi.features.pickles import parse_pickle
+from abaw_emi.features.pickles.arrays import parse_pickle
 
 FILES = 500
 ROUNDS = 5

@@ -1,4 +1,4 @@
-"""One sound track of a container, decoded packet by packet and mixed down to mono as it comes."""
+"""One sound track of a container, decoded packet by packet."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from av.audio.plane import AudioPlane
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
 from abaw_emi.audio.formats import Sniffed
 from abaw_emi.audio.length import Extent, ends_with_empty_packet, find_first_sound_page
+from abaw_emi.audio.mixer import Mixer
 from abaw_emi.audio.tags import FRAME_MASKS, find_frame, skip_tags
 from abaw_emi.core.errors import ClipError, Problem
 from abaw_emi.data.suffixes import Kind
@@ -30,12 +30,6 @@ MOST_SAMPLES = 100_000_000
 
 _PADDING = 1 / 16
 """Share of a file that zeros at its end may take without a warning, where nothing declares its length."""
-
-_MIXED_VALUES = 1 << 20
-"""Values, of all channels, from which on what was decoded is mixed down: channels and rates may be many."""
-
-_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
-"""numpy's types of FFmpeg's sample formats."""
 
 
 class Track:
@@ -81,10 +75,7 @@ class Track:
         self._wanted = math.inf
         self._first: av.AudioFrame | None = None
         self._last: av.AudioFrame | None = None
-        self._pieces: list[npt.NDArray[np.generic]] = []  # decoded, of all channels
-        self._values = 0  # in the pieces
-        self._mixed: list[npt.NDArray[np.float32]] = []
-        self._powers = np.zeros(2)  # sums of squares: of what was mixed, and the mean over the channels
+        self._mixer = Mixer()
         self._begin: float | None = None
         self._end = 0.0
         self._position: int | None = None  # of the first packet, in bytes
@@ -119,8 +110,7 @@ class Track:
     @property
     def mixed_level(self) -> float:
         """RMS of the mean over the channels, over the RMS of the channels: 1 for a single one, or silence."""
-        mixed, channels = self._powers
-        return math.sqrt(mixed / channels) if channels else 1.0
+        return self._mixer.level
 
     def read(self) -> None:
         """Decodes until there are `max_seconds`, or to the end of the file.
@@ -195,48 +185,16 @@ class Track:
                 Problem(str(self.path), found, f"{_describe(self._first)}, as it begins", "convert it")
             )
         self._last = frame
-        self._pieces.append(_to_array(frame))
-        self._values += frame.samples * self.channels
+        self._mixer.add(frame)
         self.count += frame.samples
         self.full = self.count >= self._wanted
         if self.count > MOST_SAMPLES:
             found = f"holds more than {MOST_SAMPLES:,} samples, at {self.sample_rate:,} Hz"
             raise ClipError(Problem(str(self.path), found, "fewer", "convert it to 16 kHz, or cut it"))
-        if self._values >= _MIXED_VALUES:
-            self._mix()
-
-    def _mix(self) -> None:
-        """The mean over the channels of what was decoded since the last time.
-
-        Not FFmpeg's own downmix, which adds the channels up (gain 1.41 where they agree, measured).
-        """
-        assert self._first is not None
-        samples = np.concatenate(self._pieces, axis=1)  # planar (C, T), packed (1, T * C)
-        if not self._first.format.is_planar:
-            samples = samples.reshape(-1, self.channels).T  # (C, T)
-        self._pieces, self._values = [], 0
-        mean = samples.mean(axis=0, dtype=np.float64 if samples.dtype.kind in "iu" else None)
-        scale, offset = 1.0, 0
-        if samples.dtype == np.uint8:
-            scale, offset = 128.0, 128
-            mean = (mean - 128) / 128
-        elif samples.dtype.kind == "i":
-            scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-            mean /= scale
-        mixed = np.asarray(mean, dtype=np.float32)
-        self._mixed.append(mixed)
-        if self.channels > 1:
-            floats = (np.asarray(channel, np.float32) for channel in samples)
-            parts = (channel - offset if offset else channel for channel in floats)
-            power = sum(float(np.vdot(part, part)) for part in parts) / scale**2 / self.channels
-            self._powers += (float(np.vdot(mixed, mixed)), power)
 
     def waveform(self) -> npt.NDArray[np.float32]:
         """float32 (T,): the mean over the channels, cut to `max_seconds`."""
-        if self._pieces:
-            self._mix()
-        mixed = self._mixed[0] if len(self._mixed) == 1 else np.concatenate(self._mixed)
-        return mixed[: math.ceil(self._max_seconds * self.sample_rate)]
+        return self._mixer.waveform()[: math.ceil(self._max_seconds * self.sample_rate)]
 
     def _pass_tag(self) -> None:
         """Goes on behind a packet that failed, if it was nothing but tags between two files that were joined.
@@ -299,21 +257,6 @@ class Track:
     def _passed_pages(self) -> bool:
         with self.path.open("rb") as file:
             return find_first_sound_page(file) != self._position
-
-
-def _to_array(frame: av.AudioFrame) -> npt.NDArray[np.generic]:
-    """The samples of a frame: planar (C, T), packed (1, T * C).
-
-    Plane by plane: `frame.planes`, and `to_ndarray` with it, reads past the end of 8 and more of them, and
-    crashes.
-    """
-    dtype = np.dtype(_DTYPES[frame.format.packed.name])
-    channels = frame.layout.nb_channels
-    if not frame.format.is_planar:
-        packed = memoryview(AudioPlane(frame, 0))
-        return np.frombuffer(packed, dtype, frame.samples * channels)[np.newaxis]
-    planes = [memoryview(AudioPlane(frame, i)) for i in range(channels)]
-    return np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
 
 
 def _are_alike(frame: av.AudioFrame, other: av.AudioFrame) -> bool:

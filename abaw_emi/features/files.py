@@ -18,14 +18,8 @@ import numpy as np
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.errors import FeatureError, Problem
 from abaw_emi.data.layout import PACKAGES, find_files
-from abaw_emi.features.pickles import (
-    Numbers,
-    RefusedError,
-    parse_pickle,
-    refuse_damaged,
-    shorten,
-    widen_bfloat16,
-)
+from abaw_emi.features.pickles.arrays import Numbers, parse_pickle, widen_bfloat16
+from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
 
 MAX_UNPACKED = 2**29
 """Bytes that a compressed file may become; the longest official clip's wav2vec2 features have 192 MB."""

@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.core.records import read_json
-from abaw_emi.features.pickles import RefusedError, read_state_dict
+from abaw_emi.features.pickles.arrays import read_state_dict
+from abaw_emi.features.pickles.refusal import RefusedError
 from abaw_emi.models.load import count_weights
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -5,17 +5,12 @@ The form of a submission is that of a profile (`submission.format`), assumed whe
 
 from __future__ import annotations
 
-import lzma
 import os
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import polars as pl
 from typing_extensions import TypedDict
@@ -31,6 +26,7 @@ from abaw_emi.data.csv import MAX_BYTES, CsvText, find_cut, parse_csv, shorten
 from abaw_emi.data.frames import Table, read_table
 from abaw_emi.data.tables import Kind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
+from abaw_emi.submission.archive import check_members, is_csv, read_zip
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 
 MANIFEST = "manifest.json"
@@ -43,25 +39,6 @@ class _Manifest(TypedDict):
 
 
 _ID_WITH_POINT = re.compile(r"\d+\.0*", re.ASCII)
-
-_ZIP_END = b"PK\x05\x06"
-_ZIP_END_BYTES = 22
-
-_MAX_RATIO = 100
-"""Of a zip's contents to its size: numbers deflate to a half, the same row again and again to a hundredth."""
-
-# Whatever the zip reader and its decompressors raise on damaged bytes.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,85 +144,14 @@ def check_zip(
     checks = [
         check_csv(inner, f"{name}, {member}", test_ids, kind, profile)
         for member, inner in members
-        if _is_csv(member)
+        if is_csv(member)
     ]
     problems = [problem for check in checks for problem in check.problems]
     return Check(
-        problems=(*_check_members([member for member, _ in members], name, profile), *problems),
+        problems=(*check_members([member for member, _ in members], name, profile), *problems),
         warnings=tuple(warning for check in checks for warning in check.warnings),
         rows=checks[-1].rows if checks else None,
     )
-
-
-def read_zip(content: bytes, name: str) -> list[tuple[str, bytes]]:
-    """The members of a zip: their names, and of CSVs what they hold.
-
-    Raises:
-        SubmissionError: it is no zip, is damaged, has bytes around it, or its members are compressed in a
-            way, or to a degree, that no submission is.
-    """
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            problems = _check_archive(archive, content, name)
-            if not problems and (damaged := archive.testzip()):
-                problems = [Problem(f"{name}, {damaged}", "damaged inside the zip")]
-            infos = [] if problems else archive.infolist()
-            members = [(i.filename, archive.read(i) if _is_csv(i.filename) else b"") for i in infos]
-    except _ZIP_ERRORS as error:
-        problems = [Problem(name, f"not a sound zip file: {error}")]
-    if problems:
-        raise SubmissionError(problems)
-    return members
-
-
-def _check_archive(archive: zipfile.ZipFile, content: bytes, name: str) -> list[Problem]:
-    """What is known to be wrong with a zip before anything in it is decompressed."""
-    infos = archive.infolist()
-    problems = [
-        Problem(f"{name}, {info.filename}", "neither stored nor deflated", "one of the two")
-        for info in infos
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    ]
-    size = sum(info.file_size for info in infos)
-    if size > min(MAX_BYTES, _MAX_RATIO * len(content)):
-        found = f"{len(content):,} bytes that unpack to {size:,}"
-        problems.append(Problem(name, found, "a CSV of about 1 MB"))
-    end = content.rfind(_ZIP_END) + _ZIP_END_BYTES + len(archive.comment)
-    if not content.startswith((b"PK\x03\x04", _ZIP_END)) or archive.comment or end != len(content):
-        found = "bytes before or after the zip, or a comment in it"
-        problems.append(Problem(name, found, "the zip alone"))
-    return shorten(problems, name)
-
-
-def _is_csv(member: str) -> bool:
-    return member.lower().endswith(".csv") and not _is_added(member)
-
-
-def _is_added(member: str) -> bool:
-    """Whether macOS put it beside a file, or into its zip."""
-    return member.startswith("__MACOSX/") or member.rpartition("/")[2].startswith("._")
-
-
-def _check_members(members: Sequence[str], name: str, profile: SubmissionFormat) -> list[Problem]:
-    """What is wrong with the names of a zip's members."""
-    problems = []
-    for member in members:
-        if _is_added(member):
-            step = "make it with abaw-emi submit, or with zip -X"
-            problems.append(
-                Problem(name, f"{member}, which macOS adds, is in the zip", "nothing but the CSV", step)
-            )
-        elif len(PureWindowsPath(member).parts) > 1 or member.endswith("/"):
-            found = f"{member} lies in a folder inside the zip"
-            problems.append(Problem(name, found, "the CSV at the zip's root", "zip the file, not its folder"))
-        elif not _is_csv(member):
-            problems.append(Problem(name, f"{member} is in the zip", "nothing but the CSV"))
-    csv_names = list(filter(_is_csv, members))
-    if len(csv_names) != 1:
-        problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
-    elif "csv_name" in profile.given and csv_names != [profile.csv_name]:
-        problems.append(Problem(name, f"the CSV is named {csv_names[0]}", profile.csv_name))
-    return shorten(problems, name)
 
 
 def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: SubmissionFormat) -> Check:

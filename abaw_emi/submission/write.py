@@ -25,8 +25,9 @@ from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.provenance import Provenance
+from abaw_emi.submission.archive import read_zip
 from abaw_emi.submission.bounds import Bounds
-from abaw_emi.submission.check import MANIFEST, read_zip
+from abaw_emi.submission.check import MANIFEST
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 from abaw_emi.submission.ledger import (
     LEDGER,

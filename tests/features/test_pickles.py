@@ -25,7 +25,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from abaw_emi.features.pickles import MAX_OPCODES, RefusedError, parse_pickle, read_state_dict
+from abaw_emi.features.pickles.arrays import parse_pickle, read_state_dict
+from abaw_emi.features.pickles.opcodes import MAX_OPCODES
+from abaw_emi.features.pickles.refusal import RefusedError
 
 
 class Call:
@@ -371,7 +373,8 @@ LARGE_BOMBS = {
 LIMITED = """
 import resource, sys, time
 from pathlib import Path
-from abaw_emi.features.pickles import RefusedError, parse_pickle
+from abaw_emi.features.pickles.arrays import parse_pickle
+from abaw_emi.features.pickles.refusal import RefusedError
 
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + 200 * 2**20
