@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.backends.cudnn import rnn as cudnn_rnn
 from torch.nn import functional
 from torch.nn.utils import rnn
+from torch.nn.utils.rnn import PackedSequence
 
 from abaw_emi.config.parts import FeatureConfig
 from abaw_emi.models.pooling import find_real, make_pooling
@@ -115,11 +118,8 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind: str, width: int, hidden: int, config: FeatureConfig) -> None:
         super().__init__()
-        network = nn.GRU if kind == "gru" else nn.LSTM
-        dropout = config.dropout if config.layers > 1 else 0.0
-        both = config.bidirectional
-        self.network = network(
-            width, hidden, config.layers, dropout=dropout, batch_first=True, bidirectional=both
+        self.network = make_recurrent(
+            kind, width, hidden, config.layers, config.dropout, both_ways=config.bidirectional
         )
 
     def forward(self, frames: Tensor, real: Tensor) -> Tensor:
@@ -134,6 +134,83 @@ class Recurrent(nn.Module):
             self.network(packed)[0], batch_first=True, total_length=frames.shape[1]
         )
         return states
+
+
+class _LayerByLayer(nn.RNNBase):
+    """A recurrent network with dropout between its layers, which run one by one; without it torch's own.
+
+    cuDNN's dropout has a state of its own, which each seeding of torch's generator makes it initialise again,
+    once a group of clips. Here the masks are torch's: on a CPU the bits that the whole network draws there.
+    """
+
+    def forward(self, frames: Any, hx: None = None) -> tuple[Any, Any]:
+        """Frames (B, F, D), or packed ones, to (B, F, H), packed alike; no last states are returned."""
+        if not isinstance(frames, PackedSequence):
+            # Time first, as torch draws the masks of a whole network.
+            return self._run(frames.transpose(0, 1), frames.shape[0]).transpose(0, 1), None
+        sizes = frames.batch_sizes
+        data = self._run(frames.data, int(sizes[0]), sizes)
+        return PackedSequence(data, sizes, frames.sorted_indices, frames.unsorted_indices), None
+
+    def _run(self, x: Tensor, clips: int, *sizes: Tensor) -> Tensor:
+        run: Any = torch.lstm if self.mode == "LSTM" else torch.gru
+        start = x.new_zeros(1 + self.bidirectional, clips, self.hidden_size)
+        first = (start, start) if self.mode == "LSTM" else start
+        shape = [True, 1, 0.0, self.training, self.bidirectional]  # biases, one layer, no dropout within
+        shape += [] if sizes else [False]  # time first
+        for number, weights in enumerate(self._weights_by_layer()):
+            if number:
+                x = functional.dropout(x, self.dropout, self.training)
+            x = run(x, *sizes, first, weights, *shape)[0]
+        return x
+
+    def flatten_parameters(self) -> None:
+        """Puts each layer's weights side by side in a GPU's memory, where cuDNN reads them uncopied."""
+        layers = self._weights_by_layer()
+        # torch calls it while the weights are being made, too.
+        if not all(
+            isinstance(each, Tensor) and torch.backends.cudnn.is_acceptable(each) for each in layers[0]
+        ):
+            return
+        mode = cudnn_rnn.get_cudnn_mode(self.mode)
+        with torch.no_grad(), torch.cuda.device_of(layers[0][0]):
+            for layer in layers:
+                each, width = len(layer) // (1 + self.bidirectional), layer[0].shape[1]
+                torch._cudnn_rnn_flatten_weight(
+                    layer, each, width, mode, self.hidden_size, 0, 1, True, self.bidirectional
+                )
+
+    def _weights_by_layer(self) -> list[list[Any]]:
+        weights = self._flat_weights
+        each = len(weights) // self.num_layers
+        return [weights[start : start + each] for start in range(0, len(weights), each)]
+
+
+class _LSTM(_LayerByLayer, nn.LSTM):  # type: ignore[misc]  # packed frames and others in one
+    pass
+
+
+class _GRU(_LayerByLayer, nn.GRU):  # type: ignore[misc]
+    pass
+
+
+def make_recurrent(
+    kind: str, width: int, hidden: int, layers: int, dropout: float, *, both_ways: bool = False
+) -> nn.RNNBase:
+    """A GRU or an LSTM that takes (B, F, `width`), under the names of weights that torch gives them.
+
+    Args:
+        kind: "gru" or "lstm".
+        width: D.
+        hidden: H.
+        layers: one upon the other.
+        dropout: between them, while training.
+        both_ways: whether it runs backwards in time, too.
+    """
+    between = dropout if layers > 1 else 0.0
+    plain, by_layer = (nn.GRU, _GRU) if kind == "gru" else (nn.LSTM, _LSTM)
+    network = by_layer if between else plain
+    return network(width, hidden, layers, dropout=between, batch_first=True, bidirectional=both_ways)
 
 
 class TemporalConvolutions(nn.Module):

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.models.branches import Branch
+from abaw_emi.models.branches import Branch, make_recurrent
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.encoders.base import SoundEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
@@ -92,13 +92,7 @@ class EmiModel(PreTrainedModel):
             self.vad_head = VadHead(width, backbone.num_labels, backbone.final_dropout)
             width += backbone.num_labels
         if parts.lstm:
-            self.lstm = nn.LSTM(
-                width,
-                width,
-                num_layers=parts.lstm_layers,
-                dropout=parts.lstm_dropout if parts.lstm_layers > 1 else 0.0,
-                batch_first=True,
-            )
+            self.lstm = make_recurrent("lstm", width, width, parts.lstm_layers, parts.lstm_dropout)
         self.frame_width = width
         if parts.pooling == "mean":
             return width * (parts.global_vector + parts.lstm)
