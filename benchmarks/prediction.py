@@ -37,6 +37,7 @@ from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference import members, workers
+from abaw_emi.inference.groups import GroupedPredictions
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime
@@ -129,7 +130,7 @@ def work(root: Path, runs: int, precision: str, *, divided: bool) -> None:
         return call
 
     members.read_inputs = timed("reading", members.read_inputs)
-    members.predict = timed("inference", members.predict)
+    GroupedPredictions.make = timed("inference", GroupedPredictions.make)  # type: ignore[method-assign]
     if divided:
         workers.count_cores = lambda: 1
     start = time.perf_counter()

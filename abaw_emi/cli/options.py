@@ -152,6 +152,15 @@ Seeds = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", rich_help_panel=STATISTICS, help="Seed of all resampling.", min=0)
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="k/K",
+        help="Only the k-th of K shares of the clips, while others take theirs.",
+        show_default="all; under torchrun, one for each process",
+    ),
+]
 
 DEFAULT_DATA = Path("data")
 DEFAULT_FEATURES = Path("features")

@@ -1,40 +1,37 @@
 """Several runs predict one split: each clip is read once, and what was predicted before is not run again.
 
-Predictions are kept in the cache. They belong to a run's weights and config, to the very samples of the
-clips, and to the arithmetic.
+Predictions are kept in the cache (`groups`). They belong to a run's weights and config, to the very samples
+of the clips, and to the arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import polars as pl
 import torch
 
-from abaw_emi.batching.examples import Example, Inputs, InputSpec, read_inputs
+from abaw_emi.batching.examples import Inputs, InputSpec, read_inputs
 from abaw_emi.core.cache import Cache
-from abaw_emi.core.constants import EMOTIONS, FILENAME, OnBadClip, Split
+from abaw_emi.core.constants import OnBadClip, Split
 from abaw_emi.core.errors import CorpusError, Problem, RunError, collect_errors
-from abaw_emi.core.hashing import hash_file, sha256
+from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.ids import pack_ids, unpack_ids
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.data.shard import Shard
 from abaw_emi.ensembling.members import Member, Members
 from abaw_emi.inference.engine import ARITHMETIC
-from abaw_emi.inference.frozen_encoder import encode_examples, identify_clip
-from abaw_emi.inference.predict import (
-    describe_run,
-    load_model,
-    make_table,
-    predict,
-    read_spec,
-    verify_weights,
-)
+from abaw_emi.inference.groups import GroupedPredictions
+from abaw_emi.inference.predict import describe_run, load_model, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
+from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
+
+Read = tuple[dict[Run, Inputs], dict[Run, str]]
+"""What runs read, and the hashes of their weights."""
 
 
 def predict_runs(
@@ -52,16 +49,12 @@ def predict_runs(
     Raises:
         EmiError: the data, a clip or a run is not what it should be.
     """
-    weights = _hash_weights(runs)
-    runtime.reporter.warn(data.check_counts(split))
-    specs = {run: read_spec(run, on_bad) for run in runs}
-    read = {spec: _read(data, split, spec, runtime.reporter) for spec in dict.fromkeys(specs.values())}
-    inputs = {run: read[specs[run]] for run in runs}
-    tables = _predict_all(inputs, weights, runtime)
+    inputs, weights = _read_all(runs, data, split, runtime.reporter, on_bad)
+    made = _predict_all(inputs, weights, runtime, Shard())
     members = [
         Member(
             name=str(run.folder),
-            table=tables[run],
+            table=made[run].table(),
             record=describe_run(run, runtime) | _describe_missing(inputs[run]),
             trained_on=run.trained_on or frozenset(),
             trained_on_complete=run.trained_on_complete,
@@ -70,9 +63,71 @@ def predict_runs(
     ]
     return Members(
         members=members,
-        skipped=tuple(sorted({filename for each in read.values() for filename in each.skipped})),
-        read_from_video=_join_fallbacks(read.values()),
+        skipped=tuple(sorted({filename for each in inputs.values() for filename in each.skipped})),
+        read_from_video=_join_fallbacks(inputs.values()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What is predicted of a split's clips, and kept.
+
+    Attributes:
+        clips: of this share.
+        done: of all shares, as far as they were there when this one began.
+        total: of the split.
+    """
+
+    clips: int
+    done: int
+    total: int
+
+
+def predict_share(
+    run: Run,
+    data: DataFolder,
+    split: Split,
+    runtime: Runtime,
+    shard: Shard,
+    *,
+    on_bad: OnBadClip = "error",
+    world: World | None = None,
+) -> Share:
+    """Predicts one share of the clips of `split` into the cache, where `predict_runs` finds it.
+
+    Args:
+        run: a finished one.
+        data: the data folder.
+        split: what to predict.
+        runtime: what the model runs with (`Runtime.for_prediction`).
+        shard: which share: of groups of clips of similar length, as `predict_runs` makes them.
+        on_bad: "skip" leaves out clips that cannot be read; the same for all shares.
+        world: the processes that make all shares together; the first one reads the clips before the others.
+
+    Raises:
+        EmiError: the data, a clip or the run is not what it should be, or the cache cannot be written.
+    """
+    world = world or World()
+
+    def read() -> Read:
+        return _read_all([run], data, split, runtime.reporter, on_bad)
+
+    found: list[Read] = []
+    world.run_first(lambda: found.append(read()))
+    inputs, weights = found[0] if found else read()
+    made = _predict_all(inputs, weights, runtime, shard)[run]
+    return Share(made.count(shard.take(range(made.groups))), made.done, made.total)
+
+
+def _read_all(
+    runs: Sequence[Run], data: DataFolder, split: Split, reporter: Reporter, on_bad: OnBadClip
+) -> Read:
+    """What each run reads, and the hash of its weights."""
+    weights = _hash_weights(runs)
+    reporter.warn(data.check_counts(split))
+    specs = {run: read_spec(run, on_bad) for run in runs}
+    read = {spec: _read(data, split, spec, reporter) for spec in dict.fromkeys(specs.values())}
+    return {run: read[specs[run]] for run in runs}, weights
 
 
 def _hash_weights(runs: Sequence[Run]) -> dict[Run, str]:
@@ -96,41 +151,41 @@ def _read(data: DataFolder, split: Split, spec: InputSpec, reporter: Reporter) -
 
 
 def _predict_all(
-    inputs: Mapping[Run, Inputs], weights: Mapping[Run, str], runtime: Runtime
-) -> dict[Run, pl.DataFrame]:
-    """The predictions of each run, from the cache if they are there."""
-    cache = Cache(f"predictions-{ARITHMETIC}", runtime.reporter)
-    keys = {run: _make_key(run, weights[run], read, runtime) for run, read in inputs.items()}
-    tables: dict[Run, pl.DataFrame] = {}
-    for run, key in keys.items():
-        if (kept := cache.get(key)) is not None:
-            ids = sorted(example.filename for example in inputs[run].examples)
-            tables[run] = make_table(ids, kept[0])
-    if tables:
-        found = f"{len(tables)} of {len(keys)} runs predicted these clips before: taken from the cache"
-        runtime.reporter.say(found)
-    missing = [run for run in keys if run not in tables]
+    inputs: Mapping[Run, Inputs], weights: Mapping[Run, str], runtime: Runtime, shard: Shard
+) -> dict[Run, GroupedPredictions]:
+    """The predictions of each run, all of this share at least; from the cache if they are there.
+
+    Raises:
+        RunError: there are other shares, and this one cannot be kept for them.
+    """
+    cache = Cache(f"predictions-{ARITHMETIC}-groups", runtime.reporter)
+    made = {
+        run: GroupedPredictions(cache, _describe_origin(run, weights[run], runtime), read.examples, runtime)
+        for run, read in inputs.items()
+    }
+    missing = {run: predictions.find_missing(shard) for run, predictions in made.items()}
+    to_do = [run for run, numbers in missing.items() if numbers]
+    if len(to_do) < len(made):
+        found = f"{len(made) - len(to_do)} of {len(made)} runs predicted these clips before"
+        runtime.reporter.say(f"{found}: taken from the cache")
     # The next run's weights are read while this one's predict.
-    models = run_ahead(lambda run: load_model(run, runtime.device, runtime.precision), missing, 1)
-    for run in missing:
-        tables[run] = _predict(next(models), run, inputs[run], runtime)
-        values = tables[run].sort(FILENAME).select(EMOTIONS).to_numpy()
-        cache.keep(keys[run], values.astype(np.float32))
-    return tables
+    models = run_ahead(lambda run: load_model(run, runtime.device, runtime.precision), to_do, 1)
+    for run in to_do:
+        if done := made[run].done:
+            runtime.reporter.say(f"{run.folder}: {done:,} of {made[run].total:,} clips were predicted before")
+        model = next(models)
+        _check_widths(model, run, inputs[run])
+        kept = made[run].make(missing[run], model, run.name)
+        if not kept and not shard.is_whole:
+            step = "set $ABAW_EMI_CACHE to a folder that all processes write and read"
+            raise RunError(Problem(str(run.folder), f"share {shard} cannot be kept", next_step=step))
+    return made
 
 
-def _make_key(run: Run, weights: str, inputs: Inputs, runtime: Runtime) -> str:
-    """What a run's predictions follow from: weights, config, examples and arithmetic."""
+def _describe_origin(run: Run, weights: str, runtime: Runtime) -> str:
+    """What a run's predictions follow from, beside the clips: weights, config and arithmetic."""
     config = hash_file(run.folder / "config.json")
-    examples = "\n".join(sorted(f"{each.filename}:{_identify(each)}" for each in inputs.examples))
-    arithmetic = f"{runtime.precision}:{runtime.device.type}:torch{torch.__version__}"
-    return f"{weights}:{config}:{sha256(examples.encode())}:{arithmetic}"
-
-
-def _identify(example: Example) -> str:
-    """What distinguishes one example's samples and features from another's."""
-    audio = "" if example.audio is None else identify_clip(example.audio)
-    return f"{audio}:{example.features_hash}" if example.features_hash else audio
+    return f"{weights}:{config}:{runtime.precision}:{runtime.device.type}:torch{torch.__version__}"
 
 
 def _describe_missing(inputs: Inputs) -> dict[str, object]:
@@ -139,7 +194,8 @@ def _describe_missing(inputs: Inputs) -> dict[str, object]:
     return {"missing": missing} if missing else {}
 
 
-def _predict(model: EmiModel, run: Run, inputs: Inputs, runtime: Runtime) -> pl.DataFrame:
+def _check_widths(model: EmiModel, run: Run, inputs: Inputs) -> None:
+    """Raises a CorpusError of each feature folder that is not as wide as the run's was."""
     problems = [
         Problem(
             f"feature folder {name}",
@@ -151,10 +207,6 @@ def _predict(model: EmiModel, run: Run, inputs: Inputs, runtime: Runtime) -> pl.
     ]
     if problems:
         raise CorpusError(problems)
-    encoded = None
-    if model.has_fixed_frames:  # other runs with this encoder share them
-        encoded = encode_examples(model, inputs.examples, runtime)
-    return predict(model, encoded or inputs.examples, runtime, description=run.name)
 
 
 def _join_fallbacks(reads: Iterable[Inputs]) -> dict[str, list[str]]:

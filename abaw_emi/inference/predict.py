@@ -54,14 +54,20 @@ def predict(
     with closing(run_examples(model, "intensities", examples, runtime, description)) as results:
         for place, values in results:
             intensities[place] = values
+    filenames = [example.filename for example in examples]
+    check_finite(filenames, intensities)
+    return make_table(filenames, intensities).sort(FILENAME)
+
+
+def check_finite(filenames: Sequence[str], intensities: Float32) -> None:
+    """Raises a TrainingError that names the clips whose intensities (N, 6) are not finite."""
     broken = sorted(
-        examples[place].filename for place in np.flatnonzero(~np.isfinite(intensities).all(axis=1)).tolist()
+        filenames[place] for place in np.flatnonzero(~np.isfinite(intensities).all(axis=1)).tolist()
     )
     if broken:
         raise TrainingError(
             Problem("predictions", f"not finite for {len(broken)} clips: {', '.join(broken[:10])}")
         )
-    return make_table([example.filename for example in examples], intensities).sort(FILENAME)
 
 
 def make_table(filenames: Sequence[str], intensities: Float32) -> pl.DataFrame:

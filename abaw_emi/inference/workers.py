@@ -28,34 +28,45 @@ def run_examples(
 ) -> Generator[tuple[int, Float32]]:
     """What is asked for of each example, with its place among `examples`, one group after the other.
 
+    Takes, says and raises what `run_groups` does; `examples` are in any order.
+    """
+    places = plan_groups(examples, runtime.device)
+    groups = [[examples[place] for place in group] for group in places]
+    with closing(run_groups(model, work, groups, runtime, description)) as results:
+        for group, values in zip(places, results, strict=True):
+            yield from zip(group, values, strict=True)
+
+
+def run_groups(
+    model: EmiModel, work: Work, groups: Sequence[Sequence[Example]], runtime: Runtime, description: str
+) -> Generator[list[Float32]]:
+    """What is asked for of each example of each group, group by group.
+
     The model is left as it was. Close the iteration if it may break off: that ends the threads, each after
     the layer that it computes.
 
     Args:
         model: it runs in evaluation mode.
         work: what is asked for.
-        examples: in any order.
+        groups: of `engine.plan_groups`, or some of them.
         runtime: what the model runs with.
         description: beside the progress bar.
 
     Raises:
         TrainingError: the model fails on a clip, which is named.
     """
-    places = plan_groups(examples, runtime.device)
-    groups = [[examples[place] for place in group] for group in places]
     was_training = model.training
     model.train(False)
     try:
         inference = Inference(model, runtime)
         threads = min(torch.get_num_threads(), count_cores()) if inference.alone else 1
-        with runtime.reporter.bar(description, len(examples)) as bar:
+        with runtime.reporter.bar(description, sum(map(len, groups))) as bar:
             if 1 < threads <= len(groups):  # fewer would leave cores idle: torch then divides operations
                 results = _run_in_threads(inference, work, groups, threads, bar.advance)
             else:
                 results = inference.run(work, groups, bar.advance)
             with closing(results):
-                for group, values in zip(places, results, strict=True):
-                    yield from zip(group, values, strict=True)
+                yield from results
     finally:
         model.train(was_training)
 

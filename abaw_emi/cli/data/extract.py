@@ -43,15 +43,6 @@ Run again, it continues."""
 
 Clips = Annotated[AnySplit, typer.Option("--split", help="Which clips.")]
 Revision = Annotated[str, typer.Option("--revision", metavar="REVISION", help="Of the model on the hub.")]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="k/K",
-        help="Only the k-th of K shares of the clips, while others take theirs.",
-        show_default="all; under torchrun, one for each process",
-    ),
-]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Side by side.", show_default="by kind and device", min=1)
 ]
@@ -103,7 +94,7 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the folder, whatever made it.")
     ] = False,
-    shard: ShardOption = None,
+    shard: options.ShardOption = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
@@ -167,7 +158,7 @@ def transcribe(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Transcribe all again, whatever model did before.")
     ] = False,
-    shard: ShardOption = None,
+    shard: options.ShardOption = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
