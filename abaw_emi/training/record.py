@@ -6,24 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-from torch import nn
-
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import find_git_commit
 from abaw_emi.models.device import Runtime, describe_hardware
-from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 from abaw_emi.training.data import TrainingData, compare_data
 from abaw_emi.training.initial_weights import InitialWeights
-
-_DRAWS = 2
-"""Raised when steps begin to draw other random numbers; 1 where a record has none.
-
-2: dropout between the layers of a recurrent network is torch's on a GPU, too, where it was cuDNN's.
-"""
 
 # What a resumed run must share with the run that was started, else its record would not be true.
 _FIXED = (
@@ -49,7 +39,6 @@ def describe_origin(
     backbone = start.backbone
     origin = {
         "version": VERSION,
-        "draws": _DRAWS,
         "git_commit": find_git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "trained_on": pack_ids(trained_on),
@@ -107,18 +96,6 @@ def check_seen(start: Run, data: TrainingData) -> list[Problem]:
         return []
     found = f"it was trained on {len(seen):,} of the {len(data.valid):,} clips that are validated on"
     return [Problem(str(start.folder), found, next_step="SEEN IN TRAINING: this is no validation")]
-
-
-def compare_draws(
-    run: Run, before: Mapping[str, Any], model: EmiModel, device: torch.device
-) -> list[Problem]:
-    """A warning where a resumed run draws other dropouts from here on than it did when it was started."""
-    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
-    between = any(network.dropout for network in recurrent)  # on a CPU nothing has changed
-    if before.get("draws", 1) == _DRAWS or device.type == "cpu" or not between:
-        return []
-    found = "it was started with cuDNN's dropout between recurrent layers, and goes on with torch's"
-    return [Problem(str(run.folder), f"{found}: not bitwise the same run")]
 
 
 def compare_origin(

@@ -20,7 +20,7 @@ from abaw_emi.training.data import TrainingData
 from abaw_emi.training.initial_weights import InitialWeights
 from abaw_emi.training.log import Times
 from abaw_emi.training.plan import Plan
-from abaw_emi.training.record import compare_draws, compare_origin, describe_origin
+from abaw_emi.training.record import compare_origin, describe_origin
 from abaw_emi.training.trainer import Training
 
 
@@ -44,7 +44,7 @@ class Session:
         model = self.start.make_model(config, self.data.widths, reporter)
         reporter.say(_describe_model(model, self.start))
         training = Training(model, config.training, self.data, self.run, self.runtime, self.plan.save_minutes)
-        record = world.run_first(lambda: self._open(model))
+        record = world.run_first(self._open)
         if training.resume():
             reporter.say(f"going on after epoch {training.at.epoch}, step {training.at.step}")
         else:
@@ -60,7 +60,7 @@ class Session:
         reporter.say(f"{self.run.folder}: done, epoch {training.at.best_epoch}{scored}")
         return took
 
-    def _open(self, model: EmiModel) -> dict[str, Any]:
+    def _open(self) -> dict[str, Any]:
         """Makes the run folder, or checks that it is the one that was started; returns its record."""
         world, reporter = self.runtime.world, self.runtime.reporter
         origin = describe_origin(self.data, self.start, self.plan.config.model.revision, self.runtime)
@@ -72,7 +72,6 @@ class Session:
             if before.get("world_size", 1) != world.size:
                 found = f"{world.size} processes now, {before.get('world_size', 1)} when it was started"
                 reporter.warn([Problem(str(self.run.folder), f"{found}: not bitwise the same run")])
-            reporter.warn(compare_draws(self.run, before, model, self.runtime.device))
             return before
         record = {
             "preset": self.plan.preset,

@@ -26,11 +26,9 @@ from abaw_emi.data.tables import read_labels, read_predictions
 from abaw_emi.runs.run import Run, find_run
 from abaw_emi.training.checkpoint import Checkpoint, write_checkpoint
 from abaw_emi.training.plan import Plan
-from abaw_emi.training.record import compare_draws
 from abaw_emi.training.train import train
 from abaw_emi.training.trainer import Training
 from tests.backbones import write_backbone
-from tests.small_models import small_model
 
 QUIET = Reporter(quiet=True)
 
@@ -335,19 +333,3 @@ def test_a_fold_that_holds_nothing_out_is_refused(config: RunConfig, data_root: 
     folded = replace(config, data=replace(config.data, fold="50/50"))
     with pytest.raises(CorpusError, match="no clip is left to validate on"):
         run_of(folded, data_root, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("draws", "device", "dropout"), [(1, "cuda", 0.3), (2, "cuda", 0.3), (1, "cpu", 0.3), (1, "cuda", 0.0)]
-)
-def test_a_run_that_goes_on_with_other_dropouts_on_a_gpu_is_told(
-    draws: int, device: str, dropout: float
-) -> None:
-    before = {"draws": draws} if draws > 1 else {}
-    model = small_model("logmel", lstm_dropout=dropout)
-    found = compare_draws(Run(Path("runs/old")), before, model, torch.device(device))
-    told = (draws, device, dropout) == (1, "cuda", 0.3)
-    assert [str(problem) for problem in found] == [
-        "runs/old: it was started with cuDNN's dropout between recurrent layers, and goes on with torch's: "
-        "not bitwise the same run"
-    ] * told
