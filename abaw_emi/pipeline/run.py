@@ -24,6 +24,7 @@ from abaw_emi.ensembling.fit import Recipe, find_recipe
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
 from abaw_emi.models.device import Runtime
+from abaw_emi.pipeline.models import check_models
 from abaw_emi.pipeline.prepare import Preparation, prepare
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
@@ -61,6 +62,12 @@ class PipelinePlan:
     device: str = "auto"
     precision: Precision = "auto"
     on_bad_clip: OnBadClip = "error"
+
+    @property
+    def unfinished(self) -> list[RunConfig]:
+        """The configs of presets that have runs on train to be made or continued."""
+        plans = map(self.training, self.configs)
+        return [plan.config for plan in plans if not all(plan.run_of(seed).finished for seed in plan.seeds)]
 
     def training(self, preset: str) -> Plan:
         """The runs of a preset on train."""
@@ -120,9 +127,10 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
     """Carries the plan out.
 
     Raises:
-        EmiError: whatever prevents a step.
+        EmiError: whatever prevents a step; before the first one, where a pretrained model is missing.
         Interrupted: a signal asked for a stop; typed again, the command goes on.
     """
+    check_models(plan.unfinished, plan.preparations)
     _audit(plan, data, reporter)
     reporter.say("prepare: what the presets read")
     prepare(

@@ -164,6 +164,23 @@ def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> No
     assert parse_models(["text=a/b", "gte=c=d"]) == {"text": "a/b", "gte": "c=d"}
 
 
+def test_models_that_cannot_be_had_are_named_together_before_anything_is_done(
+    data: DataFolder, tmp_path: Path
+) -> None:
+    places = ["--data", data.root, "--out", tmp_path / "out", "--seeds", "1", "--device", "cpu"]
+    changes = ["--set", "model.backbone=nobody/speech", "model.features.0.backbone=nobody/words"]
+    command = ["pipeline", "--presets", "paper", "text", *changes, *places, "--features", data.features]
+    refused = run_command(*command)
+    assert refused.returncode == 1
+    for name in ("nobody/speech", "nobody/words"):
+        assert f"hf download {name}" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    planned = run_command(*command, "--dry-run")
+    assert planned.returncode == 0
+    assert "hf download nobody/words" in planned.stderr
+    assert "train text, 1 seed: the time is known once all is here" in planned.stdout
+
+
 @pytest.mark.exact
 def test_killed_twice_and_typed_again_it_ends_as_if_never_killed(data: DataFolder, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "abaw_emi", "pipeline", "--presets", "tiny", "--seeds", "1", "2"]

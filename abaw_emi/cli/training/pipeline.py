@@ -77,6 +77,9 @@ def prepare(
     reporter = Reporter(quiet=quiet)
     if not dry_run:
         check_installation()
+        from abaw_emi.pipeline.models import check_models
+
+        check_models((), planned)
         make(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
         planned = plan_preparation(configs, DataFolder(data, features), models)
 
@@ -133,6 +136,7 @@ def pipeline(
     check_installation()
     require(REPORT, "pipeline")
 
+    from abaw_emi.pipeline.models import find_missing_models
     from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
 
     reporter = Reporter(quiet=quiet)
@@ -148,12 +152,14 @@ def pipeline(
         on_bad_clip=on_bad_clip,
     )
     if dry_run:
-        ready = not any(each.to_do for each in planned)
+        missing = find_missing_models(plan.unfinished, planned)
+        reporter.warn(missing)
+        ready = not missing and not any(each.to_do for each in planned)
         seconds = estimate(plan, folder, reporter) if ready else {}
         lines = [_list(planned)] if planned else []
         lines += [
-            f"train {name}, {len(plan.seeds)} seeds: "
-            + (_describe_time(seconds[name]) if ready else "the time is known once all is prepared")
+            f"train {name}, {len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}: "
+            + (_describe_time(seconds[name]) if ready else "the time is known once all is here")
             for name in configs
         ]
         result = {"folders": [_describe(each) for each in planned], "seconds": seconds}
