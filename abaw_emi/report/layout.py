@@ -7,10 +7,9 @@ from pathlib import Path
 
 from abaw_emi.core.constants import OFFICIAL_COUNTS, VERSION
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report import record_tables, score_tables
 from abaw_emi.report.blocks import Block, Lines, Report, Section, Text, Tile
-from abaw_emi.report.charts import comparisons, data, predictions, scores, training
+from abaw_emi.report.charts import comparisons, data, intensities, predictions, scores, training
 from abaw_emi.report.charts.style import format_bounds, format_number
 from abaw_emi.report.history import Durations
 from abaw_emi.report.results import MOST_SYSTEMS, Results
@@ -68,7 +67,7 @@ def _tiles(material: Material, results: Results) -> list[Tile]:
         d = results.gain.difference
         bounds = _unbroken(d.interval[MEAN], signed=True)
         shown = "not significant" if d.verdict == "not shown" else "significant"
-        note = f"{d.first} minus {d.second}, 95% {bounds}, {shown} (p {format_p(d.p[MEAN])})"
+        note = f"{d.first} minus {d.second}, 95% {bounds}, {shown} (p {format_number(d.p[MEAN])})"
         value = format_number(d.difference[MEAN], signed=True)
         tiles.append(Tile(name="Ensemble minus its best member", value=value, note=note))
     entries = material.ledger.entries if material.ledger else ()
@@ -120,7 +119,7 @@ def _data(material: Material, durations: Durations | None) -> list[Block]:
     if other:
         blocks.append(Text(f"These are not the official sizes: {'; '.join(other)}."))
     if material.labels:
-        blocks.append(data.chart_labels(material.labels))
+        blocks.append(intensities.chart_labels(material.labels))
     else:
         blocks.append(
             _missing("No labels: there is no data folder, or no train_split.csv or valid_split.csv in it.")

@@ -11,7 +11,7 @@ from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.score import Score
 from abaw_emi.evaluation.significance import MEAN, Verdict
-from abaw_emi.evaluation.text_tables import format_clipped, format_p
+from abaw_emi.evaluation.text_tables import format_clipped
 from abaw_emi.report.blocks import Cell, Column, T, Table, interval_cell, r_cell
 from abaw_emi.report.charts.chart import sign
 from abaw_emi.report.charts.style import format_bounds, format_number, slug
@@ -177,7 +177,7 @@ def _describe_origin(standing: Standing) -> str:
 
 
 def _p_cell(p: float) -> Cell:
-    return Cell(text=format_p(p), value=p)
+    return Cell(text=format_number(p), value=p)
 
 
 def _detectable_cell(pair: Pair) -> Cell | None:

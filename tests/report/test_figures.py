@@ -7,9 +7,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.pearson import mean_pearson
+from abaw_emi.report.charts.intensities import MOST_POINTS, chart_labels
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
 from tests.report.conftest import TRAIN, VALID, Made, make_ledger, make_predictions
@@ -53,14 +55,37 @@ def test_a_figure_is_as_wide_as_a_column_and_its_text_is_outlines(made: Made, na
     assert width / 3.25 >= 300
 
 
-def test_label_shares_of_a_split_sum_to_one(made: Made) -> None:
+def test_labels_of_few_clips_are_points_with_the_label_of_each(made: Made) -> None:
+    truth = made.written.results.truth
+    assert truth is not None
+    for place, emotion in enumerate(EMOTIONS):
+        own = [row for row in rows(made, "labels") if (row["emotion"], row["split"]) == (emotion, "valid")]
+        assert [row["Filename"] for row in own] == [f"{TRAIN + i:05}" for i in range(VALID)]
+        assert [float(row["intensity"]) for row in own] == truth[:, place].tolist()
+
+
+def test_every_label_above_zero_is_one_point_apart_from_the_others() -> None:
+    values = np.zeros((40, 6))
+    values[:30] = 0.25  # one value, as the labels' fractions make it: 30 points, none above another
+    panel = chart_labels({"valid": name_clips(values, 0)}).panels[0]
+    axes = Figure().subplots()
+    panel.draw(axes)
+    (points,) = axes.get_lines()
+    heights = np.sort(np.asarray(points.get_ydata()))
+    assert set(np.asarray(points.get_xdata())) == {0.25}
+    assert len(heights) == 30
+    assert np.diff(heights).min() > 0.005
+    assert "25% zero" in [text.get_text() for text in axes.texts]
+
+
+def test_label_shares_of_many_clips_sum_to_one() -> None:
+    labels = draw_labels(np.random.default_rng(0), MOST_POINTS + TRAIN + 1)
+    splits = {"train": name_clips(labels[:TRAIN], 0), "valid": name_clips(labels[TRAIN:], TRAIN)}
+    table = chart_labels(splits).data
+    assert table.header == ["emotion", "split", "from", "to", "share_of_clips"]
     for emotion in EMOTIONS:
-        for split in ("train", "valid"):
-            shares = [
-                float(row["share_of_clips"])
-                for row in rows(made, "labels")
-                if (row["emotion"], row["split"]) == (emotion, split)
-            ]
+        for split in splits:
+            shares = [float(row[-1]) for row in table.rows if (row[0], row[1]) == (emotion, split)]
             assert sum(shares) == pytest.approx(1)
 
 

@@ -337,7 +337,7 @@ def test_the_page_of_the_official_number_of_clips_stays_small(tmp_path: Path) ->
     make_predictions(tmp_path / "a.csv", values, start=train)
     page = write(tmp_path, data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
     assert len(page.all("svg")) > 10
-    assert "published scores on the same clips, baseline 0.250, paper 0.386." in page.text
+    assert "published scores on the official valid, baseline 0.250, paper 0.386; they are shown" in page.text
     assert (tmp_path / "report.html").stat().st_size < 2**20
 
 

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 
 from abaw_emi.evaluation.compare import Comparison, Pair
 from abaw_emi.evaluation.significance import MEAN
-from abaw_emi.evaluation.text_tables import format_p
 from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sign, to_table
 from abaw_emi.report.charts.style import (
     LIGHT,
@@ -90,8 +89,8 @@ def chart_gain(gain: Gain) -> Chart:
         f"range (band) over {how}, with the 95% bootstrap interval over clips (bars). Dashed: the best "
         f"member, {d.second}, {format_number(gain.best)}. The mean of all minus the best member is "
         f"{format_number(d.difference[MEAN], signed=True)} {format_bounds(d.interval[MEAN], signed=True)}, "
-        f"{'not significant' if d.verdict == 'not shown' else 'significant'} (p {format_p(d.p[MEAN])}); the "
-        "best member was selected on these clips, which favours it.",
+        f"{'not significant' if d.verdict == 'not shown' else 'significant'} (p {format_number(d.p[MEAN])}); "
+        "the best member was selected on these clips, which favours it.",
         panels=[
             Panel(
                 title="Mean Pearson by number of members",
@@ -163,7 +162,7 @@ def _draw_pairs(axes: Axes, *, names: Sequence[str], pairs: Sequence[Pair]) -> N
         text = format_number(d.difference[MEAN], signed=True)
         weight = "bold" if shown else "normal"
         axes.text(column, row - 0.16, text, ha="center", va="center", fontweight=weight)
-        p = f"p {format_p(d.p_holm[MEAN])}"
+        p = f"p {format_number(d.p_holm[MEAN])}"
         axes.text(column, row + 0.22, p, ha="center", va="center", size="small")
     last = len(names) - 1
     axes.set_xlim(0.5, last + 0.5)

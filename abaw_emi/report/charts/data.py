@@ -1,4 +1,4 @@
-"""Charts of the data: intensities, durations, and correlations between the emotions."""
+"""Charts of the data: durations, and correlations between the emotions; `intensities` has those."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from abaw_emi.core.arrays import Array
-from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE, MAX_SECONDS, Split
+from abaw_emi.core.constants import EMOTIONS, MAX_SECONDS, Split
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.report.charts.chart import MEDIUM, Chart, Panel, sign, to_table
+from abaw_emi.report.charts.intensities import Labels, sign_sizes
 from abaw_emi.report.charts.style import (
     LIGHT,
     draw_matrix,
     format_number,
-    note,
     points,
-    show_intensities,
     show_percent,
 )
 from abaw_emi.report.history import Durations
 
-Labels = Mapping[Split, pl.DataFrame]
-
-_BINS = np.linspace(*INTENSITY_RANGE, 21)
 _LONGEST = 20.0
 """Clips longer than this, in s, share the last bar of the histogram."""
 
@@ -40,55 +35,6 @@ _SPLIT_LINES: dict[Split, tuple[str, str]] = {
     "valid": (LIGHT.accent, "-"),
     "test": (LIGHT.negative, "--"),
 }
-
-
-def chart_labels(labels: Labels) -> Chart:
-    """For each emotion and split, the histogram of intensities above zero and the share of zeros."""
-    arrays = {split: table.select(EMOTIONS).to_numpy() for split, table in labels.items()}
-    shares = {
-        split: np.stack([np.histogram(c[c > 0], _BINS)[0] / len(c) for c in values.T])
-        for split, values in arrays.items()
-    }  # (6, bins) each
-    zeros = {split: (values == 0).mean(axis=0) for split, values in arrays.items()}
-    top = 1.3 * max(float(share.max()) for share in shares.values()) or 1.0
-    panels = [
-        Panel(
-            title=emotion,
-            alt=f"{emotion}: histogram of intensities above zero. Zero in "
-            + ", ".join(f"{zeros[split][place]:.0%} of {split}" for split in arrays)
-            + "; mean "
-            + ", ".join(f"{arrays[split][:, place].mean():.3f} in {split}" for split in arrays)
-            + ".",
-            draw=partial(
-                _draw_labels,
-                shares={split: share[place] for split, share in shares.items()},
-                zeros={split: float(zero[place]) for split, zero in zeros.items()},
-                colour=LIGHT.emotions[emotion],
-                top=top,
-            ),
-        )
-        for place, emotion in enumerate(EMOTIONS)
-    ]
-    rows = [
-        [emotion, split, float(low), float(high), float(share)]
-        for place, emotion in enumerate(EMOTIONS)
-        for split in arrays
-        for low, high, share in [
-            (0.0, 0.0, zeros[split][place]),
-            *zip(_BINS[:-1], _BINS[1:], shares[split][place], strict=True),
-        ]
-    ]
-    return Chart(
-        name="labels",
-        title="Intensities of each emotion",
-        caption="Share of the clips by intensity, in bins of 0.05, for intensities above zero (filled: "
-        "valid, line: train). The share of exact zeros, far larger than any bin, is written as a number. "
-        "The paper shows the same in its Figure 1.",
-        panels=panels,
-        data=to_table(["emotion", "split", "from", "to", "share_of_clips"], rows),
-        signature=sign("labels", _sizes(labels), "bins:20"),
-        columns=2,
-    )
 
 
 def chart_durations(durations: Durations) -> Chart:
@@ -165,23 +111,8 @@ def chart_correlations(labels: Labels) -> Chart:
         caption="Pearson's r between the labels of two emotions over the clips of a split.",
         panels=panels,
         data=to_table(["split", "first", "second", "pearson"], rows),
-        signature=sign("label_pearson", _sizes(labels)),
+        signature=sign("label_pearson", sign_sizes(labels)),
     )
-
-
-def _draw_labels(
-    axes: Axes, *, shares: Mapping[Split, Array], zeros: Mapping[Split, float], colour: str, top: float
-) -> None:
-    centres, width = (_BINS[:-1] + _BINS[1:]) / 2, _BINS[1] - _BINS[0]
-    if "valid" in shares:
-        axes.bar(centres, shares["valid"], width, color=colour, alpha=0.75, linewidth=0)
-    if "train" in shares:
-        axes.stairs(shares["train"], _BINS, color=LIGHT.ink, linewidth=points(0.9))
-    for line, (split, zero) in enumerate(zeros.items()):
-        note(axes, 1.0, 1.02 - 0.13 * line, f"{zero:.0%} of {split} zero", ha="right", va="top")
-    show_intensities(axes)
-    axes.set_ylim(0, top)
-    show_percent(axes)
 
 
 def _draw_durations(axes: Axes, *, bins: Array, shares: Mapping[Split, Array]) -> None:
@@ -243,7 +174,3 @@ def _describe_extremes(matrix: Array) -> str:
         return "undefined, because labels are constant"
     highest, lowest = (f"{EMOTIONS[j]} and {EMOTIONS[i]} {r:+.2f}" for r, i, j in (max(pairs), min(pairs)))
     return f"highest {highest}, lowest {lowest}"
-
-
-def _sizes(labels: Labels) -> str:
-    return "n:" + ",".join(f"{split}:{len(table)}" for split, table in labels.items())

@@ -36,7 +36,12 @@ def chart_scores(results: Results) -> Chart:
         title="Scores with intervals",
         caption="Pearson's r with its 95% bootstrap interval; grey ticks are the other systems. The "
         "intervals of two systems may overlap although one is significantly better: see the comparison."
-        + (f" Dashed: published scores on the same clips, {lines}." if lines else ""),
+        + (
+            f" Dashed: published scores on the official valid, {lines}; they are shown because this split "
+            f"has its number of clips, {best.score.n:,}."
+            if lines
+            else ""
+        ),
         panels=[
             Panel(
                 title=f"{shorten(best.name, 30)}, per emotion",
