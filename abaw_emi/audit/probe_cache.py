@@ -33,6 +33,9 @@ WORTH_FILES = 800
 """Files from which on other processes are started: each takes a second of work to come up, and a file some
 5 ms to be probed (both measured)."""
 
+_MOST_WORKERS = 61
+"""Windows waits for no more processes at once (Python's documentation of `ProcessPoolExecutor`)."""
+
 T = TypeVar("T")
 
 
@@ -131,7 +134,7 @@ def _probe_all(paths: Sequence[Path], jobs: int) -> Iterator[tuple[Path, ProbeRe
         return
     while paths:
         finished: set[Path] = set()
-        with _workers(min(jobs, len(paths))) as pool:
+        with _workers(min(jobs, len(paths), _MOST_WORKERS)) as pool:
             running = _submit(pool, paths)
             for future in as_completed(running):
                 path = running.pop(future)

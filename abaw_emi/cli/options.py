@@ -77,7 +77,10 @@ SplitOption = Annotated[Split, typer.Option("--split", help="The split to predic
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="DEVICE", rich_help_panel="Machine", help="auto, cpu, cuda, cuda:1, ..."
+        "--device",
+        metavar="DEVICE",
+        rich_help_panel="Machine",
+        help="auto, cpu, cuda, cuda:1, mps, ...",
     ),
 ]
 PrecisionOption = Annotated[

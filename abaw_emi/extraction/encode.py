@@ -17,7 +17,7 @@ from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import EmiError, FeatureError, Problem, WeightsError, shorten_error
 from abaw_emi.core.ids import summarise
 from abaw_emi.core.prefetch import run_ahead
-from abaw_emi.models.device import autocast, memory_errors
+from abaw_emi.models.device import autocast, empty_memory, memory_errors
 from abaw_emi.models.hub import Pretrained
 
 Content = TypeVar("Content")
@@ -164,7 +164,7 @@ class FrameEncoder(ABC, Generic[Content, Prepared]):
         except Exception as error:  # whatever a model raises of input that it was not made for
             found = f"does not run: {type(error).__name__}: {shorten_error(error)}"
             raise WeightsError(Problem(where, found, "an encoder of what --kind says")) from error
-        torch.cuda.empty_cache()  # outside the handler: the traceback holds on to what filled the memory
+        empty_memory(self._settings.device)
         middle = len(group) // 2
         return [
             frames

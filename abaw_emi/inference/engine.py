@@ -23,7 +23,7 @@ from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import SAMPLE_RATE
 from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
-from abaw_emi.models.device import Runtime, memory_errors
+from abaw_emi.models.device import Runtime, empty_memory, memory_errors
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.fusion import Modalities
 
@@ -125,8 +125,7 @@ class Inference:
                     Problem(examples[0].filename, "does not fit the device's memory", next_step=advice)
                 ) from error
         # Outside the handler: the traceback holds on to what filled the memory.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_memory(self.device)
         middle = len(examples) // 2
         return [
             output

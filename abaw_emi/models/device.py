@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from abaw_emi.core.constants import Precision
 from abaw_emi.core.errors import Problem, UsageError, shorten_error
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.distributed import World
 
-_NO_MEMORY = r"CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED|CUDA(\w| )*error: out of memory"
+_NO_MEMORY = (
+    r"CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED|CUDA(\w| )*error: out of memory|MPS backend out of memory"
+)
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -81,12 +84,14 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
+        if device.type == "mps" and not torch.backends.mps.is_available():
+            raise NotImplementedError("there is no GPU of Apple's that this torch can use")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         unknown = "at start of device string" in str(error)  # torch lists all that it ever knew
         found = f"{name!r} is no device" if unknown else f"{name!r} cannot be used: {shorten_error(error)}"
         step = "a GPU is called cuda" if name.startswith("gpu") else ""
-        raise UsageError(Problem("--device", found, "auto, cpu, cuda or cuda:1", step)) from None
+        raise UsageError(Problem("--device", found, "auto, cpu, cuda, cuda:1 or mps", step)) from None
     return device
 
 
@@ -127,6 +132,19 @@ def choose_for_prediction(name: str, asked: Precision) -> tuple[torch.device, Pr
         found = "bf16 on a CPU that has neither AVX512_BF16 nor AMX"
         raise UsageError(Problem("--precision", found, "fp32, or a processor with one of the two"))
     return device, precision
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64, on the CPU where their device has none, as Apple's GPUs have; gradients flow."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def empty_memory(device: torch.device) -> None:
+    """Gives back what a GPU's allocator holds; not inside a handler, whose traceback holds on to tensors."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def forbid_tf32() -> None:

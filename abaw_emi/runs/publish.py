@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -59,7 +60,7 @@ _OF_PATHS = re.compile("path|file|backbone|^init_|^name$")
 
 
 def stage_run(run: Run, folder: Path) -> None:
-    """Lays the published files of a finished run into an empty folder; the weights as a link.
+    """Lays the published files of a finished run into an empty folder; the weights as a link, where it can.
 
     Paths on this machine are shortened to their last part: in `run.toml`, in `config.json`, in the
     tokenizer's config, and in the record, which has the SHA-256 of the files as they are laid.
@@ -72,7 +73,10 @@ def stage_run(run: Run, folder: Path) -> None:
         raise RunError(Problem(str(run.card_file), "no such file", "the model card of the run", step))
     for path in (path for pattern in PUBLISHED for path in run.folder.glob(pattern)):
         if path == run.weights_file:
-            (folder / path.name).symlink_to(path.resolve())
+            try:
+                (folder / path.name).symlink_to(path.resolve())
+            except OSError:  # Windows allows links to developers alone
+                shutil.copyfile(path, folder / path.name)
         elif path != run.provenance_file:
             write_bytes(folder / path.name, _hide_paths_of(path))
     staged = Run(folder)

@@ -203,7 +203,9 @@ def append(out: Path, record: Mapping[str, Any]) -> None:
     content = _read(path)
     gap = b"" if not content or content.endswith(b"\n") else b"\n"
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # O_BINARY: on Windows a line would else end in two characters.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        handle = os.open(path, flags, 0o644)
         try:
             rest = gap + json.dumps(record).encode() + b"\n"
             while rest:  # a write may take a part only

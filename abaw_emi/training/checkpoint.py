@@ -132,7 +132,7 @@ def _save_model(model: EmiModel, folder: Path, weights: dict[str, Tensor] | None
         for name in _MODEL_FILES:
             path = Path(staging) / name
             path.chmod(0o644)  # safetensors writes for its owner alone
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows flushes only what is open for writing
                 os.fsync(file.fileno())
             hashes[name] = hash_file(path)
             path.replace(folder / name)

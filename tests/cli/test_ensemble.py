@@ -21,7 +21,7 @@ def members(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> dict[str, list[float]]:
-    header, *rows = csv.reader(path.read_text().splitlines())
+    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
     assert header == HEADER.split(",")
     return {name: [float(cell) for cell in cells] for name, *cells in rows}
 

@@ -150,7 +150,7 @@ def test_a_score_on_clips_of_the_training_is_said_to_be_none(shell: Shell, preds
 
 def test_a_record_of_other_bytes_is_not_believed(shell: Shell, preds: Path) -> None:
     write_record(preds, ["00000-00007"])
-    preds.write_text(preds.read_text().replace("0.1", "0.2"))
+    preds.write_text(preds.read_text(encoding="utf-8").replace("0.1", "0.2"), encoding="utf-8")
     done = shell("score", "preds.csv", "data/valid_split.csv", "--bootstrap", "0")
     first, second = problems(done, 0)
     assert first.startswith(

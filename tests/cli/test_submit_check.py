@@ -89,7 +89,10 @@ def test_no_clip_refuses_and_leaves_nothing(shell: Shell, folder: Path) -> None:
 
 
 def test_a_missing_clip_is_refused_unless_it_is_to_be_filled(shell: Shell, folder: Path, preds: Path) -> None:
-    preds.write_text("".join(line for line in preds.open() if not line.startswith("00022")))
+    preds.write_text(
+        "".join(line for line in preds.open(encoding="utf-8") if not line.startswith("00022")),
+        encoding="utf-8",
+    )
     lines = problems(shell("submit"), 1)
     assert any("00022" in line for line in lines)
     assert any("--fill train-mean" in line for line in lines)

@@ -351,7 +351,9 @@ def test_a_cache_of_another_version_is_another_cache(tmp_path: Path, monkeypatch
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_what_was_read_does_not_stay_in_memory(tmp_path: Path) -> None:
     def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
 
     cache = Cache("noise", folder=tmp_path)
     block = np.zeros(500_000, np.float32)

@@ -16,7 +16,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def rows(path: Path) -> list[list[str]]:
-    header, *lines = path.read_text().splitlines()
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
     assert tuple(header.split(",")) == constants.COLUMNS
     return [line.split(",") for line in lines]
 

@@ -137,7 +137,9 @@ def test_a_job_of_a_cluster_that_is_told_to_end_saves_and_goes_on(data_root: Pat
         assert not submitted.done()
         time.sleep(0.1)
     os.killpg(os.getpgid(int(submitted.job_id)), 0)  # it is there
-    children = Path(f"/proc/{submitted.job_id}/task/{submitted.job_id}/children").read_text().split()
+    children = (
+        Path(f"/proc/{submitted.job_id}/task/{submitted.job_id}/children").read_text(encoding="utf-8").split()
+    )
     assert children
     for child in children:
         os.kill(int(child), LocalJobEnvironment._usr_sig())

@@ -171,7 +171,9 @@ def test_memory_holds_no_more_than_a_group(tmp_path: Path) -> None:
             self.most = max(self.most, resident())
 
     def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf(
+            "SC_PAGESIZE"
+        )
 
     count, samples = 250, 192_000
     sound = make_clip(0, samples)

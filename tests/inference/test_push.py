@@ -23,6 +23,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.predict import describe_files
 from abaw_emi.inference.predictor import Predictor, load
 from abaw_emi.runs.card import write_card
+from abaw_emi.runs.publish import stage_run
 from abaw_emi.runs.run import Run
 from abaw_emi.training.checkpoint import save_model
 from abaw_emi.training.initial_weights import find_initial_weights
@@ -117,6 +118,17 @@ def test_what_is_pushed_is_the_run_without_paths_metrics_and_state(
     assert config["model"]["backbone"] == "small"
     np.testing.assert_array_equal(predict(load(pushed, device="cpu", quiet=True)), predict(predictor))
     assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+def test_where_links_are_not_allowed_the_weights_are_copied(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError("A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    stage_run(run, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == run.weights_file.read_bytes()
 
 
 def test_a_run_with_a_text_encoder_brings_its_tokenizer(hub: Path, tmp_path: Path) -> None:

@@ -26,9 +26,12 @@ def test_float32_is_float32_on_every_gpu(choose: object) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("gpu", "--device: 'gpu' is no device; expected auto, cpu, cuda or cuda:1; a GPU is called cuda"),
+        (
+            "gpu",
+            "--device: 'gpu' is no device; expected auto, cpu, cuda, cuda:1 or mps; a GPU is called cuda",
+        ),
         ("gpu:0", "a GPU is called cuda"),
-        ("quantum", "--device: 'quantum' is no device; expected auto, cpu, cuda or cuda:1"),
+        ("quantum", "--device: 'quantum' is no device; expected auto, cpu, cuda, cuda:1 or mps"),
     ],
 )
 def test_a_device_that_there_is_not_is_named_in_one_short_line(name: str, said: str) -> None:

@@ -67,7 +67,7 @@ VALUES: list[Any] = [
 def write_table(path: Path, ids: list[str], seed: int) -> None:
     values = np.random.default_rng(seed).random((len(ids), 6)).round(4)
     rows = [",".join([name, *map(str, row)]) for name, row in zip(ids, values.tolist(), strict=True)]
-    path.write_text("\n".join([",".join(COLUMNS), *rows, ""]))
+    path.write_text("\n".join([",".join(COLUMNS), *rows, ""]), encoding="utf-8")
 
 
 def write_bases(folder: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,22 @@ def test_what_was_saved_is_installed_and_anyone_may_read_it(best: tuple[Run, Che
     install_best(run, at)  # killed after it, and continued
     assert {path.name: hash_file(path) for path in run.folder.iterdir() if path.is_file()} == at.best_files
     assert run.weights_file.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_flushed_to_the_disk_is_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to flush anything else, and with it every training run."""
+    flushed = []
+
+    def flush(handle: int) -> None:
+        flushed.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    save_model(small_model("logmel"), tmp_path / "best")
+    write_checkpoint(Run(tmp_path / "run"), Checkpoint(), {})
+    assert len(flushed) >= 3
+    assert os.O_RDONLY not in flushed
 
 
 @pytest.mark.parametrize("damage", ["one bit", "emptied", "removed"])

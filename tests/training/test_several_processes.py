@@ -216,7 +216,7 @@ def test_the_orphans_of_a_killed_torchrun_keep_their_run(data_root: Path, tmp_pa
     while lines_of(run) < 2:
         assert agent.poll() is None
         time.sleep(0.02)
-    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text(encoding="utf-8").split()
     agent.kill()
     agent.wait()
     try:

@@ -40,5 +40,6 @@ def _has_wide_amd() -> bool:
     """Whether this is a processor of AMD with AVX-512, and a torch with oneDNN."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
         return False
-    described = Path("/proc/cpuinfo")
-    return _AMD in (described.read_text() if described.is_file() else platform.processor())
+    cpuinfo = Path("/proc/cpuinfo")
+    described = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
+    return _AMD in (described or platform.processor())

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from abaw_emi.config.parts import LogMelConfig
 from abaw_emi.core import constants
+from abaw_emi.models.device import in_float64
 from abaw_emi.models.encoders.base import Lengths, SoundEncoder
 from abaw_emi.models.encoders.spec_augment import Masks
 
@@ -81,10 +82,11 @@ class LogMelEncoder(SoundEncoder):
         Args:
             batches: Of `forward`'s arguments, on this module's device.
         """
-        total = self.feature_mean.new_zeros(3, len(self.feature_mean), dtype=torch.float64)
+        total = in_float64(self.feature_mean.new_zeros(3, len(self.feature_mean)))
         for waveforms, lengths in batches:
             features, mask = self._features(waveforms, lengths)
-            features = (features * mask).double()
+            features = in_float64(features * mask)
+            mask = mask.to(features.device)
             moments = (mask.expand_as(features), features, features.square())
             total += torch.stack([moment.sum((0, 1)) for moment in moments])
         count, first, second = total

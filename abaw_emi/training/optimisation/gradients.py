@@ -22,7 +22,7 @@ from abaw_emi.batching.seeding import seed_dropout
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import Problem, TrainingError
-from abaw_emi.models.device import Runtime, memory_errors
+from abaw_emi.models.device import Runtime, empty_memory, memory_errors
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.optimisation.losses import Loss
 
@@ -246,6 +246,5 @@ class Gradients:
 
     def _warn(self, place: Place, found: str, next_step: str) -> None:
         # Outside the handler of the error, whose traceback holds on to what filled the memory.
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_memory(self._device)
         self._runtime.reporter.warn([Problem(str(place), found, next_step=next_step)])

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from abaw_emi.config.losses import parse_loss
 from abaw_emi.core.constants import EMOTIONS
+from abaw_emi.models.device import in_float64
 
 # A column whose standard deviation is below a millionth of its size (as in `scoring`), or 1e-12, is
 # constant: whatever lies below is rounding, and gradients go with one over it.
@@ -26,7 +27,7 @@ _NOTHING = 1e-24
 
 def mse(predictions: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The mean squared error over clips and emotions (PAPER, section 4)."""
-    return _average((predictions.double() - labels.double()).square(), weights).to(predictions.dtype)
+    return _average((in_float64(predictions) - in_float64(labels)).square(), weights).to(predictions)
 
 
 def smooth_l1(
@@ -36,8 +37,9 @@ def smooth_l1(
 
     Girshick, Fast R-CNN, arXiv 1504.08083, equation 3, which has beta 1.
     """
-    errors = functional.smooth_l1_loss(predictions.double(), labels.double(), beta=beta, reduction="none")
-    return _average(errors, weights).to(predictions.dtype)
+    p, y = in_float64(predictions), in_float64(labels)
+    errors = functional.smooth_l1_loss(p, y, beta=beta, reduction="none")
+    return _average(errors, weights).to(predictions)
 
 
 def ccc(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -46,13 +48,13 @@ def ccc(predictions: Tensor, labels: Tensor) -> Tensor:
     2 cov / (var + var + (difference of the means)^2), Lin, Biometrics 45 (1989). An emotion
     that is the same constant on both sides counts 1; so does every emotion of a single clip.
     """
-    p, y = predictions.double(), labels.double()
+    p, y = in_float64(predictions), in_float64(labels)
     p_variance, y_variance, covariance = _moments(p, y)
     spread = p_variance + y_variance + (p.mean(dim=0) - y.mean(dim=0)).square()  # (6,)
     nothing = spread <= _NOTHING
     # Divided by 1 there, and thrown away: dividing by 0 first would leave NaN in the gradient.
     concordance = 2 * covariance / torch.where(nothing, 1.0, spread)
-    return (1 - torch.where(nothing, 0.0, concordance)).mean().to(predictions.dtype)
+    return (1 - torch.where(nothing, 0.0, concordance)).mean().to(predictions)
 
 
 def pearson(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -60,26 +62,26 @@ def pearson(predictions: Tensor, labels: Tensor) -> Tensor:
 
     An emotion that is constant on either side has no correlation: it counts 1, with gradient 0.
     """
-    p, y = predictions.double(), labels.double()
+    p, y = in_float64(predictions), in_float64(labels)
     p_variance, y_variance, covariance = _moments(p, y)
     constant = (p_variance <= _ROUNDING * p.square().mean(dim=0) + _NOTHING) | (
         y_variance <= _ROUNDING * y.square().mean(dim=0) + _NOTHING
     )
     scale = torch.where(constant, 1.0, p_variance).sqrt() * torch.where(constant, 1.0, y_variance).sqrt()
     correlation = torch.where(constant, 0.0, covariance / scale)  # (6,)
-    return (1 - correlation).mean().to(predictions.dtype)
+    return (1 - correlation).mean().to(predictions)
 
 
 def gate(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """The binary cross-entropy of sigmoid(logits) and y > 0, averaged over clips and emotions."""
-    target = (labels > 0).double()
-    values = functional.binary_cross_entropy_with_logits(logits.double(), target, reduction="none")
-    return _average(values, weights).to(logits.dtype)
+    target = in_float64((labels > 0).to(logits))
+    values = functional.binary_cross_entropy_with_logits(in_float64(logits), target, reduction="none")
+    return _average(values, weights).to(logits)
 
 
 def _average(values: Tensor, weights: Tensor | None) -> Tensor:
     """The mean of values (N, 6), those of a clip times its weight (N,)."""
-    return (values if weights is None else values * weights[:, None]).mean()
+    return (values if weights is None else values * in_float64(weights)[:, None]).mean()
 
 
 def _moments(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,7 +182,7 @@ class Loss:
         for place, (weight, formula) in enumerate(self._auxiliary):
             block = predictions[:, start + _AUXILIARY * place : start + _AUXILIARY * (place + 1)]
             # A clip that does not count has no error.
-            counted = torch.where(block[:, -1:] > 0, block[:, :-1], labels.to(block.dtype))
+            counted = torch.where(block[:, -1:] > 0, block[:, :-1], labels.to(block))
             others.append(weight * formula(counted, labels, **weighed))
         return sum(others, start=first)
 
@@ -193,6 +195,7 @@ class Loss:
         arXiv 2101.06983).
         """
         with torch.enable_grad():
-            leaf = predictions.detach().double().requires_grad_()
-            (slopes,) = torch.autograd.grad(self(leaf, labels.detach(), heads), leaf)
+            leaf = in_float64(predictions.detach()).requires_grad_()
+            heads = None if heads is None else heads.to(leaf.device)
+            (slopes,) = torch.autograd.grad(self(leaf, labels.detach().to(leaf.device), heads), leaf)
         return slopes
