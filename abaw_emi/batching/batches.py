@@ -15,6 +15,7 @@ from torch import Tensor
 
 from abaw_emi.batching.examples import Example
 from abaw_emi.core.arrays import Float32
+from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import MIN_SAMPLES
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.spec_augment import Masks
@@ -26,12 +27,13 @@ Labels = Mapping[str, Float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Examples side by side. Without sound, both `waveforms` and `frames` are None, and no encoder runs.
+    """Examples side by side. Without sound, there are no waveforms, states and frames, and no encoder runs.
 
     Attributes:
         filenames: B ids.
-        lengths: (B,) of each example, in samples or frames; 0 without either.
+        lengths: (B,) of each example, in frames where these are given, else in samples; 0 without sound.
         waveforms: (B, T) float32, of zero mean and unit variance or as they are, zero-padded at the end.
+        states: (B, S, H) float32 that the lower part of an encoder made, zero-padded at the end.
         frames: (B, F, D) float32 that a frozen encoder made, zero-padded at the end.
         intensities: (B, 6) labels, (B, 7) with weights of the clips, None if there are none.
         masks: which layers, frames and features training leaves out, None for none.
@@ -41,6 +43,7 @@ class Batch:
     filenames: tuple[str, ...]
     lengths: Tensor
     waveforms: Tensor | None = None
+    states: Tensor | None = None
     frames: Tensor | None = None
     intensities: Tensor | None = None
     masks: Masks | None = None
@@ -55,15 +58,22 @@ class Batch:
 
     def encode(self, model: EmiModel) -> tuple[Tensor | None, Tensor]:
         """The frames (B, F, D) of the sound, and how many each example has (B,); None without any sound."""
+        if self.states is not None:
+            return model.encode_states(self.states, self.lengths, self.masks)
         if self.waveforms is None:
             return self.frames, self.lengths
         return model.encode(self.waveforms, self.lengths, self.masks)
+
+    def make_states(self, model: EmiModel) -> tuple[Tensor, Tensor]:
+        """What goes into the first layer that is trained (`EmiModel.make_states`), of examples with sound."""
+        assert self.waveforms is not None, "states are made of sound"
+        return model.make_states(self.waveforms, self.lengths)
 
     def encoded(self, model: EmiModel) -> Batch:
         """The same batch with frames in place of waveforms, and hidden states in place of tokens."""
         frames, lengths = self.encode(model)
         modalities = model.encode_text(self.modalities)
-        kept = replace(self, waveforms=None, masks=None)
+        kept = replace(self, waveforms=None, states=None, masks=None)
         return replace(kept, frames=frames, lengths=lengths, modalities=modalities)
 
     def to(self, device: torch.device) -> Batch:
@@ -97,17 +107,20 @@ def make_batch(
     """The batch of `examples`, in their order; an example without sound has a row of zeros beside others.
 
     Args:
-        examples: all of them encoded, where they have sound, or none.
+        examples: all of them encoded as far, where they have sound, or none.
         labels: (6,) of each example.
         masks: what training leaves out of these examples.
         modalities: see `collect_modalities`.
         standardise: whether each waveform is brought to zero mean and unit variance.
         multiple: of which T is one.
     """
-    waveforms = frames = None
+    waveforms = states = frames = None
     lengths = [0] * len(examples)
     if any(example.frames is not None for example in examples):
-        frames, lengths = _stack_frames(examples)
+        frames, lengths = _stack_frames([example.frames for example in examples])
+    elif any(example.states is not None for example in examples):
+        states, _ = _stack_frames([example.states for example in examples])
+        lengths = [example.samples for example in examples]
     elif any(example.audio is not None for example in examples):
         waveforms, lengths = _stack_waveforms(examples, standardise, multiple)
     intensities = None
@@ -117,6 +130,7 @@ def make_batch(
         filenames=tuple(example.filename for example in examples),
         lengths=torch.tensor(lengths),
         waveforms=waveforms,
+        states=states,
         frames=frames,
         intensities=intensities,
         masks=masks,
@@ -194,15 +208,16 @@ def _stack_waveforms(
     return waveforms, lengths
 
 
-def _stack_frames(examples: Sequence[Example]) -> tuple[Tensor, list[int]]:
-    lengths = [1 if example.frames is None else example.frames.shape[0] for example in examples]
-    width = next(example.frames.shape[1] for example in examples if example.frames is not None)
-    frames = torch.empty(len(examples), max(lengths), width)
-    for example, rows, length in zip(examples, frames.numpy(), lengths, strict=True):
-        if example.frames is None:
+def _stack_frames(arrays: Sequence[CachedArray | None]) -> tuple[Tensor, list[int]]:
+    """Frames or states of examples (B, F, D), and how many each has: one, of zeros, without sound."""
+    lengths = [1 if array is None else array.shape[0] for array in arrays]
+    width = next(array.shape[1] for array in arrays if array is not None)
+    frames = torch.empty(len(arrays), max(lengths), width)
+    for array, rows, length in zip(arrays, frames.numpy(), lengths, strict=True):
+        if array is None:
             rows[:length] = 0
         else:
-            example.frames.read_into(rows[:length])
+            array.read_into(rows[:length])
         rows[length:] = 0
     return frames, lengths
 

@@ -86,7 +86,7 @@ class Example:
         audio: its sound; None if it has none, or the system does not use any.
         features: float32 (T, D) of each feature folder that has the clip, by the folder's name.
         features_hash: SHA-256 of the features' files, in hexadecimal digits; "" without features.
-        frames: (F, D) float32 that a frozen encoder made of the sound, once it has.
+        states, frames: float32 that was made of the sound, once it was (`models.encoders.hearing.Fixed`).
     """
 
     filename: str
@@ -94,6 +94,7 @@ class Example:
     audio: Clip | None = None
     features: Mapping[str, CachedArray] = field(default_factory=dict)
     features_hash: str = ""
+    states: CachedArray | None = None
     frames: CachedArray | None = None
 
     @classmethod

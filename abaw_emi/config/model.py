@@ -160,6 +160,10 @@ def _check_encoder(model: ModelConfig) -> Iterator[str]:
         yield f"freeze_extractor needs a pretrained encoder, not {model.encoder}"
     if model.tuning != TuningConfig() and (model.freeze_encoder or not pretrained):
         yield "tuning is for a pretrained encoder that is trained"
+    if model.tuning.keep_lower and model.layer_weights:
+        yield "layer_weights reads every layer: keep_lower keeps only what goes into the first trained one"
+    if model.tuning.keep_lower and model.pad_seconds:
+        yield "keep_lower is for clips as they are, without pad_seconds"
     if model.pad_seconds and (model.freeze_encoder or not hears):
         yield "pad_seconds is for an encoder that is trained"
 

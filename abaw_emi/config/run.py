@@ -168,6 +168,11 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        if self.model.tuning.keep_lower and self.training.augmentation.active:
+            raise ValueError(
+                "model.tuning.keep_lower keeps what the encoder makes of each clip: training.augmentation, "
+                "which varies clips, is for runs without it"
+            )
         names = [name for _, name in parse_loss(self.training.loss)]
         if "gate" in names and not self.model.fusion.gate:
             raise ValueError(f"loss {self.training.loss!r} needs a gate: set model.fusion.gate = true")

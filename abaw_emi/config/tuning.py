@@ -35,7 +35,11 @@ class TuningConfig:
 
     train_layers: Size = 0
     """Only the last so many layers are trained, and a norm after them; 0 for all (as Lee et al., arXiv
-    1911.03090). LayerDrop and SpecAugment stay as they are."""
+    1911.03090). LayerDrop and SpecAugment stay as they are, without `keep_lower`."""
+
+    keep_lower: bool = False
+    """Whether what lies below `train_layers` runs once for each clip, and what it makes is kept in the cache:
+    LayerDrop then acts on the trained layers alone, and SpecAugment, which acts below them, is off. Ours."""
 
     lora_rank: Size = 0
     """Rank of low-rank adapters, which are trained in place of the encoder's weights, and are merged into
@@ -57,6 +61,8 @@ class TuningConfig:
         for name, value in self.dropouts.items():
             if value < 0:
                 raise ValueError(f"{name} {value} is negative; expected a share, or -1: the backbone's own")
+        if self.keep_lower and not self.train_layers:
+            raise ValueError("keep_lower keeps what lies below the layers that are trained: set train_layers")
         if 0 < self.train_layers < self.reset_layers:
             raise ValueError(
                 f"reset_layers {self.reset_layers} are more than train_layers {self.train_layers}: "

@@ -25,6 +25,7 @@ from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import Runtime, empty_memory, memory_errors
 from abaw_emi.models.emi import EmiModel
+from abaw_emi.models.encoders.hearing import Fixed
 from abaw_emi.models.fusion import Modalities
 
 ARITHMETIC = 2
@@ -37,8 +38,8 @@ alone and 19 ms in a group of 8 clips; 16 clips would win 2 ms more, and divide 
 GPU_SECONDS = 192.0
 """Padded seconds of a group on a GPU: some 6 GB with the paper's encoder in float32."""
 
-Work = Literal["intensities", "frames"]
-"""What is asked for: (6,) or (F, D) of each example."""
+Work = Literal["intensities"] | Fixed
+"""What is asked for: (6,), (F, D) or (S, H) of each example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Inference:
         """What is asked for of each example of each group, in their order.
 
         Args:
-            work: "frames" only of examples with sound that is not encoded yet.
+            work: "frames" and "states" only of examples with sound that is not encoded yet.
             groups: as `plan_groups` makes them.
             advance: called with the number of examples that were finished since the last call.
 
@@ -136,21 +137,21 @@ class Inference:
     def _run(self, work: Work, group: _Group, advance: Callable[[int], object]) -> Tensor:
         parts = []
         for batch in group.batches:
-            parts.append(self._encode(batch.to(self.device)))
+            parts.append(self._encode(work, batch.to(self.device)))
             advance(len(batch))
         frames, lengths = parts[0] if len(parts) == 1 else join_frames(parts)
-        if work == "frames":
-            assert frames is not None, "frames are made of sound"
+        if work != "intensities":
+            assert frames is not None, "they are made of sound"
             return frames
         modalities = group.modalities
         if modalities is not None:
             modalities = modalities.map(lambda values: values.to(self.device, non_blocking=True))
         return self.model.regress(frames, lengths, self.model.encode_text(modalities))
 
-    def _encode(self, batch: Batch) -> tuple[Tensor | None, Tensor]:
+    def _encode(self, work: Work, batch: Batch) -> tuple[Tensor | None, Tensor]:
         try:
             with memory_errors():
-                return batch.encode(self.model)
+                return batch.make_states(self.model) if work == "states" else batch.encode(self.model)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -161,9 +162,9 @@ class Inference:
         rows: list[Float32] = [row for output in outputs for row in output.float().cpu().numpy()]
         if work == "intensities":
             return rows
-        assert self.model.encoder is not None, "frames come from an encoder"
-        counts = [self.model.encoder.frame_lengths(torch.tensor(example.samples)) for example in examples]
-        return [row[: int(count)] for row, count in zip(rows, counts, strict=True)]
+        assert self.model.encoder is not None, "they come from an encoder"
+        count = self.model.encoder.state_lengths if work == "states" else self.model.encoder.frame_lengths
+        return [row[: count(example.samples)] for row, example in zip(rows, examples, strict=True)]
 
     def _context(self) -> AbstractContextManager[Any]:
         encoder = self.model.encoder

@@ -20,7 +20,7 @@ from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.hashing import sha256
 from abaw_emi.data.shard import Shard
 from abaw_emi.inference.engine import plan_groups
-from abaw_emi.inference.frozen_encoder import encode_examples, identify_clip
+from abaw_emi.inference.frozen_encoder import SharedParts, identify_clip
 from abaw_emi.inference.predict import check_finite, make_table
 from abaw_emi.inference.workers import run_groups
 from abaw_emi.models.device import Runtime
@@ -71,21 +71,23 @@ class GroupedPredictions:
         """How many clips are predicted, as far as is known."""
         return self.count(list(self._made))
 
-    def make(self, numbers: Sequence[int], model: EmiModel, description: str) -> bool:
+    def make(self, numbers: Sequence[int], model: EmiModel, name: str, shared: SharedParts) -> bool:
         """Predicts the groups of these numbers; False if one of them could not be kept.
+
+        Args:
+            numbers: of groups.
+            model: of the run.
+            name: of the run.
+            shared: what it has in common with others.
 
         Raises:
             TrainingError: predictions are not finite, and are not kept; their clips are named.
         """
         groups = [self._groups[number] for number in numbers]
-        if model.has_fixed_frames:  # other runs with this encoder share them
-            flat = [example for group in groups for example in group]
-            encoded = encode_examples(model, flat, self._runtime)
-            if encoded is not None:
-                each = iter(encoded)
-                groups = [[next(each) for _ in group] for group in groups]
+        each = iter(shared.encode(model, name, [example for group in groups for example in group]))
+        groups = [[next(each) for _ in group] for group in groups]
         kept = True
-        with closing(run_groups(model, "intensities", groups, self._runtime, description)) as results:
+        with closing(run_groups(model, "intensities", groups, self._runtime, name)) as results:
             for number, rows in zip(numbers, results, strict=True):
                 values = self._made[number] = np.stack(rows)
                 if np.isfinite(values).all():

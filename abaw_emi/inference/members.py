@@ -23,6 +23,7 @@ from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.shard import Shard
 from abaw_emi.ensembling.members import Member, Members
 from abaw_emi.inference.engine import ARITHMETIC
+from abaw_emi.inference.frozen_encoder import SharedParts
 from abaw_emi.inference.groups import GroupedPredictions
 from abaw_emi.inference.predict import describe_run, load_model, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
@@ -168,6 +169,7 @@ def _predict_all(
     if len(to_do) < len(made):
         found = f"{len(made) - len(to_do)} of {len(made)} runs predicted these clips before"
         runtime.reporter.say(f"{found}: taken from the cache")
+    shared = SharedParts(len(to_do), runtime)
     # The next run's weights are read while this one's predict.
     models = run_ahead(lambda run: load_model(run, runtime.device, runtime.precision), to_do, 1)
     for run in to_do:
@@ -175,7 +177,7 @@ def _predict_all(
             runtime.reporter.say(f"{run.folder}: {done:,} of {made[run].total:,} clips were predicted before")
         model = next(models)
         _check_widths(model, run, inputs[run])
-        kept = made[run].make(missing[run], model, run.name)
+        kept = made[run].make(missing[run], model, run.name, shared)
         if not kept and not shard.is_whole:
             step = "set $ABAW_EMI_CACHE to a folder that all processes write and read"
             raise RunError(Problem(str(run.folder), f"share {shard} cannot be kept", next_step=step))

@@ -13,32 +13,28 @@ vectors (`fusion`).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.models.branches import Branch, make_recurrent
 from abaw_emi.models.config import EmiConfig
-from abaw_emi.models.encoders.base import SoundEncoder
+from abaw_emi.models.encoders.hearing import Hearing
 from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.tuning import find_frozen, make_sound_encoder
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Join, LateMean, Modalities, TextAnchored
 from abaw_emi.models.heads import AuxiliaryHeads, Head
-from abaw_emi.models.input_check import describe_unnormalised
 from abaw_emi.models.pooling import make_pooling
 
 
-class EmiModel(PreTrainedModel):
+class EmiModel(Hearing, PreTrainedModel):
     """Waveforms to six intensities; saved and loaded with `save_pretrained` and `from_pretrained`."""
 
     config_class = EmiConfig
@@ -48,8 +44,7 @@ class EmiModel(PreTrainedModel):
     def __init__(self, config: EmiConfig) -> None:
         super().__init__(config)
         self.parts = parts = config.to_parts()
-        self.encoder: SoundEncoder | None = None
-        self._warned = False
+        self.encoder = None
         self.widths = {
             feature.name: width for feature, width in zip(parts.features, config.widths, strict=True)
         }
@@ -116,30 +111,10 @@ class EmiModel(PreTrainedModel):
         }
 
     @property
-    def standardises(self) -> bool:
-        """Whether each waveform is to have zero mean and unit variance."""
-        return self.encoder is None or self.encoder.standardises
-
-    @property
     def output_width(self) -> int:
         """W, of what `regress` returns for losses."""
         heads = 0 if self.auxiliary is None else len(self.auxiliary.heads)
         return len(EMOTIONS) * (1 + self.parts.fusion.gate) + (1 + len(EMOTIONS)) * heads
-
-    @property
-    def has_fixed_frames(self) -> bool:
-        """Whether a clip's frames stay what they are, whatever is trained."""
-        return self.encoder is not None and self.parts.freeze_encoder and not self.parts.layer_weights
-
-    def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
-        """What the encoder leaves out of clips of `lengths` samples in one pass of training, on the CPU.
-
-        None for encoders that leave nothing out, and for a frozen one. Nothing but `rng` is drawn from; see
-        `spec_augment` for the order.
-        """
-        if self.parts.freeze_encoder or self.encoder is None:
-            return None
-        return self.encoder.draw_masks(lengths, rng)
 
     def forward(
         self,
@@ -163,20 +138,6 @@ class EmiModel(PreTrainedModel):
         self._check_input(waveforms, lengths)
         return self.regress(*self.encode(waveforms, lengths, masks), self.encode_text(modalities))
 
-    def _check_input(self, waveforms: Tensor, lengths: Tensor) -> None:
-        """Warns once of waveforms that are not normalised; the toolkit's own path does not come here."""
-        if self._warned or self.encoder is None or not self.standardises:
-            return
-        if torch.compiler.is_compiling() or waveforms.is_meta:  # there are no values to look at
-            return
-        if found := describe_unnormalised(waveforms, lengths):
-            self._warned = True
-            step = "bring each clip to that, or use abaw_emi.load(RUN).predict, which does"
-            warnings.warn(
-                f"waveforms: {found}; expected mean 0, deviation 1: the intensities are wrong; {step}",
-                stacklevel=5,  # whoever called the model
-            )
-
     def encode_text(self, modalities: Modalities | None) -> Modalities | None:
         """The same, with hidden states in place of the tokens of a model that has a text encoder."""
         text = self.text_feature
@@ -186,33 +147,6 @@ class EmiModel(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not text.freeze):
             states = self.text(tokens, modalities.lengths[text.name])
         return replace(modalities, frames={**modalities.frames, text.name: states})
-
-    def encode(self, waveforms: Tensor, lengths: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
-        """The frames of each clip; for models that have an encoder.
-
-        Args:
-            waveforms: (B, T) at 16 kHz, zero-padded at each clip's end; if `standardises`, of zero mean and
-                unit variance, clip by clip.
-            lengths: (B,) samples of each clip, at least `constants.MIN_SAMPLES`.
-            masks: what `draw_masks` drew for these clips, on the waveforms' device. Without them there is
-                neither LayerDrop nor SpecAugment, not even in training mode.
-
-        Returns:
-            Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,). Of the
-            encoder's dtype, or as autocast has it.
-        """
-        assert self.encoder is not None, "a model without an encoder starts at regress"
-        if self.config.pad_samples:  # for comparison: from here on, padding counts as sound
-            waveforms = F.pad(waveforms, (0, max(0, self.config.pad_samples - waveforms.shape[1])))
-            lengths = lengths.clamp(min=self.config.pad_samples)
-        weights = self.layer_weights.softmax(dim=0) if self.parts.layer_weights else None
-        # These are trained even where the encoder is not.
-        trained = self.parts.layer_weights or not self.parts.freeze_encoder
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            frames, frame_lengths = self.encoder(waveforms, lengths, masks, weights)  # (B, F, H)
-            if self.parts.vad_head:
-                frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
-        return frames, frame_lengths
 
     def regress(
         self,
@@ -267,22 +201,6 @@ class EmiModel(PreTrainedModel):
                 for name, branch in zip(self.widths, self.branches, strict=True)
             ]
         return vectors
-
-    def _summarise(self, frames: Tensor, frame_lengths: Tensor) -> Tensor:
-        """A vector of each clip's sound, (B, D to 3D): the mean of its frames, the LSTM's last state."""
-        parts = []
-        if self.parts.pooling != "mean":
-            parts.append(self.pooling(frames, frame_lengths))
-        elif self.parts.global_vector:
-            real = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]  # (B, F)
-            wide = torch.promote_types(frames.dtype, torch.float32)  # half precision would lose late frames
-            total = frames.masked_fill(~real[..., None], 0).sum(dim=1, dtype=wide)
-            parts.append((total / frame_lengths[:, None]).to(frames.dtype))
-        if self.parts.lstm:
-            states, _ = self.lstm(frames)
-            # The LSTM runs forwards, so its state at a clip's last frame has seen no padding.
-            parts.append(states[torch.arange(len(frames), device=frames.device), frame_lengths - 1])
-        return torch.cat(parts, dim=-1)
 
     def _fuse(self, vectors: Sequence[Tensor], modalities: Modalities | None) -> Tensor:
         if len(vectors) == 1:

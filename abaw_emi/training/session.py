@@ -9,6 +9,7 @@ from typing import Any
 
 from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.data.provenance import Provenance, write_with_provenance
+from abaw_emi.inference.frozen_encoder import name_top
 from abaw_emi.inference.predict import describe_files, describe_run, load_model, predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
@@ -43,6 +44,9 @@ class Session:
         config, world, reporter = self.plan.config_of(self.seed), self.runtime.world, self.runtime.reporter
         model = self.start.make_model(config, self.data.widths, reporter)
         reporter.say(_describe_model(model, self.start))
+        if model.encoder is not None and model.parts.tuning.keep_lower:
+            changed = "; ".join(model.encoder.changed) or "nothing is left out there"
+            reporter.say(f"what lies below {name_top(model)} runs once for each clip: {changed}")
         training = Training(model, config.training, self.data, self.run, self.runtime, self.plan.save_minutes)
         record = world.run_first(self._open)
         if training.resume():

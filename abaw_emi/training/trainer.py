@@ -25,7 +25,7 @@ from abaw_emi.core.errors import Problem
 from abaw_emi.core.progress import Bar
 from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
 from abaw_emi.evaluation.score import Score, score
-from abaw_emi.inference.frozen_encoder import encode_examples
+from abaw_emi.inference.frozen_encoder import encode_examples, find_fixed_part
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
@@ -119,7 +119,7 @@ class Training:
             Interrupted: a signal asked for a stop; a whole checkpoint was saved first.
         """
         total = Times()
-        if self.model.has_fixed_frames and not self.config.augmentation.active:
+        if not self.config.augmentation.active:
             self._encode()
         encoder = self.model.encoder
         if self.config.compile and encoder is not None and encoder.is_large:
@@ -155,8 +155,12 @@ class Training:
         return total
 
     def _encode(self) -> None:
-        """Runs a frozen encoder once for all epochs, if the disk has room for its frames."""
-        encoded = encode_examples(self.model, [*self.data.train, *self.data.valid], self.runtime)
+        """Runs what is fixed of the encoder once for all epochs, if the disk has room for what it makes."""
+        fixed = find_fixed_part(self.model, training=True)
+        if fixed is None:
+            return
+        examples = [*self.data.train, *self.data.valid]
+        encoded = encode_examples(self.model, fixed, examples, self.runtime)
         if encoded is not None:
             count = len(self.data.train)
             self.loader, self.valid = replace(self.loader, examples=encoded[:count]), encoded[count:]

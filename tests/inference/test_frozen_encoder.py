@@ -16,7 +16,7 @@ import torch
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.batching.examples import Example
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.inference.frozen_encoder import encode_examples
+from abaw_emi.inference.frozen_encoder import FixedPart, encode_examples, find_fixed_part
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
@@ -43,9 +43,16 @@ def frozen(encoder: str = "layer", **changes: Any) -> EmiModel:
 
 
 def encode(model: EmiModel, clips: list[Example], reporter: Counting | None = None) -> list[Example]:
-    encoded = encode_examples(model, clips, replace(CPU, reporter=reporter or Counting()))
+    runtime = replace(CPU, reporter=reporter or Counting())
+    encoded = encode_examples(model, find_part(model), clips, runtime)
     assert encoded is not None
     return encoded
+
+
+def find_part(model: EmiModel) -> FixedPart:
+    part = find_fixed_part(model, training=True)
+    assert part is not None
+    return part
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -97,7 +104,7 @@ def test_processes_that_train_together_encode_a_share_each(clips: list[Example])
     def run(rank: int) -> tuple[list[str], list[Example] | None]:
         reporter = Counting()
         runtime = replace(CPU, reporter=reporter, world=Together(rank=rank, size=2))
-        return reporter.said, encode_examples(models[rank], clips[:7], runtime)
+        return reporter.said, encode_examples(models[rank], find_part(models[rank]), clips[:7], runtime)
 
     with ThreadPoolExecutor(2) as pool:
         (said, found), (others_said, others) = pool.map(run, (0, 1))
@@ -155,7 +162,8 @@ def test_without_room_the_encoder_runs_in_every_pass(
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage())
     reporter = Counting()
-    found = encode_examples(frozen(), clips[:2], replace(CPU, reporter=reporter))
+    model = frozen()
+    found = encode_examples(model, find_part(model), clips[:2], replace(CPU, reporter=reporter))
     assert found is None
     (warning,) = reporter.warnings
     assert "cannot be written (0.0 GiB, with 2 GiB to spare, are not free)" in str(warning)

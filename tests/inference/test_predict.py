@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from abaw_emi.audio.clips import Clip, Sound
 from abaw_emi.batching.batches import make_batch
 from abaw_emi.batching.examples import Example
 from abaw_emi.config.run import RunConfig
+from abaw_emi.config.tuning import TuningConfig
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import EMOTIONS, FILENAME, Precision
 from abaw_emi.core.errors import EmiError, RunError, TrainingError, UsageError
@@ -427,9 +429,37 @@ def test_runs_of_one_frozen_encoder_share_its_frames(data: DataFolder, tmp_path:
     reporter = Counting()
     found = predict_valid(runs, data, reporter=reporter)
     assert sum("frames of 3 clips" in line for line in reporter.said) == 1
+    assert "second: its encoder is equal to that of first: not run a second time" in reporter.said
     assert len(list(cache.glob("frames-*"))) == 1
     first, second = (to_array(member.table) for member in found.members)
     np.testing.assert_allclose(second, first + 1, rtol=0, atol=1e-5)
+
+
+def test_runs_that_are_equal_below_the_trained_layers_share_what_these_read(
+    data: DataFolder, tmp_path: Path, cache: Path
+) -> None:
+    model = small_model("layer", tuning=TuningConfig(train_layers=1))
+    runs, expected = [], []
+    for number, change in enumerate(("", "encoder.layers.1.", "pos_conv_embed.")):
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if change and change in name:
+                    weight += 0.01
+        runs.append(write_run(tmp_path / f"run{number}", model))
+        # A run alone writes nothing for others.
+        expected.append(to_array(predict_valid(runs[-1:], data).members[0].table))
+    assert not list(cache.glob("states-*"))
+    shutil.rmtree(cache)
+    reporter = Counting()
+    found = predict_valid(runs, data, reporter=reporter)
+    # The third one differs below, whatever its folder and its config say.
+    assert sum("states below the last layer of 3 clips" in line for line in reporter.said) == 2
+    said = "run1: its encoder below the last layer is equal to that of run0: not run a second time"
+    assert [line for line in reporter.said if "is equal to" in line] == [said]
+    assert len(list(cache.glob("states-*"))) == 2
+    for member, values in zip(found.members, expected, strict=True):
+        np.testing.assert_array_equal(to_array(member.table), values)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-4
 
 
 @pytest.mark.parametrize("key", ["attn_implementation", "quantization_config", "auto_map"])

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.read import change_config
 from abaw_emi.config.run import RunConfig
@@ -24,13 +25,16 @@ from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.score import score
 from abaw_emi.inference.members import Members, predict_runs
 from abaw_emi.inference.predictor import load
+from abaw_emi.models.hub import find_backbone
 from abaw_emi.models.weight_files import read_weights
+from abaw_emi.models.weights import load_backbone, make_model
 from abaw_emi.runs.run import Run
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
 from abaw_emi.training.verify_resume import verify_resume
 from tests.backbones import write_backbone
 from tests.foreign_data import EMOTIONS, write_data
+from tests.inference.test_predict import Counting
 from tests.small_encoders import write_audio, write_text
 from tests.small_models import CPU
 
@@ -167,6 +171,51 @@ def test_every_family_of_speech_encoders_trains_and_predicts(
     ids = written["Filename"].to_list()
     table = load(run.folder).predict([data.root / "audio" / f"{name}.wav" for name in ids])
     assert _largest_difference(table, written) < 1e-6
+
+
+TOP = ("model.vad_head=false", "model.tuning.train_layers=1", "model.tuning.keep_lower=true")
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2-group", *FAMILIES])
+def test_a_run_of_top_layers_is_the_same_with_and_without_what_is_kept_below(
+    kind: str, data: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABAW_EMI_CACHE", str(tmp_path / "cache"))
+    backbone = write_audio(tmp_path / "backbone", kind)
+    changes = (*TOP, "training.epochs=2", "training.batch_size=4", "training.warmup_epochs=0.0")
+    reporter = Counting()
+    (run,) = train(plan_for("paper", backbone, tmp_path / "kept", *changes), data, reporter)
+    assert sum("states below the last layer of " in line for line in reporter.said) == 1
+    said = [line for line in reporter.said if line.startswith("what lies below the last layer runs once")]
+    assert len(said) == 1
+    assert ("LayerDrop" in said[0]) == (kind != "whisper")
+    with monkeypatch.context() as patch:
+        patch.setattr("abaw_emi.training.trainer.find_fixed_part", lambda model, *, training: None)
+        (whole,) = train(plan_for("paper", backbone, tmp_path / "whole", *changes), data, QUIET)
+    for left, right in zip(read_losses(run), read_losses(whole), strict=True):
+        assert left == pytest.approx(right, rel=0, abs=1e-5)
+    weights, others = (load_file(each.weights_file) for each in (run, whole))
+    for name, value in weights.items():
+        torch.testing.assert_close(value, others[name], rtol=0, atol=1e-4)
+    pretrained = find_backbone(str(backbone))
+    first = make_model(ModelConfig(vad_head=False), pretrained)
+    load_backbone(first, pretrained)
+    assert first.encoder is not None
+    before = first.encoder.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, weights[f"encoder.{name}"])}
+    assert moved
+    assert {first.encoder.find_level(name) for name in moved} == {3}
+    written = read_predictions(run.valid_predictions)
+    (member,) = predict_runs([run], data, "valid", CPU).members
+    assert _largest_difference(member.table, written) < 1e-6
+    ids = written["Filename"].to_list()
+    table = load(run.folder).predict([data.root / "audio" / f"{name}.wav" for name in ids])
+    assert _largest_difference(table, written) < 1e-6
+
+
+def read_losses(run: Run) -> list[float]:
+    lines = map(json.loads, run.metrics_file.read_text().splitlines())
+    return [line["train_loss"] for line in lines if "train_loss" in line]
 
 
 @pytest.mark.parametrize("preset", ["winner-2025", "winner-2026", "text"])
@@ -357,6 +406,13 @@ def test_a_system_that_runs_both_ways_with_a_ramped_loss_resumes_exactly(
     data: DataFolder, backbone: Path, tmp_path: Path
 ) -> None:
     assert verify_resume(plan_for("casia-2026", backbone, tmp_path), data, QUIET).identical
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm"])
+def test_a_run_of_top_layers_resumes_exactly(kind: str, data: DataFolder, tmp_path: Path) -> None:
+    backbone = write_audio(tmp_path / "backbone", kind)
+    assert verify_resume(plan_for("paper", backbone, tmp_path, *TOP), data, QUIET).identical
 
 
 @pytest.mark.exact

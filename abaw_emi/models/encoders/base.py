@@ -31,6 +31,7 @@ class SoundEncoder(nn.Module):
         norm_prefix: the same of a norm after the last layer; None without one.
         extractor_prefixes: the same of the convolutions that read the waveform.
         adapter_targets: the names of the dense layers that adapters are put into (`lora`), by what they are.
+        changed: what `leave_lower_whole` changed, in words.
     """
 
     hidden_size: int
@@ -44,6 +45,7 @@ class SoundEncoder(nn.Module):
     adapter_targets: Mapping[str, tuple[str, ...]] = MappingProxyType(
         {"attention": ("q_proj", "v_proj"), "feed-forward": ("intermediate_dense", "output_dense")}
     )
+    changed: tuple[str, ...] = ()
     _regularisation: Regularisation | None = None
 
     def frame_lengths(self, lengths: Lengths) -> Lengths:
@@ -76,6 +78,36 @@ class SoundEncoder(nn.Module):
         follows it, if any does. Out of a layer that a clip skips comes what went in.
         """
         raise NotImplementedError
+
+    def run_lower(self, waveforms: Tensor, lengths: Tensor, first: int) -> Tensor:
+        """What goes into the layer of the number `first`, (B, S, H), if nothing is left out before it.
+
+        A clip has `state_lengths` of them; what is beyond means nothing. Of pretrained encoders alone.
+        """
+        raise NotImplementedError
+
+    def run_upper(
+        self, states: Tensor, lengths: Tensor, first: int, masks: Masks | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, of what goes into the layer `first`, as `run_lower` returns it.
+
+        Args:
+            states: (B, S, H), anything finite beyond a clip's last one.
+            lengths: (B,) samples of each clip.
+            first: the number of the first layer to run.
+            masks: of which the layers from `first` on are used.
+        """
+        raise NotImplementedError
+
+    def state_lengths(self, lengths: Lengths) -> Lengths:
+        """How many states `run_lower` makes of clips of `lengths` samples, (B,) or of a single one."""
+        return self.frame_lengths(lengths)
+
+    def leave_lower_whole(self, first: int) -> None:
+        """Turns off what training leaves out below the layer `first`; `changed` says what that was."""
+        if self._regularisation:
+            self.changed = self._regularisation.describe_below(first)
+            self._regularisation = self._regularisation.only_from(first)
 
     def extractor(self) -> list[nn.Module]:
         """The convolutions that read the waveform."""
@@ -125,18 +157,27 @@ class SoundEncoder(nn.Module):
     def _run_by_length(
         self,
         run: Callable[[Tensor, Masks | None], Tensor],
-        waveforms: Tensor,
+        inputs: Tensor,
         lengths: Tensor,
         masks: Masks | None,
     ) -> Tensor:
-        """The frames (B, F, H) of an encoder that must see no padding: clips of equal length run together."""
+        """The frames (B, F, H) of an encoder that must see no padding: clips of equal length run together.
+
+        Args:
+            run: what makes frames of inputs of equal length.
+            inputs: waveforms (B, T), or states (B, S, H).
+            lengths: (B,) samples of each clip.
+            masks: see `forward`.
+        """
         hidden_states: Tensor | None = None
         for length in lengths.unique().tolist():
-            rows = lengths == length
-            frames = self.frame_lengths(length)
-            alone = run(waveforms[rows, :length], None if masks is None else masks.take(rows, frames))
+            rows, frames = lengths == length, self.frame_lengths(length)
+            alone = run(
+                inputs[rows, : length if inputs.ndim == 2 else self.state_lengths(length)],
+                None if masks is None else masks.take(rows, frames),
+            )
             if hidden_states is None:
-                places = self.frame_lengths(waveforms.shape[1])
+                places = self.frame_lengths(inputs.shape[1]) if inputs.ndim == 2 else inputs.shape[1]
                 hidden_states = alone.new_zeros(len(lengths), places, self.hidden_size)
             hidden_states[rows, :frames] = alone
         assert hidden_states is not None

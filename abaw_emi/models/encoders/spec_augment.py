@@ -12,7 +12,7 @@ caller's generator, its place in the batch and its own length, and not on the cl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,7 @@ class Regularisation:
         width: H, the features of a frame.
         time: SpecAugment along time, None for none.
         features: SpecAugment along features, None for none.
+        first: the number of the first layer that clips may skip.
     """
 
     layers: int
@@ -111,6 +112,23 @@ class Regularisation:
     width: int
     time: Spans | None
     features: Spans | None
+    first: int = 0
+
+    def only_from(self, first: int) -> Regularisation:
+        """The same from the layer `first` on, and nothing below it, where SpecAugment acts."""
+        return replace(self, first=first, time=None, features=None)
+
+    def describe_below(self, first: int) -> tuple[str, ...]:
+        """What `only_from` turns off, in words."""
+        off = []
+        if self.layerdrop > 0 and first > 0:
+            above = f"the last {self.layers - first} layers" if self.layers - first > 1 else "the last layer"
+            off.append(f"LayerDrop ({self.layerdrop:g}) acts on {above} alone")
+        spans = {"time": self.time, "features": self.features}
+        shares = [f"{name} {axis.share:g}" for name, axis in spans.items() if axis is not None]
+        if shares:
+            off.append(f"SpecAugment ({', '.join(shares)}), which acts below all layers, is off")
+        return tuple(off)
 
     def __bool__(self) -> bool:
         """Whether anything is ever left out."""
@@ -124,6 +142,7 @@ class Regularisation:
         for row, seed in enumerate(rng.integers(2**63, size=len(frames)).tolist()):
             own = np.random.default_rng(seed)
             kept[:, row] = own.random(self.layers) >= self.layerdrop
+            kept[: self.first, row] = True
             if self.time is not None:
                 masked_frames[row, : frames[row]] = self.time.draw(frames[row], own)
             if self.features is not None:

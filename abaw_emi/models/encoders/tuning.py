@@ -30,6 +30,8 @@ def make_sound_encoder(parts: ModelConfig, encoder_config: dict[str, Any]) -> So
         return LogMelEncoder(parts.logmel)
     encoder = make_encoder(set_dropouts(encoder_config, parts.tuning.dropouts))
     check_layers(encoder, parts.tuning)
+    if parts.tuning.keep_lower:
+        encoder.leave_lower_whole(encoder.layers - parts.tuning.train_layers)
     if parts.vad_head and not isinstance(encoder, Wav2Vec2Encoder):
         found = f"model_type is {encoder_config['model_type']!r}, which has no VAD head"
         step = "turn it off with --set model.vad_head=false"

@@ -5,9 +5,8 @@
 
 Parameters have transformers' names and shapes, so published checkpoints load as they are, and a clip's result
 is what transformers gives that clip alone (`tests/parity/test_encoder.py`). What differs: frames stay
-(B, F, C) throughout, a convolution of stride s being a matrix product of windows; LayerDrop and SpecAugment
-come from outside (`spec_augment.Masks`) and are each clip's own; nothing in here waits for the device or
-depends on values, so it compiles to one graph.
+(B, F, C) throughout (`convolutions`); LayerDrop and SpecAugment come from outside (`spec_augment.Masks`) and
+are each clip's own; nothing in here waits for the device or depends on values, so it compiles to one graph.
 """
 
 from __future__ import annotations
@@ -19,87 +18,9 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
-from abaw_emi.models.encoders.linear import Linear, linear
+from abaw_emi.models.encoders.convolutions import FeatureExtractor
+from abaw_emi.models.encoders.linear import Linear
 from abaw_emi.models.encoders.spec_augment import Masks
-
-_EPSILON = 1e-5
-"""torch's GroupNorm's own, which the published checkpoints were trained with."""
-
-
-class TimeNorm(nn.Module):
-    """Each channel to zero mean and unit variance over time: a group norm of one channel a group.
-
-    The moments are those of a clip's own frames, so padding changes nothing.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor, counts: Tensor | None) -> Tensor:
-        """(B, F, C) to (B, F, C), in the weights' dtype; clips of `counts` (B,) frames, None for F each."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        if counts is None:
-            variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
-        else:
-            real = (torch.arange(x.shape[1], device=x.device) < counts[:, None])[..., None]  # (B, F, 1)
-            mean = (wide * real).sum(dim=1, keepdim=True) / counts[:, None, None]
-            variance = ((wide - mean) * real).square().sum(dim=1, keepdim=True) / counts[:, None, None]
-        wide = (wide - mean) * torch.rsqrt(variance + _EPSILON) * self.weight + self.bias
-        return wide.to(self.weight.dtype)
-
-
-class ConvLayer(nn.Module):
-    """A convolution over time, a norm (over each frame, over time, or none) and an activation."""
-
-    def __init__(self, config: Wav2Vec2Config, number: int) -> None:
-        super().__init__()
-        outputs = config.conv_dim[number]
-        self.conv = nn.Conv1d(
-            config.conv_dim[number - 1] if number else 1,
-            outputs,
-            config.conv_kernel[number],
-            stride=config.conv_stride[number],
-            bias=config.conv_bias,
-        )
-        self.layer_norm: nn.LayerNorm | TimeNorm | None = None
-        if config.feat_extract_norm == "layer":
-            self.layer_norm = nn.LayerNorm(outputs)
-        elif number == 0:
-            self.layer_norm = TimeNorm(outputs)
-        self.activation = ACT2FN[config.feat_extract_activation]
-
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T, C) to (B, F, C'); clips of `lengths` (B,), None for T each."""
-        # The matrix product of windows gives each frame's channels side by side, where the norm wants
-        # them: no transposed copies, and on CPUs 1.7 times the speed of conv1d (5 times in bf16).
-        windows = x.unfold(1, self.conv.kernel_size[0], self.conv.stride[0])  # (B, F, C, K), a view
-        windows = windows.transpose(2, 3).flatten(2).contiguous()  # (B, F, K * C)
-        x = linear(windows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
-        if isinstance(self.layer_norm, TimeNorm):
-            kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-            x = self.layer_norm(x, None if lengths is None else (lengths - kernel) // stride + 1)
-        elif self.layer_norm is not None:
-            x = self.layer_norm(x)
-        activated: Tensor = self.activation(x)
-        return activated
-
-
-class FeatureExtractor(nn.Module):
-    """The convolutions from samples to features, 50 a second."""
-
-    def __init__(self, config: Wav2Vec2Config) -> None:
-        super().__init__()
-        self.conv_layers = nn.ModuleList(ConvLayer(config, number) for number in range(len(config.conv_dim)))
-
-    def forward(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T) to (B, F, C); clips of `lengths` (B,) samples, None for T each."""
-        x = waveforms[..., None]
-        for layer in self.conv_layers:
-            x = layer(x, lengths)
-            lengths = None  # the first one alone may have a norm over time
-        return x
 
 
 class FeatureProjection(nn.Module):
@@ -234,15 +155,40 @@ class Transformer(nn.Module):
             kept: (L, B), the layers that each clip goes through; None for all.
             layer_weights: see `base.SoundEncoder.forward`.
         """
-        mask = None
+        return self.run_layers(self.enter(x, real), real, kept, layer_weights=layer_weights)
+
+    def enter(self, x: Tensor, real: Tensor | None) -> Tensor:
+        """What goes into the first layer, (B, F, H), of features (B, F, H)."""
         if real is not None:
             x = x.masked_fill(~real[..., None], 0)  # what the positional convolution finds past a clip alone
-            mask = real[:, None, None]  # (B, 1, 1, F)
         x = x + self.pos_conv_embed(x)
-        x = self.dropout(x if self.stable else self.layer_norm(x))
+        entered: Tensor = self.dropout(x if self.stable else self.layer_norm(x))
+        return entered
+
+    def run_layers(
+        self,
+        x: Tensor,
+        real: Tensor | None,
+        kept: Tensor | None = None,
+        *,
+        first: int = 0,
+        end: int | None = None,
+        layer_weights: Tensor | None = None,
+    ) -> Tensor:
+        """What comes out of the layers from `first` up to `end`, (B, F, H), of what goes into the first one.
+
+        Args:
+            x: (B, F, H).
+            real: see `forward`.
+            kept: see `forward`; of all layers.
+            first: the number of the first layer to run.
+            end: the number of the layer to stop before; None for the end, and the norm there.
+            layer_weights: see `forward`.
+        """
+        mask = None if real is None else real[:, None, None]  # (B, 1, 1, F)
         mixed = None if layer_weights is None else layer_weights[0] * x
-        for number, layer in enumerate(self.layers):
-            x = layer(x, mask, None if kept is None else kept[number])
+        for number in range(len(self.layers))[first:end]:
+            x = self.layers[number](x, mask, None if kept is None else kept[number])
             if number + 1 == len(self.layers) and self.stable:
                 x = self.layer_norm(x)
             if mixed is not None and layer_weights is not None:
@@ -290,6 +236,18 @@ class Wav2Vec2(nn.Module):
         kept = None if masks is None else masks.layers_kept
         hidden_states: Tensor = self.encoder(x, real, kept, layer_weights)
         return hidden_states
+
+    def run_lower(
+        self, waveforms: Tensor, first: int, *, lengths: Tensor | None, real: Tensor | None
+    ) -> Tensor:
+        """What goes into the layer `first`, (B, F, H), without masks; the arguments are `forward`'s."""
+        x = self.feature_projection(self.feature_extractor(waveforms, lengths))
+        return self.encoder.run_layers(self.encoder.enter(x, real), real, end=first)
+
+    def run_upper(self, states: Tensor, masks: Masks | None, first: int, *, real: Tensor | None) -> Tensor:
+        """Hidden states (B, F, H) of what goes into the layer `first`; the rest is as in `forward`."""
+        kept = None if masks is None else masks.layers_kept
+        return self.encoder.run_layers(states, real, kept, first=first)
 
     def _mask(self, x: Tensor, masks: Masks | None) -> Tensor:
         """SpecAugment on x (B, F, H)."""

@@ -5,6 +5,7 @@ Waveforms (B, T), normalised per clip and zero-padded, become hidden states (B, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -69,18 +70,45 @@ class Wav2Vec2Encoder(SoundEncoder):
 
         Hidden states are of the weights' dtype, or as autocast has it.
         """
-        if not torch.is_autocast_enabled(waveforms.device.type):
-            waveforms = waveforms.to(self.wav2vec2.feature_projection.projection.weight.dtype)
-        frames = self.frame_lengths(lengths)
         run = partial(self.wav2vec2, layer_weights=layer_weights)
-        if self.wav2vec2.config.feat_extract_norm == "group" and waveforms.device.type == "cpu":
+        return self._run(run, waveforms, lengths, masks), self.frame_lengths(lengths)
+
+    def run_lower(self, waveforms: Tensor, lengths: Tensor, first: int) -> Tensor:
+        """What goes into the layer `first`, as `SoundEncoder.run_lower`."""
+
+        def run(waveforms: Tensor, masks: None, *, lengths: Tensor | None, real: Tensor | None) -> Tensor:
+            return self.wav2vec2.run_lower(waveforms, first, lengths=lengths, real=real)
+
+        return self._run(run, waveforms, lengths, None)
+
+    def run_upper(
+        self, states: Tensor, lengths: Tensor, first: int, masks: Masks | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states and frame lengths, as `SoundEncoder.run_upper`."""
+
+        def run(
+            states: Tensor, masks: Masks | None, *, lengths: Tensor | None, real: Tensor | None
+        ) -> Tensor:
+            return self.wav2vec2.run_upper(states, masks, first, real=real)
+
+        return self._run(run, states, lengths, masks), self.frame_lengths(lengths)
+
+    def _run(
+        self, run: Callable[..., Tensor], inputs: Tensor, lengths: Tensor, masks: Masks | None
+    ) -> Tensor:
+        """What `run` makes of waveforms (B, T) or of states (B, S, H), so that padding changes nothing."""
+        if not torch.is_autocast_enabled(inputs.device.type):
+            inputs = inputs.to(self.wav2vec2.feature_projection.projection.weight.dtype)
+        frames = self.frame_lengths(lengths)
+        if self.wav2vec2.config.feat_extract_norm == "group" and inputs.device.type == "cpu":
             alone = partial(run, lengths=None, real=None)
-            return self._run_by_length(alone, waveforms, lengths, masks), frames
-        if not may_be_padded(waveforms, lengths):
-            return run(waveforms, masks, lengths=None, real=None), frames
-        places = self.frame_lengths(waveforms.shape[1])
+            return self._run_by_length(alone, inputs, lengths, masks)
+        are_states = inputs.ndim == 3
+        if not may_be_padded(inputs, frames if are_states else lengths):
+            return run(inputs, masks, lengths=None, real=None)
+        places = inputs.shape[1] if are_states else self.frame_lengths(inputs.shape[1])
         real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
-        return run(waveforms, masks, lengths=lengths, real=real), frames
+        return run(inputs, masks, lengths=lengths, real=real)
 
 
 class VadHead(nn.Module):

@@ -143,7 +143,7 @@ def test_layer_weights_learn_with_a_frozen_encoder_too(
         frames.square().sum().backward()
     assert again.layer_weights.grad.abs().min() > 0
     assert all(weight.grad is None for weight in again.encoder.parameters())
-    assert not again.has_fixed_frames
+    assert again.find_fixed(training=False) is None
     with pytest.raises(ValueError, match="vad_head = false"):
         ModelConfig(layer_weights=True)
 
