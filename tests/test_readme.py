@@ -25,6 +25,7 @@ COMMANDS = (
     "search",
     "train",
     "tables",
+    "faces",
     "extract",
     "transcribe",
     "runs",

@@ -10,7 +10,7 @@ import typer
 
 from abaw_emi.cli import demo
 from abaw_emi.cli.command import Command, Group
-from abaw_emi.cli.data import audit, extract
+from abaw_emi.cli.data import audit, extract, faces
 from abaw_emi.cli.evaluation import report, score
 from abaw_emi.cli.failures import describe_error, suggest
 from abaw_emi.cli.output import is_given, wants_json
@@ -61,6 +61,7 @@ for _panel, _commands in {
     "Data": (
         (audit.audit, audit.EXAMPLES),
         (pipeline.prepare, pipeline.PREPARE_EXAMPLES),
+        (faces.faces, faces.EXAMPLES),
         (extract.extract, extract.EXTRACT_EXAMPLES),
         (extract.transcribe, extract.TRANSCRIBE_EXAMPLES),
     ),

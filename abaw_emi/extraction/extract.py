@@ -220,7 +220,7 @@ def _read_sources(
         sources = read_sounds(data, shard.take(data.list_clips(split)), max_seconds, on_bad, reporter)
         what = "sound"
     elif kind == "vision":
-        faces = find_faces(data.root)
+        faces = find_faces(data.root, data.features)
         sources = read_faces(shard.take(data.list_clips(split, faces)), faces, on_bad, reporter, made.has)
         what = "face"
     else:
@@ -230,8 +230,10 @@ def _read_sources(
     if kind != "audio":  # those were reported where they were read
         reporter.warn(summarise(sources.skipped))
     if not sources.found:
-        step = "abaw-emi transcribe writes them" if kind == "text" else ""
-        raise CorpusError(Problem(f"{data.root}, {split}", f"no clip has a {what} to encode", next_step=step))
+        step = {"text": "abaw-emi transcribe writes them", "vision": "abaw-emi faces cuts them out of videos"}
+        raise CorpusError(
+            Problem(f"{data.root}, {split}", f"no clip has a {what} to encode", next_step=step.get(kind, ""))
+        )
     if sources.missing:
         found = list_ids(list(sources.missing), f"have no {what}, and so no features", _SHOWN)
         reporter.warn([Problem(str(data.root), found)])

@@ -2,8 +2,9 @@
 
     features/hubert-base/00000.npy ...   extraction.json
 
-A file is there whole or not at all. The record lags behind the files by seconds: what was written and not
-recorded when a process was killed is made again. A folder holds the work of one model in one setting.
+A file (or, of faces, a folder) is there whole or not at all. The record lags behind the files by seconds:
+what was written and not recorded when a process was killed is made again. A folder holds the work of one
+model in one setting.
 Processes that share the clips out (`data.shard`) write into one folder, and add to one record.
 """
 
@@ -75,6 +76,9 @@ class ClipFolder:
             nothing here made, or a record that cannot be read.
     """
 
+    _what = "files"
+    """What is there of a clip, for messages."""
+
     def __init__(
         self,
         folder: Path,
@@ -99,6 +103,7 @@ class ClipFolder:
         self._saved = time.monotonic()
         self._clips = self._read()
         self._changes: dict[str, str | None] = {}  # since the last save; None for what was dropped
+        self._notes: dict[str, Any] = {}  # of clips that were written since
 
     def part(
         self, sources: Sequence[Source[Content]], reporter: Reporter
@@ -131,9 +136,9 @@ class ClipFolder:
             raise TableError(Problem(str(self.folder), found)) from error
         try:
             if self._overwrite:
-                for paths in find_files(self.folder, (self._suffix,)).values():
+                for paths in self._find().values():
                     for path in paths:
-                        path.unlink()
+                        self._remove(path)
                 self._record.unlink(missing_ok=True)
                 self._overwrite = False
             self._save()
@@ -146,11 +151,13 @@ class ClipFolder:
 
     def has(self, filename: str, source_hash: str) -> bool:
         """Whether the clip's file is there, made of these very bytes."""
-        return self._clips.get(filename) == source_hash and self._path(filename).is_file()
+        return self._clips.get(filename) == source_hash and self._path(filename).exists()
 
-    def write(self, filename: str, source_hash: str, content: bytes) -> None:
-        """Writes the file of a clip, whole or not at all."""
-        write_bytes(self._path(filename), content)
+    def write(self, filename: str, source_hash: str, content: Any, note: Any = None) -> None:
+        """Writes what was made of a clip, whole or not at all; the record keeps the note, if there is one."""
+        self._store(filename, content)
+        if note is not None:
+            self._notes[filename] = note
         self._clips[filename] = self._changes[filename] = source_hash
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self._save()
@@ -159,7 +166,17 @@ class ClipFolder:
         """Takes away what was made of a clip that has no source any more."""
         self._changes[filename] = None
         if self._clips.pop(filename, None) is not None:
-            self._path(filename).unlink(missing_ok=True)
+            self._remove(self._path(filename))
+
+    def _store(self, filename: str, content: Any) -> None:
+        write_bytes(self._path(filename), content)
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def _find(self) -> dict[str, list[Path]]:
+        """What is there of each clip."""
+        return find_files(self.folder, (self._suffix,))
 
     def _path(self, filename: str) -> Path:
         return self.folder / f"{filename}{self._suffix}"
@@ -169,7 +186,11 @@ class ClipFolder:
         with FileLock(self.folder / _RECORD_LOCK):
             clips = sorted({**self._read(), **self._changes}.items())
             self._clips = {name: sha256 for name, sha256 in clips if sha256 is not None}
-            text = json.dumps({"settings": self._settings, **self._about, "clips": self._clips}, indent=1)
+            record = {"settings": self._settings, **self._about, "clips": self._clips}
+            notes = {**(self._read_record().get("notes") or {}), **self._notes}
+            if notes := {name: note for name, note in sorted(notes.items()) if name in self._clips}:
+                record["notes"] = notes
+            text = json.dumps(record, indent=1)
             write_bytes(self._record, f"{text}\n".encode())
         self._changes.clear()
         self._saved = time.monotonic()
@@ -177,11 +198,10 @@ class ClipFolder:
     def _read(self) -> dict[str, str]:
         """The clips that are there, with the hashes of their sources."""
         before = self._read_record()
-        files = find_files(self.folder, (self._suffix,))
+        files = self._find()
         if files and not before:
-            found = (
-                f"holds {len(files):,} files that abaw-emi did not make ({', '.join(pack_ids(files)[:3])})"
-            )
+            first = ", ".join(pack_ids(files)[:3])
+            found = f"holds {len(files):,} {self._what} that abaw-emi did not make ({first})"
             raise FeatureError(Problem(str(self.folder), found, "a new folder", "give another one"))
         if not before or self._overwrite:
             return {}
@@ -234,6 +254,9 @@ def _describe(settings: Mapping[str, Any], keys: list[str]) -> str:
     name = str(encoder.get("name"))
     commit = encoder.get("commit")
     if "encoder" in keys:
-        weights = next((value for file, value in (encoder.get("files") or {}).items() if "model" in file), "")
+        files = encoder.get("files") or {}
+        weights = next(
+            (value for file, value in files.items() if "model" in file or file.endswith(".onnx")), ""
+        )
         name += f" ({f'commit {commit[:12]}' if commit else f'weights {weights[:12]}'})"
     return ", ".join([name, *(f"{key} {settings.get(key)}" for key in keys if key != "encoder")])

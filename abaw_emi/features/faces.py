@@ -1,6 +1,7 @@
 """The faces that were found in clips: `face_images/NNNNN/0.jpg`, `1.jpg` and on, about 6 a second.
 
 The number in a name is a face's place in time: 10 comes after 9. A folder belongs to the clip of its name.
+Those of clips that have none in the data folder may lie in `features/face_images/` (`extraction.faces`).
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ _START, _END = b"\xff\xd8", b"\xff\xd9"
 """Of every JPEG file; a few bytes may follow the end."""
 
 
-def find_faces(data: Path) -> dict[str, tuple[Path, ...]]:
+def find_faces(data: Path, features: Path | None = None) -> dict[str, tuple[Path, ...]]:
     """The faces of each clip that has a folder of them, in their order, by id; the order is that of the ids.
 
     An empty folder is a clip without faces. Folders whose name is no id are left out. Numbers may be missing
     (`find_gaps`).
+
+    Args:
+        data: the data folder.
+        features: where faces of clips lie that have none in the data folder.
 
     Raises:
         CorpusError: folders that cannot be listed; names in a folder that are no numbers, or the same one
@@ -51,6 +56,11 @@ def find_faces(data: Path) -> dict[str, tuple[Path, ...]]:
                     )
                 )
             found[filename] = found.get(filename) or faces
+    if features is not None:
+        folder = features / FACE_FOLDER
+        for filename, name in _list_clips(folder, problems):
+            if not found.get(filename):
+                found[filename] = _list_faces(folder / name, problems)
     if problems:
         raise CorpusError(problems)
     return dict(sorted(found.items()))

@@ -7,6 +7,8 @@ from functools import partial
 
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, WeightsError, collect_errors
+from abaw_emi.core.installation import FACES, require
+from abaw_emi.features.faces import FACE_FOLDER
 from abaw_emi.models.encoders.speech import SPEECH_ENCODERS
 from abaw_emi.models.encoders.text import TEXT_ENCODERS
 from abaw_emi.models.hub import find_pretrained
@@ -21,8 +23,13 @@ def find_missing_models(configs: Iterable[RunConfig], planned: Iterable[Preparat
         planned: what is to be made of data before that.
     """
     find = partial(find_pretrained, needs_weights=False)
+    todo = [each for each in planned if each.to_do]
+    problems: list[Problem] = []
+    if any(each.name == FACE_FOLDER for each in todo):
+        with collect_errors(problems):
+            require(FACES, "faces")
     models: dict[str, Callable[[str], object]] = {
-        each.model: partial(find, option=f"--model {each.name}=") for each in planned if each.to_do
+        each.model: partial(find, option=f"--model {each.name}=") for each in todo if each.name != FACE_FOLDER
     }
     for config in configs:
         if config.training.init_from:  # whose weights hold all that is needed
@@ -42,7 +49,6 @@ def find_missing_models(configs: Iterable[RunConfig], planned: Iterable[Preparat
                     option=f"--set model.features.{place}.backbone=",
                     model_types=TEXT_ENCODERS,
                 )
-    problems: list[Problem] = []
     for name, find_model in models.items():
         with collect_errors(problems):
             find_model(name)

@@ -1,4 +1,4 @@
-"""What presets read and the folders lack: transcripts by Whisper, features by published encoders."""
+"""What presets read and the folders lack: transcripts by Whisper, faces, features by published encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.features.faces import find_faces
+from abaw_emi.features.faces import FACE_FOLDER, find_faces
 from abaw_emi.features.files import find_features
 from abaw_emi.features.transcripts import TEXT_FOLDER, find_transcripts
 
@@ -25,6 +25,9 @@ ENCODERS: Mapping[str, str] = {
 }
 """What makes the feature folders of presets; `vit` and `wav2vec2` are part of the official data."""
 
+DETECTOR = "CenterFace"
+"""What finds faces in videos, where the organisers' are missing (`extraction.detector`)."""
+
 _KINDS: Mapping[str, EncoderKind] = {"gte": "text", "wavlm-large": "audio"}
 """What these encoders read, if it is not pictures."""
 
@@ -35,8 +38,8 @@ class Preparation:
 
     Attributes:
         name: of the folder.
-        model: a hub id or a folder; "" for what only the organisers have.
-        total: clips that could have it: all, or those with faces.
+        model: a hub id or a folder, or the detector of faces; "" for what only the organisers have.
+        total: clips that could have it: all, those with faces, or those with a video.
         missing: how many of them have none.
         presets: that read it.
     """
@@ -57,6 +60,8 @@ class Preparation:
         """The command that makes it."""
         if self.name == TEXT_FOLDER:
             return f"abaw-emi transcribe {self.model}"
+        if self.name == FACE_FOLDER:
+            return "abaw-emi faces"
         kind = " --kind text" if self.name == "gte" else ""
         return f"abaw-emi extract {self.model} --name {self.name}{kind}"
 
@@ -89,9 +94,14 @@ def plan_preparation(
     if "gte" in readers:  # which is made of words
         readers.setdefault(TEXT_FOLDER, []).extend(readers["gte"])
     clips = set(data.list_clips("all"))
-    faces = {clip for clip, paths in find_faces(data.root).items() if paths} & clips
     known = {TEXT_FOLDER: WHISPER, **ENCODERS, **(models or {})}
-    planned = []
+    watchers = [
+        preset for name in readers if name.startswith("vit") and name in known for preset in readers[name]
+    ]
+    cropped = _plan_faces(data, clips, watchers)
+    faces = {clip for clip, paths in find_faces(data.root, data.features).items() if paths} & clips
+    faces |= _list_uncropped(data, clips) if cropped else set()
+    planned = cropped
     for name in sorted(readers, key=lambda name: name != TEXT_FOLDER):  # words first
         sounds = clips & set(data.files)
         wanted = faces if name.startswith("vit") and faces else sounds
@@ -137,6 +147,7 @@ def prepare(
         EmiError: a model or a clip is not what it should be, or a folder cannot be made at all.
     """
     from abaw_emi.extraction.extract import extract  # torch, which a plan does not need
+    from abaw_emi.extraction.faces import crop_faces
     from abaw_emi.extraction.transcribe import transcribe
 
     for number, each in enumerate(planned, start=1):
@@ -153,6 +164,8 @@ def prepare(
                 on_bad=on_bad,
                 reporter=reporter,
             )
+        elif each.name == FACE_FOLDER:
+            crop_faces(data, out=data.features, on_bad=on_bad, reporter=reporter)
         else:
             extract(
                 each.model,
@@ -167,6 +180,28 @@ def prepare(
             )
 
 
+def _plan_faces(data: DataFolder, clips: set[str], presets: Sequence[str]) -> list[Preparation]:
+    """The faces to be cut out of videos, where the data folder has none at all."""
+    videos = {clip for clip, files in data.files.items() if files.video} & clips
+    if not presets or not videos or any(find_faces(data.root).values()):
+        return []
+    return [
+        Preparation(
+            name=FACE_FOLDER,
+            model=DETECTOR,
+            total=len(videos),
+            missing=len(_list_uncropped(data, clips)),
+            presets=tuple(dict.fromkeys(presets)),
+        )
+    ]
+
+
+def _list_uncropped(data: DataFolder, clips: set[str]) -> set[str]:
+    """The clips that have a video, and no folder of faces, not even an empty one."""
+    known = find_faces(data.root, data.features)
+    return {clip for clip, files in data.files.items() if files.video and clip not in known} & clips
+
+
 def _check(each: Preparation, data: DataFolder, *, has_faces: bool) -> list[Problem]:
     """What stands against making what is missing."""
     if not each.missing:
@@ -178,7 +213,9 @@ def _check(each: Preparation, data: DataFolder, *, has_faces: bool) -> list[Prob
         return [Problem(where, f"{each.missing:,} clips have none", next_step=step)]
     if each.model and each.name.startswith("vit") and not has_faces:
         step = f"put the faces into {data.root / 'face_images'}/NNNNN/, or choose presets without faces"
-        return [Problem(where, "no clip has pictures of a face", next_step=step)]
+        return [
+            Problem(where, "no clip has pictures of a face, or a video to cut them out of", next_step=step)
+        ]
     return []
 
 

