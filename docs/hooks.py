@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +16,7 @@ from mkdocs.structure.files import File, Files
 
 from abaw_emi.cli.app import app
 from abaw_emi.config.options import list_options
+from abaw_emi.config.presets import PRESETS, SUMMARIES
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +34,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {page: (ROOT / path).read_text(encoding="utf-8") for path, page in OUTSIDE.items()}
     pages["reference/commands.md"] = "\n".join(_describe_commands())
     pages["reference/options.md"] = "\n".join(_describe_options())
+    pages["reference/presets.md"] = "\n".join(_describe_presets())
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
     return files
@@ -61,7 +65,7 @@ def _describe_commands() -> Iterator[str]:
         yield f"{inspect.cleandoc(command.help or '')}\n"
         usage = " ".join(command.collect_usage_pieces(context))
         yield f"    {name} {usage}\n"
-        yield "| | |\n|---|---|"
+        yield "| option | what it does |\n|---|---|"
         for param in command.get_params(context):
             if record := param.get_help_record(context):
                 yield f"| `{_cell(record[0])}` | {_cell(record[1])} |"
@@ -94,6 +98,34 @@ def _describe_options() -> Iterator[str]:
     for option in list_options():
         default = f", default `{option.default}`" if option.default else ""
         yield f"`{option.key}`: {option.type}{default}\n:   {option.description}\n"
+
+
+def _describe_presets() -> Iterator[str]:
+    """Every preset: what it is, and what it changes."""
+    yield "# Presets\n"
+    yield (
+        "A preset is a whole configuration; `abaw-emi train --preset NAME` trains it, and `abaw-emi presets` "
+        "says what of its input is missing on your machine. What each changes of `paper` stands below its "
+        "name; the other [options](options.md) are as there. PAPER and CODE are the paper and its released "
+        "code: [what is theirs and what is ours](../paper.md).\n"
+    )
+    usual = dict(_flatten(asdict(PRESETS["paper"])))
+    for name, config in PRESETS.items():
+        yield f"## {name}\n\n{SUMMARIES[name]}.\n"
+        own = dict(_flatten(asdict(config)))
+        changes = [f"{key} = {json.dumps(value)}" for key, value in own.items() if usual.get(key) != value]
+        yield "\n".join(f"    {line}" for line in changes) + "\n"
+
+
+def _flatten(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys as `--set` takes them, and values."""
+    named = values.items() if isinstance(values, dict) else enumerate(values)
+    for name, value in named:
+        place = f"{key}.{name}".lstrip(".")
+        nested = isinstance(value, dict) or (
+            isinstance(value, list | tuple) and any(isinstance(each, dict) for each in value)
+        )
+        yield from _flatten(value, place) if nested else [(place, value)]
 
 
 def _cell(text: str) -> str:

@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from abaw_emi.cli.app import app
 from tests.end_to_end.test_four_lines import FOUR_LINES
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +43,10 @@ COMMANDS = (
 )
 
 
+MADE = ("reference/commands.md", "reference/options.md", "reference/presets.md")
+"""Pages that are made when the site is built; building it checks links to them."""
+
+
 @cache
 def help_of(command: str) -> str:
     result = subprocess.run(
@@ -69,8 +75,31 @@ def test_the_four_lines_stand_in_the_readme_one_after_the_other() -> None:
     assert shown[start : start + len(lines)] == lines
 
 
-def test_the_table_of_commands_is_complete() -> None:
-    assert tuple(re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE)[: len(COMMANDS)]) == COMMANDS
+def test_the_table_of_commands_has_the_groups_of_the_help() -> None:
+    shown: dict[str, set[str]] = {}
+    group = ""
+    for first, rest in re.findall(r"^\| ([A-Z][a-z ]*)?\| (`[a-z-]+`.*) \|$", README, re.MULTILINE):
+        group = first.strip() or group
+        shown.setdefault(group, set()).update(re.findall(r"`([a-z-]+)`", rest))
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    panels: dict[str, set[str]] = {}
+    for name, command in commands.items():
+        panels.setdefault(command.rich_help_panel, set()).add(name)
+    assert shown == panels
+    assert set(COMMANDS) == set(commands)
+
+
+def test_the_last_lines_of_the_demo_are_its_own() -> None:
+    source = (ROOT / "abaw_emi" / "cli" / "demo.py").read_text(encoding="utf-8")
+    shown = [line for line in indented(README) if line.startswith("demo/")]
+    assert len(shown) == 2
+    for line in shown:
+        _, words = re.split(r" {3,}", re.sub(r" \(.*\)$", "", line))
+        assert words in source
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 130
 
 
 @pytest.mark.parametrize(
@@ -103,7 +132,6 @@ def test_the_layout_lists_every_package() -> None:
 @pytest.mark.parametrize("path", [ROOT / "README.md", *GUIDES], ids=lambda path: path.name)
 def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
-    # Pages that are made when the site is built; building it checks these links.
-    links = [link for link in links if link not in ("reference/commands.md", "reference/options.md")]
+    links = [link for link in links if link not in MADE]
     missing = [link for link in links if not (path.parent / link).exists()]
     assert not missing
