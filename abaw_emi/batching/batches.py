@@ -102,7 +102,6 @@ def make_batch(
     masks: Masks | None = None,
     modalities: Modalities | None = None,
     standardise: bool = True,
-    multiple: int = 1,
 ) -> Batch:
     """The batch of `examples`, in their order; an example without sound has a row of zeros beside others.
 
@@ -112,7 +111,6 @@ def make_batch(
         masks: what training leaves out of these examples.
         modalities: see `collect_modalities`.
         standardise: whether each waveform is brought to zero mean and unit variance.
-        multiple: of which T is one.
     """
     waveforms = states = frames = None
     lengths = [0] * len(examples)
@@ -122,7 +120,7 @@ def make_batch(
         states, _ = _stack_frames([example.states for example in examples])
         lengths = [example.samples for example in examples]
     elif any(example.audio is not None for example in examples):
-        waveforms, lengths = _stack_waveforms(examples, standardise, multiple)
+        waveforms, lengths = _stack_waveforms(examples, standardise)
     intensities = None
     if labels is not None:
         intensities = torch.from_numpy(np.stack([labels[example.filename] for example in examples]))
@@ -190,12 +188,9 @@ def collect_modalities(
     return Modalities(frames=frames, lengths=lengths, present=torch.tensor(present).T.contiguous())
 
 
-def _stack_waveforms(
-    examples: Sequence[Example], standardise: bool, multiple: int
-) -> tuple[Tensor, list[int]]:
+def _stack_waveforms(examples: Sequence[Example], standardise: bool) -> tuple[Tensor, list[int]]:
     lengths = [MIN_SAMPLES if example.audio is None else example.audio.samples for example in examples]
-    longest = max(lengths)
-    waveforms = torch.empty(len(examples), longest + -longest % multiple)
+    waveforms = torch.empty(len(examples), max(lengths))
     # Each clip is read straight into its row: at memory's own speed (benchmarks/data.py).
     for example, row, length in zip(examples, waveforms.numpy(), lengths, strict=True):
         if example.audio is None:

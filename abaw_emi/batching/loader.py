@@ -29,9 +29,6 @@ from abaw_emi.models.emi import EmiModel
 _AHEAD = 2
 """Steps that are ready, or being made, while one runs."""
 
-_COMPILED_SAMPLES = round(0.64 * SAMPLE_RATE)
-"""Code is compiled again for each length: padding to multiples of this leaves 19 lengths in 12 s."""
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -120,7 +117,6 @@ class Loader:
             masks=model.draw_masks([example.samples for example in group], masking),
             modalities=modalities and modalities.leave_out(model.parts.fusion, leaving_out),
             standardise=model.standardises,
-            multiple=_COMPILED_SAMPLES if self.config.compile else 1,
         )
 
     def _vary(self, example: Example, generator: np.random.Generator) -> Example:

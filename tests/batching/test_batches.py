@@ -72,10 +72,3 @@ def test_a_batch_does_not_change_the_clips() -> None:
     before = clip.audio.waveform.copy()
     make_batch([clip]).waveforms.zero_()
     np.testing.assert_array_equal(clip.audio.waveform, before)
-
-
-def test_rows_are_padded_to_a_multiple() -> None:
-    plain, padded = make_batch(CLIPS), make_batch(CLIPS, multiple=1_024)
-    assert padded.waveforms.shape == (len(CLIPS), 5 * 1_024)
-    assert torch.equal(padded.waveforms[:, :5_000], plain.waveforms)
-    assert not padded.waveforms[:, 5_000:].any()

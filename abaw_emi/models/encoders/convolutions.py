@@ -66,9 +66,7 @@ class ConvLayer(nn.Module):
         """(B, T, C) to (B, F, C'); clips of `lengths` (B,), None for T each."""
         # The matrix product of windows gives each frame's channels side by side, where the norm wants
         # them: no transposed copies, and on CPUs 1.7 times the speed of conv1d (5 times in bf16).
-        windows = x.unfold(1, self.conv.kernel_size[0], self.conv.stride[0])  # (B, F, C, K), a view
-        windows = windows.transpose(2, 3).flatten(2).contiguous()  # (B, F, K * C)
-        x = linear(windows, self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
+        x = linear(self._cut(x), self.conv.weight.transpose(1, 2).flatten(1), self.conv.bias)  # (B, F, C')
         if isinstance(self.layer_norm, TimeNorm):
             kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
             x = self.layer_norm(x, None if lengths is None else (lengths - kernel) // stride + 1)
@@ -76,6 +74,16 @@ class ConvLayer(nn.Module):
             x = self.layer_norm(x)
         activated: Tensor = self.activation(x)
         return activated
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """The windows (B, F, K * C) of x (B, T, C)."""
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if kernel == stride and torch.compiler.is_compiling():
+            # Below, windows side by side are a copy or a view as T has it: a graph for each case.
+            end = x.shape[1] // kernel * kernel
+            return torch.cat([x[:, place:end:kernel] for place in range(kernel)], dim=2)
+        windows = x.unfold(1, kernel, stride)  # (B, F, C, K), a view
+        return windows.transpose(2, 3).flatten(2).contiguous()
 
 
 class FeatureExtractor(nn.Module):

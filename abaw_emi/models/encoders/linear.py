@@ -21,6 +21,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     so that a machine always computes the same.
     """
     plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    plain = plain and not torch.compiler.is_compiling()  # which chooses by itself, and cannot look here
     if plain and x.dtype == torch.float32 and x.device.type == "cpu" and _has_wide_amd():
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], None)
         return product

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,40 @@ def test_compiled_by_regions_it_computes_the_same_under_the_same_names(norm: str
     assert not counters["graph_break"]
     if norm == "layer":  # one graph for the convolutions, and one for all ten layers
         assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_compiled_by_regions_a_graph_serves_all_lengths_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abaw_emi.models.encoders.waveform.may_be_padded", lambda *_: True)  # as on a GPU
+    graphs: Counter[str] = Counter()
+    now = [""]
+
+    def count(graph: torch.fx.GraphModule, _: list[Any]) -> Any:
+        graphs[now[-1]] += 1
+        return graph.forward
+
+    def run(stage: str, clips: int) -> None:
+        now.append(stage)
+        lengths = tuple(sorted(rng.integers(3_000, 9_000, clips).tolist(), reverse=True))
+        masks = model.draw_masks(lengths, rng) if model.training else None
+        frames, _ = model.encode(*batch(lengths), masks)
+        if frames.requires_grad:
+            frames.sum().backward()
+
+    model, rng = small_model("layer"), np.random.default_rng(0)
+    torch._dynamo.reset()
+    model.encoder.compile_regions(backend=count)  # type: ignore[arg-type]
+    for _ in range(2):
+        model.train()
+        for clips in (8, 8, 3):
+            run("training", clips)
+        model.eval()
+        with torch.inference_mode():
+            for clips in (9, 4, 5):
+                run("prediction", clips)
+            for _ in range(2):
+                run("a clip alone", 1)
+    # One for the convolutions and one for all layers, each time.
+    assert graphs == {"training": 2, "prediction": 2, "a clip alone": 2}
 
 
 @pytest.mark.parametrize("norm", NORMS)
