@@ -27,6 +27,9 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Show everything end to end, offline, on a synthetic corpus: two minutes on two idle cores."""
+    from abaw_emi.demo.folder import check_folder
+
+    check_folder(out)
     check_installation()
 
     from abaw_emi.demo.run import run_demo

@@ -10,6 +10,7 @@ import typer
 from abaw_emi.cli.command import OUTPUT
 from abaw_emi.cli.completion import complete_keys
 from abaw_emi.core.constants import EnsembleMethod, IntervalMethod, OnBadClip, OnMissing, Precision, Split
+from abaw_emi.core.suggest import check_device
 from abaw_emi.evaluation.text_tables import Format
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ Device = Annotated[
         metavar="DEVICE",
         rich_help_panel="Machine",
         help="auto, cpu, cuda, cuda:1, mps, ...",
+        callback=check_device,
     ),
 ]
 PrecisionOption = Annotated[

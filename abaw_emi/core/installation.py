@@ -29,7 +29,7 @@ def check_installation() -> None:
     Raises:
         InstallationError: a package of the extra `train` is missing, or torch does not load.
     """
-    require(_TRAIN, "train")
+    require_training()
     try:
         import torch  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
@@ -85,6 +85,11 @@ def find_git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return output.stdout.strip()
+
+
+def require_training() -> None:
+    """Looks for the packages of the extra `train`, and loads none; InstallationError if some are missing."""
+    require(_TRAIN, "train")
 
 
 def require(names: Iterable[str], extra: str) -> None:

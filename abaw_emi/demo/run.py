@@ -6,7 +6,6 @@ repeat any of them by hand.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from abaw_emi.audit.record import AUDIT, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.config.presets import find_preset
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, Split
-from abaw_emi.core.errors import SEVERITIES, Problem, RunError, SubmissionError
+from abaw_emi.core.errors import SEVERITIES, SubmissionError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import read_provenance
@@ -31,6 +30,7 @@ from abaw_emi.data.tables import read_labels, read_predictions
 from abaw_emi.demo.baseline import fit_ridge, log_mel_statistics
 from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.encoders import write_encoders
+from abaw_emi.demo.folder import REPORT, prepare_folder
 from abaw_emi.ensembling.combine import write_ensemble
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
@@ -46,20 +46,6 @@ from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
 
 SEEDS = (1, 2, 3)
-
-REPORT = "report.html"
-
-_MARK = "DEMO.md"  # marks a folder that a demo made, and may replace
-
-_MARK_TEXT = """# A demo of abaw-emi
-
-Made by `abaw-emi demo`, which replaces this folder each time. The speech is synthetic.
-
-- `data/`: a corpus in the official layout; `truth/`: the test labels, which a real corpus keeps back
-- `features/`: transcripts, and features of their words, as `abaw-emi transcribe` and `extract` leave them
-- `encoders/`: a tiny text and a tiny speech encoder with random weights, to try presets that train them
-- `runs/`, `predictions/`, `submissions/`, `audit.json`, `report.html`: as in your own folder later
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +82,7 @@ def run_demo(out: Path, reporter: Reporter, *, seed: int = 1) -> DemoResult:
 
 
 def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
-    _prepare(out)
+    prepare_folder(out)
     data = DataFolder(out / "data")
 
     reporter.say("1. a corpus in the official layout: synthetic speech, six intensities, no common speaker")
@@ -152,20 +138,6 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
         track=reporter.track,
     )
     return DemoResult(scores=scores, submission=submission, seconds=time.monotonic() - start)
-
-
-def _prepare(out: Path) -> None:
-    mark = out / _MARK
-    if out.exists() and not mark.is_file() and (not out.is_dir() or any(out.iterdir())):
-        found = "already there, and not made by a demo"
-        raise RunError(Problem(str(out), found, next_step="give --out another folder"))
-    if mark.is_file():
-        for name in ("data", "features", "truth", "encoders", "runs", "predictions", "submissions"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in (AUDIT, REPORT):
-            (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    mark.write_text(_MARK_TEXT, encoding="utf-8")
 
 
 def _ensemble(

@@ -17,6 +17,7 @@ import polars as pl
 from abaw_emi.audio.clips import Clip, Sound, make_sound, read_sound
 from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.batching.texts import join_texts
+from abaw_emi.config.pretrained import find_folder
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import FILENAME, Precision
@@ -27,7 +28,6 @@ from abaw_emi.features.reader import FeatureClip, FrameLimits
 from abaw_emi.inference.predict import load_model, predict, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.hub import find_folder
 from abaw_emi.runs.publish import PUBLISHED, stage_run
 from abaw_emi.runs.run import Run, find_run
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from abaw_emi.core.constants import Precision
 from abaw_emi.core.errors import Problem, UsageError, shorten_error
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.suggest import check_device
 from abaw_emi.models.distributed import World
 
 _NO_MEMORY = (
@@ -78,7 +79,7 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     Raises:
         UsageError: there is no such device here.
     """
-    if name == "auto":
+    if check_device(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
         name = f"cuda:{local_rank}"
@@ -88,10 +89,8 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
             raise NotImplementedError("there is no GPU of Apple's that this torch can use")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        unknown = "at start of device string" in str(error)  # torch lists all that it ever knew
-        found = f"{name!r} is no device" if unknown else f"{name!r} cannot be used: {shorten_error(error)}"
-        step = "a GPU is called cuda" if name.startswith("gpu") else ""
-        raise UsageError(Problem("--device", found, "auto, cpu, cuda, cuda:1 or mps", step)) from None
+        found = f"{name!r} cannot be used: {shorten_error(error)}"
+        raise UsageError(Problem("--device", found, "auto, cpu, cuda, cuda:1 or mps")) from None
     return device
 
 

@@ -1,4 +1,4 @@
-"""Model folders, on disk or from the hub; the hub's local cache stands in where the hub is out of reach."""
+"""Pretrained models as they are loaded: their files, config and licence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from abaw_emi.core.errors import Problem, WeightsError, collect_errors, shorten_error
+from abaw_emi.config.pretrained import BACKBONE, TEXT_BACKBONE, find_folder
+from abaw_emi.core.errors import Problem, WeightsError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.records import read_json
 from abaw_emi.models.encoders.speech import SPEECH_ENCODERS
@@ -134,7 +135,7 @@ def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = Tr
 
     Its config has `do_normalize` of its `preprocessor_config.json` where that is false.
     """
-    found = find_pretrained(name, revision, "--backbone", SPEECH_ENCODERS, needs_weights=needs_weights)
+    found = find_pretrained(name, revision, BACKBONE, SPEECH_ENCODERS, needs_weights=needs_weights)
     path = found.folder / "preprocessor_config.json"
     settings = read_json(path, dict[str, Any], "a preprocessor's config") if path.is_file() else {}
     if settings.get("do_normalize", True):
@@ -144,9 +145,7 @@ def find_backbone(name: str, revision: str = "main", *, needs_weights: bool = Tr
 
 def find_text_encoder(name: str, revision: str = "main", *, needs_weights: bool = True) -> Pretrained:
     """The text encoder that a run starts from; as `find_pretrained`."""
-    return find_pretrained(
-        name, revision, "model.features.N.backbone", TEXT_ENCODERS, needs_weights=needs_weights
-    )
+    return find_pretrained(name, revision, TEXT_BACKBONE, TEXT_ENCODERS, needs_weights=needs_weights)
 
 
 def _retype(config: dict[str, Any]) -> dict[str, Any]:
@@ -158,59 +157,6 @@ def _retype(config: dict[str, Any]) -> dict[str, Any]:
         return config
     others = {key: value for key, value in config.items() if key not in ("auto_map", "architectures")}
     return {**others, "model_type": "gte"}
-
-
-def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
-    """The folder of a model, and the hub's commit (None for a plain folder).
-
-    Of the hub, the files of these name patterns are fetched, and none of a subfolder.
-    """
-    if Path(name).is_dir():
-        return Path(name), None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    silence = _find_silence(name, revision)
-    try:
-        folder = snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=list(files),
-            ignore_patterns=["*/*"],
-            local_files_only=bool(silence),
-        )
-    except HFValidationError as error:
-        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
-    except (OSError, ValueError) as error:
-        reason = silence or shorten_error(error)
-        raise WeightsError(
-            Problem(
-                name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}",
-                next_step=f"where there is a network: {_fetch(name, revision)}; or give {option} a folder",
-            )
-        ) from error
-    return Path(folder), Path(folder).name
-
-
-def _fetch(name: str, revision: str) -> str:
-    """The command that fetches a model."""
-    return f"hf download {name}" + ("" if revision == "main" else f" --revision {revision}")
-
-
-def _find_silence(name: str, revision: str) -> str:
-    """That the hub does not answer in time, as behind a firewall; "" where it answers, whatever it says.
-
-    `snapshot_download` itself asks without a time limit (seen with huggingface_hub 2.4).
-    """
-    from huggingface_hub import HfApi, constants
-
-    try:
-        HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except Exception as error:  # of httpx or httpx2, as huggingface_hub's version has it
-        if any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
-            return f"{constants.ENDPOINT} did not answer within {constants.HF_HUB_ETAG_TIMEOUT} s"
-    return ""
 
 
 def _read_config(path: Path, model_types: Collection[str]) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
+from abaw_emi.config.pretrained import is_here
 from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import Problem, collect_errors
 from abaw_emi.data.align import list_ids
@@ -76,7 +76,7 @@ def _find_empty(
 def find_missing_backbone(plan: RowPlan) -> Problem | None:
     """A problem where the pretrained backbone of a row is not on this machine, with how to get it."""
     name = plan.backbone
-    if name is None or Path(name).is_dir() or _is_cached(name, plan.config.model.revision):
+    if name is None or is_here(name, plan.config.model.revision):
         return None
     return Problem(name, "not on this machine", next_step=advise_backbone(plan))
 
@@ -119,16 +119,3 @@ def _advise(name: str, data: DataFolder) -> str:
         return f"put the audio files into {data.root}/audio/, or the videos into {data.root}/raw/"
     made = _MADE.get(name, "abaw-emi extract makes it")
     return f"put it into {data.root}/{name}/ or {data.features}/{name}/; {made}"
-
-
-def _is_cached(name: str, revision: str) -> bool:
-    """Whether the hub's local cache has the config of a model."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-    except ImportError:
-        return False
-    try:
-        return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
-    except HFValidationError:
-        return False

@@ -283,6 +283,22 @@ def find_run(path: Path) -> Run:
     return run
 
 
+def check_absent(run: Run) -> None:
+    """Passes where nothing is at the path of a run that is to be made whatever it is called.
+
+    Raises:
+        RunError: something is.
+    """
+    if run.folder.exists():
+        raise RunError(Problem(str(run.folder), "already there", next_step="give --out another folder"))
+
+
+def refuse_there(run: Run) -> Problem:
+    """That a run that is to be made is there."""
+    step = "continue it with --resume, or start again with --overwrite"
+    return Problem(str(run.folder), "the run is already there", next_step=step)
+
+
 def name_run(preset: str, *, train_plus_val: bool, fold: str, seed: int) -> str:
     """The name of a run's folder.
 

@@ -23,7 +23,7 @@ from abaw_emi.models.released import ReleasedPreset, import_released
 from abaw_emi.runs.card import write_card
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.preprocessor import write_preprocessor
-from abaw_emi.runs.run import Run
+from abaw_emi.runs.run import Run, check_absent
 from abaw_emi.training.checkpoint import check_weights, save_model
 
 
@@ -73,8 +73,7 @@ def _read_config(preset: ReleasedPreset, backbone: str, revision: str, text: str
 
 
 def _import(file: Path, config: RunConfig, preset: ReleasedPreset, out: Path) -> Run:
-    if out.exists():
-        raise RunError(Problem(str(out), "already there", next_step="give --out another folder"))
+    check_absent(Run(out))
     parts = config.model
     backbone = find_backbone(parts.backbone, parts.revision, needs_weights=False)
     text = tokenizer = None

@@ -15,7 +15,7 @@ from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.distributed import World
-from abaw_emi.runs.run import LOG, Run, name_run
+from abaw_emi.runs.run import LOG, Run, name_run, refuse_there
 
 SAVE_MINUTES = 5.0
 """Time after which an unfinished epoch is saved."""
@@ -92,8 +92,7 @@ def check_folders(plan: Plan) -> None:
             found = "is also the run to start from (--init-from)"
             problems.append(Problem(str(run.folder), found, next_step="use another --runs"))
         elif plan.if_there == "refuse":
-            step = "continue it with --resume, or start again with --overwrite"
-            problems.append(Problem(str(run.folder), "the run is already there", next_step=step))
+            problems.append(refuse_there(run))
         elif not run.config_file.is_file() and _holds_something(run.folder):
             found = "there, but not a run folder (no run.toml); it is left alone"
             problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --runs"))

@@ -13,7 +13,7 @@ from abaw_emi.cli.next_step import PLACES, keep, print_next
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.ids import pack_ids
-from abaw_emi.core.installation import check_installation
+from abaw_emi.core.installation import check_installation, require_training
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.shard import Shard
 
@@ -100,7 +100,7 @@ def extract(
     """Write frame features of the clips, with any transformers encoder, into features/NAME/NNNNN.npy."""
     share = Shard.read(shard)
     folder = options.open_folder(data, out)
-    check_installation()
+    _check_model(encoder, revision, "ENCODER")
 
     from abaw_emi.extraction.extract import extract as extract_features
 
@@ -164,7 +164,7 @@ def transcribe(
     """Write what is said in the clips, by a Whisper model, into features/text/NNNNN.txt."""
     share = Shard.read(shard)
     folder = options.open_folder(data, out.parent)
-    check_installation()
+    _check_model(model, revision, "MODEL")
 
     from abaw_emi.extraction.transcribe import transcribe as transcribe_clips
     from abaw_emi.extraction.whisper import Decoding
@@ -187,6 +187,15 @@ def transcribe(
     )
     text = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
     _print_made(done, {"empty": pack_ids(done.empty)}, text, reporter)
+
+
+def _check_model(name: str, revision: str, argument: str) -> None:
+    """Looks for the model, and then loads torch, which takes seconds."""
+    from abaw_emi.config.pretrained import check_pretrained
+
+    require_training()
+    check_pretrained(name, revision, argument)
+    check_installation()
 
 
 def _print_made(

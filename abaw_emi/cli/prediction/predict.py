@@ -167,11 +167,17 @@ def _predict_files(
     ckpt: Path, files: Sequence[str], out: Path | None, device: str, precision: Precision, *, quiet: bool
 ) -> None:
     """Predicts files in the order given, and prints a table or writes a CSV."""
+    from abaw_emi.audio.formats import sniff
     from abaw_emi.runs.run import find_run
 
+    problems: list[Problem] = []
     if out is not None:
-        check_writable(out)
-    find_run(ckpt)
+        attempt(problems, check_writable, out)
+    attempt(problems, find_run, ckpt)
+    for file in files:
+        attempt(problems, sniff, Path(file))
+    if problems:
+        raise EmiError(problems)
     check_installation()
 
     from abaw_emi.inference.predictor import load
@@ -202,6 +208,7 @@ def predict_with(
 
     if not runs:
         return Members()
+    data.ids(split)  # before anything slow is loaded
     check_installation()
 
     from abaw_emi.inference.members import predict_runs

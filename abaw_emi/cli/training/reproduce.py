@@ -109,6 +109,7 @@ def tables(
     assert table is not None, "refused above"
     failures: dict[str, Failure] = {}
     if not no_run:
+        folder.read_labels("train", "valid")  # before anything slow is loaded
         _check_training()
         from abaw_emi.reproduction.train import train_rows
 

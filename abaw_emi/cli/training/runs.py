@@ -12,7 +12,7 @@ from abaw_emi.cli.next_step import print_next
 from abaw_emi.cli.options import Quiet
 from abaw_emi.cli.output import print_line, print_result, print_text
 from abaw_emi.core.constants import EMOTIONS
-from abaw_emi.core.installation import check_installation
+from abaw_emi.core.installation import check_installation, require_training
 from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
@@ -76,6 +76,18 @@ def import_weights(
     quiet: Quiet = False,
 ) -> None:
     """Turn a checkpoint of the public code of the paper, or of a winner, into a run folder."""
+    from abaw_emi.config.pretrained import BACKBONE, check_pretrained
+    from abaw_emi.core.errors import EmiError, Problem, attempt
+    from abaw_emi.runs.run import Run, check_absent
+
+    require_training()
+    problems: list[Problem] = []
+    if not file.is_file():
+        problems.append(Problem(str(file), "no such file", "a .pth checkpoint"))
+    attempt(problems, check_absent, Run(out))
+    attempt(problems, check_pretrained, backbone, revision, BACKBONE)
+    if problems:
+        raise EmiError(problems)
     check_installation()
 
     from abaw_emi.training.import_weights import import_run

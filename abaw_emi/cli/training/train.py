@@ -15,8 +15,9 @@ from abaw_emi.cli.completion import complete_presets, complete_runs
 from abaw_emi.cli.next_step import print_next, retype
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.cli.training.results import print_runs, print_verification
+from abaw_emi.cli.training.start import check_start
 from abaw_emi.core.errors import Problem, UsageError
-from abaw_emi.core.installation import check_installation, require
+from abaw_emi.core.installation import check_installation, require, require_training
 from abaw_emi.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def train(
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
     from abaw_emi.config.read import replace_values
     from abaw_emi.data.folder import DataFolder
+    from abaw_emi.runs.run import Run, name_run
 
     trial = verify or limit is not None
     wrong = {
@@ -164,9 +166,17 @@ def train(
     length = _read_length(epochs_from, changes or [])
     config = replace_values(config, {**options_of_config, **length}, "train")
     folder = DataFolder(data, features)
-    folder.read_labels("train", "valid")  # before anything slow is loaded
+    folder.read_labels("train", "valid")
     if config.model.tuning.lora_rank:
         require(["peft"], "lora")
+    require_training()
+    asked = list(dict.fromkeys(seeds or [config.training.seed]))
+    if_there = _say_if_there(resume=resume, overwrite=overwrite)
+    new = [
+        Run(out / name_run(name, train_plus_val=train_plus_val, fold=config.data.fold, seed=number))
+        for number in asked
+    ]
+    check_start(config, [] if trial or if_there != "refuse" else new, resumes=resume)
     check_installation()
 
     from abaw_emi.training.plan import Plan
@@ -174,11 +184,11 @@ def train(
     plan = Plan(
         config=config,
         preset=name,
-        seeds=list(dict.fromkeys(seeds or [config.training.seed])),
+        seeds=asked,
         out=out,
         train_plus_val=train_plus_val,
         epochs_from=str(epochs_from or ""),
-        if_there=_say_if_there(resume=resume, overwrite=overwrite),
+        if_there=if_there,
         on_bad_clip=on_bad_clip,
         limit=limit,
         save_minutes=save_minutes,

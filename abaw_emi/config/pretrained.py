@@ -1,0 +1,121 @@
+"""Where pretrained models lie: in a folder, on the hub, or in its local cache where it is out of reach.
+
+Nothing here loads torch, so that a mistyped name is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.errors import Problem, WeightsError, collect_errors, shorten_error
+
+BACKBONE, TEXT_BACKBONE = "--backbone", "model.features.N.backbone"
+"""What names the encoders of a run, for messages."""
+
+_CONFIG = "config.json"
+
+
+def is_here(name: str, revision: str = "main") -> bool:
+    """Whether `name` is a folder, or the hub's local cache has the config of a model of this id."""
+    if Path(name).is_dir():
+        return True
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        return False
+    try:
+        return isinstance(try_to_load_from_cache(name, _CONFIG, revision=revision), str)
+    except HFValidationError:
+        return False
+
+
+def check_pretrained(name: str, revision: str, option: str) -> None:
+    """Passes if there is such a model: here, or on the hub, from where its config alone is fetched.
+
+    Args:
+        name: a folder, or a hub id.
+        revision: of the model on the hub.
+        option: what takes a folder too, for messages.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if not is_here(name, revision):
+        find_folder(name, revision, [_CONFIG], option)
+
+
+def check_encoders(config: RunConfig) -> None:
+    """Passes if the pretrained encoders that runs of `config` start from can be had.
+
+    Raises:
+        WeightsError: they cannot; all of them together.
+    """
+    if config.training.init_from:
+        return
+    problems: list[Problem] = []
+    model = config.model
+    with collect_errors(problems):
+        if model.encoder == "pretrained":
+            check_pretrained(model.backbone, model.revision, BACKBONE)
+    for feature in model.features:
+        with collect_errors(problems):
+            if feature.backbone:
+                check_pretrained(feature.backbone, feature.revision, TEXT_BACKBONE)
+    if problems:
+        raise WeightsError(problems)
+
+
+def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> tuple[Path, str | None]:
+    """The folder of a model, and the hub's commit (None for a plain folder).
+
+    Of the hub, the files of these name patterns are fetched, and none of a subfolder.
+    """
+    if Path(name).is_dir():
+        return Path(name), None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    silence = _find_silence(name, revision)
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=list(files),
+            ignore_patterns=["*/*"],
+            local_files_only=bool(silence),
+        )
+    except HFValidationError as error:
+        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
+    except (OSError, ValueError) as error:
+        reason = silence or shorten_error(error)
+        raise WeightsError(
+            Problem(
+                name,
+                f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}",
+                next_step=f"where there is a network: {_fetch(name, revision)}; or give {option} a folder",
+            )
+        ) from error
+    return Path(folder), Path(folder).name
+
+
+def _fetch(name: str, revision: str) -> str:
+    """The command that fetches a model."""
+    return f"hf download {name}" + ("" if revision == "main" else f" --revision {revision}")
+
+
+def _find_silence(name: str, revision: str) -> str:
+    """That the hub does not answer in time, as behind a firewall; "" where it answers, whatever it says.
+
+    `snapshot_download` itself asks without a time limit (seen with huggingface_hub 2.4).
+    """
+    from huggingface_hub import HfApi, constants
+
+    try:
+        HfApi().model_info(name, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # of httpx or httpx2, as huggingface_hub's version has it
+        if any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
+            return f"{constants.ENDPOINT} did not answer within {constants.HF_HUB_ETAG_TIMEOUT} s"
+    return ""
