@@ -23,11 +23,15 @@ from abaw_emi.batching.sampler import (
 from abaw_emi.batching.seeding import make_generator
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import SAMPLE_RATE
-from abaw_emi.core.prefetch import run_ahead
+from abaw_emi.core.prefetch import count_cores, run_ahead
 from abaw_emi.models.emi import EmiModel
 
 _AHEAD = 2
 """Steps that are ready, or being made, while one runs."""
+
+_THREADS = 4
+"""That make steps with augmentation for a GPU: one takes up to 110 ms a step of 32 clips for speed and noise,
+which is what the GPU may take for it, and 9 ms without (`benchmarks/counting.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,17 @@ class Loader:
 
     def load(self, plan: Sequence[Sequence[int]], epoch: int, start: int) -> Iterator[Step]:
         """The steps of `plan`, an epoch's, from `start` on."""
-        return run_ahead(lambda step: self.make(plan[step], epoch, step), range(start, len(plan)), _AHEAD)
+        steps, threads = range(start, len(plan)), self.threads
+        return run_ahead(
+            lambda step: self.make(plan[step], epoch, step), steps, _AHEAD + threads - 1, threads
+        )
+
+    @property
+    def threads(self) -> int:
+        """How many threads make steps; on a CPU the model uses the cores."""
+        if not self.pinned or not self.config.augmentation.active:
+            return 1
+        return min(_THREADS, count_cores())
 
     def make(self, indices: Sequence[int], epoch: int, step: int, most: int | None = None) -> Step:
         """One step, in groups of at most `most` examples; what is random does not depend on the groups."""

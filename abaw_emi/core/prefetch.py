@@ -14,12 +14,12 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-def run_ahead(make: Callable[[Item], T], items: Iterable[Item], ahead: int) -> Iterator[T]:
-    """`make` of each item, in order, up to `ahead` of them made in a thread before they are asked for."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+def run_ahead(make: Callable[[Item], T], items: Iterable[Item], ahead: int, threads: int = 1) -> Iterator[T]:
+    """`make` of each item, in order, up to `ahead` of them made in threads before they are asked for."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
         waiting: deque[Future[T]] = deque()
         for item in items:
-            waiting.append(thread.submit(make, item))
+            waiting.append(pool.submit(make, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
+from abaw_emi.batching.batches import Batch
 from abaw_emi.batching.loader import Loader, Step
+from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.config.run import TrainingConfig
 from tests.small_models import make_example, small_model
 
@@ -41,3 +46,22 @@ def test_what_is_left_out_is_the_same_at_the_same_place_and_another_at_any_other
     others = [load(seed=2), load(epoch=1), load(step=1), load(rank=1)]
     assert all(drawn(other) != here for other in others)
     assert len({str(row) for row in here}) > len(here) / 2  # and each clip has its own
+
+
+def test_threads_make_the_steps_that_one_makes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: batch)  # there is no GPU to pin it for
+    monkeypatch.setattr("abaw_emi.batching.loader.count_cores", lambda: 3)
+    varied = AugmentationConfig(speed=(0.9, 1.1), noise_probability=1.0, gain_db=3.0, time_mask_seconds=0.2)
+    config = TrainingConfig(batch_size=4, group_size=2, augmentation=varied)
+    loaders = [
+        Loader(examples=CLIPS, labels=LABELS, model=MODEL, config=config, pinned=pinned)
+        for pinned in (False, True)
+    ]
+    assert [loader.threads for loader in loaders] == [1, 3]
+    assert replace(loaders[1], config=replace(config, augmentation=AugmentationConfig())).threads == 1
+    expected, found = ([*loader.load(loader.plan(0), 0, 1)] for loader in loaders)
+    assert len(expected) == len(found) == 5
+    for step, other in zip(expected, found, strict=True):
+        for group, same in zip(step.groups, other.groups, strict=True):
+            assert group.filenames == same.filenames
+            assert torch.equal(group.waveforms, same.waveforms)
