@@ -3,16 +3,19 @@
 For each corpus seed every system is trained with each model seed on the demo's corpus (400 clips of train, 80
 of valid, on which each run's best epoch is chosen), and the mean of its runs predicts 240 clips of other
 speakers, on which nothing is chosen; those that have a face and words are scored. "joint" is one model of all
-three, "apart" the mean of the three predictions. Gain, interval and p (by `compare`, speakers resampled and
-swapped whole; then by Holm over all ten pairs) are against the best of sound, faces and words alone. The
+three from scratch, "fused" one that starts from the branches of the runs of the same seed alone
+(`training.init_branches`), which then learn at .05 of the rate of its heads, "apart" the mean of the three
+predictions. Gain, interval and p (by `compare`, speakers resampled and
+swapped whole; then by Holm over all pairs) are against the best of sound, faces and words alone. The
 presets' networks are too wide for 400 clips: `SYSTEMS` says what is changed.
 
-    python -m benchmarks.modalities [--corpora 21 22 23 24] [--seeds 1 2 3]
+    python -m benchmarks.modalities [--corpora 31 32 33 34] [--seeds 1 2 3] [--joint joint fused]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -47,41 +50,60 @@ JOINT = (
         "model.fusion.head_size=64",
     ),
 )
-SYSTEMS = {**ALONE, "joint": JOINT}
+_SLOW = ("training.encoder_rate=0.05", "model.features.0.rate=0.05", "model.features.1.rate=0.05")
+FUSED = (
+    JOINT[0],
+    (
+        *JOINT[1],
+        *("model.features.0.pooling=mean+last", "model.features.1.name=gte", *_SLOW),
+        *("model.fusion.kind=mean", "model.fusion.head_size=0"),
+    ),
+)
+JOINTS = {"joint": JOINT, "fused": FUSED}
+SYSTEMS = {**ALONE, **JOINTS}
 """Name, preset, and what is changed."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpora", nargs="*", type=int, default=[21, 22, 23, 24])
+    parser.add_argument("--corpora", nargs="*", type=int, default=[31, 32, 33, 34])
     parser.add_argument("--seeds", nargs="*", default=["1", "2", "3"])
+    parser.add_argument("--joint", nargs="*", choices=JOINTS, default=list(JOINTS))
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     alone, fused = "| ".join(f"{system} " for system in ALONE), "gain | p, Holm"
-    print(f"| corpus seed | clips | {alone}| joint | {fused} | apart | {fused} | minutes |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    columns = " | ".join(f"{system} | {fused}" for system in (*arguments.joint, "apart"))
+    print(f"| corpus seed | clips | {alone}| {columns} | minutes |")
+    print("|" + "---|" * (3 + len(ALONE) + 3 * (len(arguments.joint) + 1)), flush=True)
     for corpus in arguments.corpora:
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as name:
             os.environ["ABAW_EMI_CACHE"] = str(Path(name) / "cache")
-            cells = measure(Path(name), corpus, arguments.seeds)
+            cells = measure(Path(name), corpus, arguments.seeds, arguments.joint)
         minutes = (time.monotonic() - start) / 60
         print("|", " | ".join([str(corpus), *cells, f"{minutes:.1f}"]), "|", flush=True)
 
 
-def measure(folder: Path, corpus: int, seeds: list[str]) -> list[str]:
+def measure(folder: Path, corpus: int, seeds: list[str], joints: list[str]) -> list[str]:
     """Trains all systems on a corpus; its cells of the table."""
     write_corpus(folder, seed=corpus, test=CLIPS)
     places = ["--data", str(folder / "data"), "--features", str(folder / "features")]
     ways = ["--on-bad-clip", "skip", "--quiet"]
-    for system, (preset, changes) in SYSTEMS.items():
+    systems = {system: SYSTEMS[system] for system in (*ALONE, *joints)}
+    for system, (preset, changes) in systems.items():
         own = ["--set", *SMALL, *changes] if changes else []
         out = folder / "runs" / system
-        run("train", "--preset", preset, *places, *ways, "--runs", str(out), "--seeds", *seeds, *own)
+        train = ["train", "--preset", preset, *places, *ways, "--runs", str(out)]
+        if system == "fused":
+            for seed in seeds:
+                alone = [str(folder / "runs" / name / f"{ALONE[name][0]}-seed{seed}") for name in ALONE]
+                run(*train, "--seeds", seed, *own, f"training.init_branches={json.dumps(alone)}")
+        else:
+            run(*train, "--seeds", *seeds, *own)
         members = [str(out / f"{preset}-seed{seed}") for seed in seeds]
         file = str(folder / f"{system}.csv")
         run("ensemble", "--ckpts", *members, *places, *ways, "--split", "test", "--out", file)
-    tables = {system: pl.read_csv(folder / f"{system}.csv", schema_overrides=IDS) for system in SYSTEMS}
+    tables = {system: pl.read_csv(folder / f"{system}.csv", schema_overrides=IDS) for system in systems}
     labels = pl.read_csv(folder / "truth" / "test_labels.csv", schema_overrides=IDS)
     for table in tables.values():  # clips that have all three
         labels = labels.join(table, on=FILENAME, how="semi")
@@ -97,7 +119,7 @@ def measure(folder: Path, corpus: int, seeds: list[str]) -> list[str]:
     scores = {system: found.scores[system].mean_pearson for system in tables}
     best = max(ALONE, key=lambda system: scores[system])
     cells = [str(len(labels)), *(f"{scores[system]:.3f}" for system in ALONE)]
-    for system in ("joint", "apart"):
+    for system in (*joints, "apart"):
         (pair,) = [
             each.difference if each.difference.first == system else each.difference.turned()
             for each in found.pairs

@@ -61,6 +61,19 @@ class TrainingConfig:
     epochs: Count = 30
     """Passes over the training clips (PAPER, section 4)."""
 
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """How the learning rate falls after the warm-up: as a cosine (PAPER, section 4), or by a factor each time
+    that validation stops getting better (Yu et al., arXiv 2403.11757: torch's ReduceLROnPlateau)."""
+
+    plateau_epochs: Size = 10
+    """Epochs in a row without a better validation mean Pearson that "plateau" lets pass (Yu et al.: 10)."""
+
+    plateau_factor: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.5
+    """What "plateau" multiplies the learning rate by (Yu et al.: .5)."""
+
+    plateau_rate: Annotated[float, Field(ge=0, strict=True)] = 1e-5
+    """Learning rate below which "plateau" does not go (Yu et al.: 1e-5)."""
+
     schedule_epochs: Size = 0
     """Epochs that the cosine is laid out for, if training is to stop before its end; 0 for `epochs`."""
 
@@ -93,11 +106,14 @@ class TrainingConfig:
     ramp_epochs: Size = 0
     """Epochs N over which terms after the loss's first come in, times min(1, epoch / N); 0 for at once."""
 
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW (CODE), or Adam, whose weight decay is added to the gradient (Yu et al., arXiv 2403.11757)."""
+
     learning_rate: Annotated[float, Field(gt=0, strict=True)] = 1e-4
-    """Peak learning rate of AdamW (PAPER, section 4; the optimiser from CODE)."""
+    """Peak learning rate (PAPER, section 4; the optimiser from CODE)."""
 
     weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.01
-    """AdamW's weight decay, on all parameters (CODE: the optimiser's default)."""
+    """Weight decay, on all parameters (CODE: the default of AdamW)."""
 
     warmup_epochs: Annotated[float, Field(ge=0, strict=True)] = 1.0
     """Epochs of linear warm-up before the cosine, counted in steps (CODE; the paper says only cosine)."""
@@ -150,6 +166,10 @@ class TrainingConfig:
             raise ValueError(f"ramp_epochs is for a loss of several terms, not {self.loss!r}")
         if 0 < self.schedule_epochs < self.epochs:
             raise ValueError(f"schedule_epochs {self.schedule_epochs} is less than epochs {self.epochs}")
+        if self.schedule_epochs and self.schedule == "plateau":
+            raise ValueError(
+                f'schedule_epochs {self.schedule_epochs} lays out a cosine, and schedule is "plateau"'
+            )
 
     @property
     def cosine_epochs(self) -> int:

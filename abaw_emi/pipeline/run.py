@@ -14,7 +14,7 @@ from abaw_emi.audit.record import AUDIT, find_audit, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import SEVERITIES
+from abaw_emi.core.errors import SEVERITIES, Problem, UsageError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -62,6 +62,15 @@ class PipelinePlan:
     device: str = "auto"
     precision: Precision = "auto"
     on_bad_clip: OnBadClip = "error"
+
+    def __post_init__(self) -> None:
+        if self.train_plus_val:
+            problems: list[Problem] = []
+            for preset in self.configs:  # hours before they are trained
+                with collect_errors(problems):
+                    replace(self.training(preset), train_plus_val=True)
+            if problems:
+                raise UsageError(problems)
 
     @property
     def unfinished(self) -> list[RunConfig]:

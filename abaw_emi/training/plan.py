@@ -10,7 +10,7 @@ from typing import Literal
 from abaw_emi.config.read import compare_configs
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import OnBadClip, Precision
-from abaw_emi.core.errors import Problem, RunError, collect_errors
+from abaw_emi.core.errors import Problem, RunError, UsageError, collect_errors
 from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.device import Runtime
@@ -51,6 +51,17 @@ class Plan:
     save_minutes: float = SAVE_MINUTES
     device: str = "auto"
     precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        training = self.config.training
+        if self.train_plus_val and not self.config.data.fold and training.schedule == "plateau":
+            raise UsageError(
+                Problem(
+                    f"{self.preset}, train+val",
+                    'training.schedule "plateau" follows a validation, and nothing is held out',
+                    next_step="--set training.schedule=cosine",
+                )
+            )
 
     def run_of(self, seed: int) -> Run:
         """The run of a seed."""

@@ -34,7 +34,6 @@ from abaw_emi.training.checkpoint import Checkpoint, check_weights, read_checkpo
 from abaw_emi.training.data import TrainingData
 from abaw_emi.training.log import MetricsLog, Times, format_epoch
 from abaw_emi.training.optimisation.gradients import Place
-from abaw_emi.training.optimisation.optim import rate_factor
 from abaw_emi.training.optimisation.step import Outcome, TrainStep
 from abaw_emi.training.plan import SAVE_MINUTES
 from abaw_emi.training.saver import Saver
@@ -140,6 +139,8 @@ class Training:
                 with self.train_step.averaged():
                     valid = self._validate(took)
                     self._keep(valid)
+                if valid is not None:
+                    self.train_step.note(valid.mean_pearson)
                 self._report_epoch(loss, valid, took)
                 self._save()
                 total.training += took.training
@@ -176,9 +177,7 @@ class Training:
         with self.reporter.bar(label, len(plan), "steps", done=self.at.step) as bar:
             for step in self.loader.load(plan, epoch, self.at.step):
                 number = self.at.step
-                warmup, cosine = self.config.warmup_epochs, self.config.cosine_epochs
-                factor = rate_factor(epoch + number / len(plan), warmup=warmup, epochs=cosine)
-                self.train_step.set_rate(factor)
+                self.train_step.set_rate(epoch + number / len(plan))
                 remake = partial(self.loader.make, plan[number], epoch, number)
                 outcomes.append(self.train_step.run(step, Place(epoch, number), remake))
                 took.clips += step.size

@@ -1,10 +1,11 @@
-"""AdamW over a model's weights, slower the further down in the encoder a weight lies."""
+"""Adam or AdamW over a model's weights, slower the further down in the encoder a weight lies; its rates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.models.emi import EmiModel
 
+_THRESHOLD = 1e-4
+"""Of ReduceLROnPlateau: by so much more than the best one a validation is better."""
 
-def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over the weights that are trained, one group for each level of the model, the head first.
+
+def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW or Adam over the weights that are trained, a group for each level of the model, the head first.
 
     A level learns at `config.layer_decay` times the rate of the level above it (Howard and Ruder, arXiv
     1801.06146, section 3.2; per transformer layer as Clark et al., arXiv 2003.10555, do it). From the
@@ -43,9 +47,8 @@ def build_optimizer(model: EmiModel, config: TrainingConfig) -> torch.optim.Adam
         groups.append({"params": levels[height, share], "lr": rate, "initial_lr": rate})
     on_gpu = all(weight.is_cuda for weight in weights.values())
     # None lets torch choose, which on a CPU is the loop over weights.
-    return torch.optim.AdamW(
-        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=on_gpu or None
-    )
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=on_gpu or None)
 
 
 def _find_rate(name: str, model: EmiModel, config: TrainingConfig) -> float:
@@ -81,6 +84,56 @@ def rate_factor(done: float, *, warmup: float, epochs: int) -> float:
     if done < warmup:
         return done / warmup
     return (1 + math.cos(math.pi * (done - warmup) / max(epochs - warmup, 1e-9))) / 2
+
+
+@dataclass(slots=True)
+class Plateau:
+    """The share of the learning rate after epochs without a better validation: torch's ReduceLROnPlateau.
+
+    Attributes:
+        share: of the peak learning rate, in (0, 1].
+        best: the validation mean Pearson that a better one exceeds by more than a ten thousandth of it.
+        waited: epochs since then, or since the last fall.
+    """
+
+    share: float = 1.0
+    best: float = -math.inf
+    waited: int = 0
+
+    def note(self, mean_pearson: float, config: TrainingConfig) -> None:
+        """Takes an epoch's validation into account."""
+        if mean_pearson > self.best * (1 + _THRESHOLD):
+            self.best, self.waited = mean_pearson, 0
+            return
+        self.waited += 1
+        if self.waited > config.plateau_epochs:
+            self.share, self.waited = self.share * config.plateau_factor, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `Plateau(**state)` needs."""
+        return asdict(self)
+
+
+def set_rates(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, done: float, plateau: Plateau | None
+) -> None:
+    """Sets each group of weights to its learning rate after `done` epochs.
+
+    Args:
+        optimizer: whose groups have their peak rates as "initial_lr".
+        config: the schedule.
+        done: epochs, with fractions.
+        plateau: of the schedule "plateau"; None for the cosine.
+    """
+    if plateau is None:
+        factor = rate_factor(done, warmup=config.warmup_epochs, epochs=config.cosine_epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return
+    warm = min(1.0, done / config.warmup_epochs) if config.warmup_epochs else 1.0
+    for group in optimizer.param_groups:
+        peak = group["initial_lr"]
+        group["lr"] = max(peak * plateau.share, min(peak, config.plateau_rate)) * warm
 
 
 class ExponentialAverage:

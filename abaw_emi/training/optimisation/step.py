@@ -18,7 +18,7 @@ from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.optimisation.gradients import Gradients, Place
-from abaw_emi.training.optimisation.optim import ExponentialAverage, build_optimizer
+from abaw_emi.training.optimisation.optim import ExponentialAverage, Plateau, build_optimizer, set_rates
 
 _ADVICE = "lower training.learning_rate or use --precision fp32; the last whole checkpoint is kept"
 
@@ -76,6 +76,7 @@ class TrainStep:
         clear = partial(self.optimizer.zero_grad, set_to_none=False)
         self.gradients = Gradients(model, config, runtime, self.scaler, clear)
         self.average = ExponentialAverage(model, config.ema_decay) if config.ema_decay else None
+        self.plateau = Plateau() if config.schedule == "plateau" else None
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         for weight in self.weights:
             weight.grad = torch.zeros_like(weight)  # every weight has one, on every process, in every step
@@ -123,10 +124,14 @@ class TrainStep:
     def _grads(self) -> list[Tensor]:
         return [weight.grad for weight in self.weights if weight.grad is not None]
 
-    def set_rate(self, factor: float) -> None:
-        """Sets each group of weights to this share of its own peak learning rate."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+    def set_rate(self, done: float) -> None:
+        """Sets each group of weights to its learning rate after `done` epochs."""
+        set_rates(self.optimizer, self.config, done, self.plateau)
+
+    def note(self, mean_pearson: float) -> None:
+        """Takes an epoch's validation into account, where the schedule asks for it."""
+        if self.plateau is not None:
+            self.plateau.note(mean_pearson, self.config)
 
     @property
     def learning_rate(self) -> float:
@@ -146,6 +151,7 @@ class TrainStep:
             "average": None if self.average is None else self.average.state_dict(),
             "most": self.gradients.most,
             "joined": self.gradients.joined,
+            "plateau": None if self.plateau is None else self.plateau.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -155,6 +161,8 @@ class TrainStep:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.plateau is not None:
+            self.plateau = Plateau(**state["plateau"])
         self.gradients.most = state["most"]
         self.gradients.joined = state.get("joined", self.gradients.joined)
 
