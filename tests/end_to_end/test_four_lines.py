@@ -1,4 +1,4 @@
-"""The four lines of the README, verbatim, on data that no writer of this package made."""
+"""The lines of the README, verbatim, on data that no writer of this package made."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tests.foreign_data import EMOTIONS, write_data
 
 pytestmark = pytest.mark.end_to_end
 
+ROOT = Path(__file__).parents[2]
+
 FOUR_LINES = """
 abaw-emi train --train-plus-val
 abaw-emi ensemble --ckpts runs/*
@@ -24,34 +26,51 @@ abaw-emi submit --out submissions/
 """
 
 
-def test_the_four_lines_work_verbatim_in_a_folder_with_the_official_files(tmp_path: Path) -> None:
-    write_data(tmp_path / "data", train=64, valid=32, test=20, suffix=".mp3")
-    commit = write_hub_cache(tmp_path / "hub")
-    shutil.copy(tmp_path / "data" / "valid_split.csv", tmp_path / "labels.csv")
-    rows = [f"{64 + row},{','.join(str((row * k) % 7 / 7) for k in range(1, 7))}" for row in range(32)]
-    (tmp_path / "preds.csv").write_text("\n".join([f"Filename,{','.join(EMOTIONS)}", *rows]) + "\n")
-
+def type_lines(lines: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs lines of a shell in a folder, up to the first one that fails; the backbone is in a hub's cache."""
+    write_hub_cache(folder / "hub")
     scripts = str(Path(sys.executable).parent)
     environment = {
         **os.environ,
         "PATH": f"{scripts}:{os.environ['PATH']}",
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_CACHE": str(folder / "hub"),
     }
     environment.pop("ABAW_EMI_DATA", None)
-    result = subprocess.run(
-        ["bash", "-ec", FOUR_LINES],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    return subprocess.run(
+        ["bash", "-ec", lines], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def read_seven_lines() -> str:
+    """The block of the README that begins with the audit."""
+    after = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n\n    abaw-emi audit\n")[2]
+    lines = ["abaw-emi audit", *map(str.strip, after.partition("\n\n")[0].splitlines())]
+    assert len(lines) == 7
+    return "\n".join(lines)
+
+
+def test_the_seven_lines_of_the_readme_work_one_after_the_other(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", train=32, valid=24, test=12, suffix=".mp3")
+    result = type_lines(read_seven_lines(), tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "mean_pearson|n:24|" in result.stdout
+    assert len(list((tmp_path / "submissions").glob("*/*.zip"))) == 1
+
+
+def test_the_four_lines_work_verbatim_in_a_folder_with_the_official_files(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", train=64, valid=32, test=20, suffix=".mp3")
+    shutil.copy(tmp_path / "data" / "valid_split.csv", tmp_path / "labels.csv")
+    rows = [f"{64 + row},{','.join(str((row * k) % 7 / 7) for k in range(1, 7))}" for row in range(32)]
+    (tmp_path / "preds.csv").write_text("\n".join([f"Filename,{','.join(EMOTIONS)}", *rows]) + "\n")
+
+    result = type_lines(FOUR_LINES, tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "no validation remains" in result.stderr
     assert "mean_pearson|n:32|" in result.stdout
 
     run = tmp_path / "runs" / "paper-trainval-seed1"
-    assert commit in (run / "provenance.json").read_text()
+    (commit,) = (tmp_path / "hub").glob("*/snapshots/*")
+    assert commit.name in (run / "provenance.json").read_text()
     (archive,) = (tmp_path / "submissions").glob("*/*.zip")
     with zipfile.ZipFile(archive) as opened:
         (name,) = opened.namelist()
