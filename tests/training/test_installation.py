@@ -9,6 +9,7 @@ import pytest
 
 from abaw_emi.config.parts import AugmentationConfig
 from abaw_emi.config.run import RunConfig, TrainingConfig
+from abaw_emi.core import installation
 from abaw_emi.core.errors import InstallationError
 from abaw_emi.core.installation import load_torchaudio
 from abaw_emi.core.progress import Reporter
@@ -31,6 +32,23 @@ def test_a_torchaudio_that_does_not_load_costs_augmentation_before_anything_is_r
     finally:
         load_torchaudio.cache_clear()
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("torch", "step"),
+    [
+        ("2.14.1", "pip install --force-reinstall 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12';"),
+        ("2.13.0+cpu", "'torchaudio>=2.11,<2.12' --index-url https://download.pytorch.org/whl/cpu;"),
+    ],
+)
+def test_the_remedy_brings_no_cuda_to_a_torch_for_cpus(
+    torch: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "load_torchaudio", lambda: "libcudart.so.13")
+    monkeypatch.setattr(installation, "version", {"torch": torch, "torchaudio": "2.11.0"}.__getitem__)
+    with pytest.raises(InstallationError) as caught:
+        installation.check_torchaudio()
+    assert step in str(caught.value)
 
 
 @pytest.mark.end_to_end
