@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,8 @@ def read_config(path: Path) -> RunConfig:
 def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     """`config` with each `KEY=VALUE` of `changes` applied, such as `training.epochs=3`.
 
-    The features of a model are numbered: `model.features.0.name=faces`; the next number adds one.
+    The features of a model are numbered: `model.features.0.name=faces`; the next number adds one. One that is
+    there goes by its folder, too: `model.features.text.rate=0.05`.
 
     Values are TOML; what is not TOML is taken as text.
 
@@ -114,12 +115,18 @@ def _find_table(values: dict[str, Any], key: str) -> tuple[dict[str, Any] | None
     for parent in parents:
         if isinstance(table, dict):
             table = table.get(parent)
-        elif isinstance(table, (list, tuple)) and parent.isdecimal() and int(parent) < len(table):
-            table = table[int(parent)]
+        elif isinstance(table, (list, tuple)):
+            table = _find_feature(table, parent)
         else:
             return None, name
     known = isinstance(table, dict) and name in table and not isinstance(table[name], dict)
     return (table if known else None), name
+
+
+def _find_feature(features: Sequence[dict[str, Any]], asked: str) -> dict[str, Any] | None:
+    """The feature of this number, or of this folder's name; None where there is none."""
+    named = {str(number): feature for number, feature in enumerate(features)}
+    return named.get(asked) or next((each for each in features if each["name"] == asked), None)
 
 
 def _keys(config: Any, prefix: str = "") -> list[str]:

@@ -41,12 +41,12 @@ def find_missing_models(configs: Iterable[RunConfig], planned: Iterable[Preparat
                 option="--set model.backbone=",
                 model_types=SPEECH_ENCODERS,
             )
-        for place, feature in enumerate(config.model.features):
+        for feature in config.model.features:
             if feature.backbone:
                 models[feature.backbone] = partial(
                     find,
                     revision=feature.revision,
-                    option=f"--set model.features.{place}.backbone=",
+                    option=f"--set model.features.{feature.name}.backbone=",
                     model_types=TEXT_ENCODERS,
                 )
     for name, find_model in models.items():

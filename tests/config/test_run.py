@@ -239,6 +239,14 @@ def test_the_next_number_adds_a_feature_and_needs_its_name() -> None:
         change_config(RunConfig(), ["model.features.1.name=words"])
 
 
+def test_a_feature_goes_by_the_name_of_its_folder_too() -> None:
+    both = change_config(RunConfig(), ["model.features.0.name=faces", "model.features.1.name=words"])
+    first, second = change_config(both, ["model.features.words.rate=0.5"]).model.features
+    assert (first.rate, second.rate) == (1.0, 0.5)
+    with pytest.raises(UsageError, match=r"model\.features\.word\.rate=0\.5: not KEY=VALUE of a known key"):
+        change_config(both, ["model.features.word.rate=0.5"])
+
+
 def test_the_earlier_name_of_the_encoder_is_still_read(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('[model]\nencoder = "wav2vec2"\n')
