@@ -3,7 +3,8 @@
 The processes share each batch, and sum the gradients of their clips: the batches do not depend on how
 many processes there are. torch's DistributedDataParallel wrapper is not used: it averages over processes,
 where clips are to be weighed alike; it wants every process to have as many groups as the others; and it
-communicates inside the backward pass, which an out-of-memory group could then not repeat.
+communicates inside the backward pass, which an out-of-memory group could then not repeat: we do so only where
+all processes agree afterwards whether it counts (`training.optimisation.sums`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import distributed as dist
 from abaw_emi.core.errors import EmiError
 
 T = TypeVar("T")
+Leaf = TypeVar("Leaf", bound=Tensor)
 
 _PATIENCE = timedelta(hours=6)
 """How long processes wait for each other: while the first one decodes all clips, say."""
@@ -75,12 +77,16 @@ class World:
         """Sums each tensor over the processes, in place, without waiting for the device."""
         if self.size == 1:
             return
-        for bucket in _buckets(tensors):
+        for bucket in make_buckets(tensors, _BUCKET):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
             dist.all_reduce(flat)
             parts = flat.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    def begin_sum(self, tensor: Tensor) -> Any:
+        """Begins to sum a tensor over the processes, in place; `wait` of the result ends it."""
+        return dist.all_reduce(tensor, async_op=True)
 
     def most(self, value: int) -> int:
         """The largest value of any process; it goes through the host, so that no GPU is waited for."""
@@ -122,11 +128,12 @@ def join_world() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
+def make_buckets(tensors: Iterable[Leaf], most: int) -> Iterator[list[Leaf]]:
+    """The tensors in order, cut into stretches of one dtype and at most `most` values, or of one tensor."""
+    bucket: list[Leaf] = []
     size = 0
     for tensor in tensors:
-        if bucket and (size + tensor.numel() > _BUCKET or tensor.dtype != bucket[0].dtype):
+        if bucket and (size + tensor.numel() > most or tensor.dtype != bucket[0].dtype):
             yield bucket
             bucket, size = [], 0
         bucket.append(tensor)

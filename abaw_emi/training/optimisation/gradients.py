@@ -25,6 +25,7 @@ from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.models.device import Runtime, empty_memory, memory_errors
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.optimisation.losses import Loss
+from abaw_emi.training.optimisation.sums import GradientSums
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Gradients:
     Attributes:
         most: the largest group that fits the memory, if one did not; a resumed run starts with it.
         joined: whether a step's groups are held in memory together.
+        sums: of the gradients over the processes; to be finished after `compute`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Gradients:
             auxiliary=[(weight, config.auxiliary_loss) for weight in model.parts.auxiliary_weights if weight],
         )
         self._label_width = len(EMOTIONS) + (config.clip_weights != "equal")
+        self.sums = GradientSums(self._world, [each for each in model.parameters() if each.requires_grad])
         fusion = model.parts.fusion
         self._apart = fusion.kind == "mean" and fusion.one_at_a_time
 
@@ -114,11 +117,13 @@ class Gradients:
         then, and not as many as the longest clips of all groups have.
         """
         self._clear()
+        self.sums.prepare()
         outputs = self._fit(partial(self._predict_joined, step, place))
         if outputs is not None:
             grads, loss = self._output_grads(outputs.detach(), step, self._loss.at(place.epoch))
             if self._fit(partial(self._backward_joined, outputs, grads)) is not None:
                 return outputs.detach(), loss
+        self.sums.discard()
         outputs, self.joined = None, False  # the graphs of all groups are let go of
         found = f"the graphs of {step.size} clips do not fit the device's memory together"
         self._warn(place, found, "one group after the other from here on")
@@ -146,8 +151,9 @@ class Gradients:
             return self._model.regress(whole.frames, whole.lengths, whole.modalities, for_loss=True)
 
     def _backward_joined(self, outputs: Tensor, grads: Tensor) -> bool:
-        if len(outputs):
-            self._scaler.scale((outputs * grads).sum()).backward()
+        with self.sums.during_backward():
+            if len(outputs):
+                self._scaler.scale((outputs * grads).sum()).backward()
         return True
 
     def _run_twice(

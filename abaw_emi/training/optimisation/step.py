@@ -68,7 +68,6 @@ class TrainStep:
     def __init__(self, model: EmiModel, config: TrainingConfig, runtime: Runtime) -> None:
         self.model = model
         self.config = config
-        self.world = runtime.world
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(
             runtime.device.type, init_scale=_FP16_SCALE, enabled=runtime.precision == "fp16"
@@ -93,7 +92,7 @@ class TrainStep:
             TrainingError: a single clip does not fit the memory.
         """
         step, outputs, loss = self.gradients.compute(step, place, remake)
-        self.world.sum(self._grads())
+        self.gradients.sums.finish()
         self.scaler.unscale_(self.optimizer)
         # A loss scaler skips such a step. Looked at before the weights change; a GPU has to be waited for.
         if not self.scaler.is_enabled() and not _are_finite(self._grads()):
