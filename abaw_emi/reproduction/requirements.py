@@ -17,6 +17,7 @@ from abaw_emi.features.transcripts import find_transcripts
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, inspect_runs
 
 _MADE = {
+    "vit-huge": "abaw-emi prepare --presets winner-2025 makes it",
     "vit": "it is part of the official data, or abaw-emi extract makes one",
     "wav2vec2": "it is part of the official data, or abaw-emi extract makes one",
     "text": "abaw-emi transcribe writes the transcripts",
@@ -73,19 +74,34 @@ def _find_empty(
     return {"clips": Problem(str(data.root), what, next_step=f"{advice}; or --on-bad-clip skip")}
 
 
-def find_missing_backbone(plan: RowPlan) -> Problem | None:
-    """A problem where the pretrained backbone of a row is not on this machine, with how to get it."""
-    name = plan.backbone
-    if name is None or is_here(name, plan.config.model.revision):
-        return None
-    return Problem(name, "not on this machine", next_step=advise_backbone(plan))
+def find_missing_encoders(plan: RowPlan) -> dict[str, Problem]:
+    """A problem for each pretrained encoder of a row that is not on this machine, with how to get it."""
+    return {
+        name: Problem(name, "not on this machine", next_step=advise_encoder(plan, name))
+        for name, revision in list_encoders(plan).items()
+        if not is_here(name, revision)
+    }
 
 
-def advise_backbone(plan: RowPlan) -> str:
-    """How to get the backbone of a row with a preset."""
-    published = find_preset(plan.row.preset or "").model.backbone
-    short = next((name for name, hub in BACKBONES.items() if hub == published), "NAME")
-    return f"where there is a network: hf download {plan.backbone}; or use a folder: --backbone {short}=DIR"
+def list_encoders(plan: RowPlan) -> dict[str, str]:
+    """The pretrained encoders of a row, of speech and of text, with their revisions."""
+    model = plan.config.model
+    speech = {plan.backbone: model.revision} if plan.backbone else {}
+    texts = {feature.backbone: feature.revision for feature in model.features if feature.backbone}
+    return speech | texts if plan.runs else {}
+
+
+def advise_encoder(plan: RowPlan, name: str) -> str:
+    """How to get a pretrained encoder of a row with a preset."""
+    places = [place for place, each in enumerate(plan.config.model.features) if each.backbone == name]
+    if places:
+        option = f"--set model.features.{places[0]}.backbone=DIR"
+    else:
+        name = plan.backbone or name
+        published = find_preset(plan.row.preset or "").model.backbone
+        short = next((short for short, hub in BACKBONES.items() if hub == published), "NAME")
+        option = f"--backbone {short}=DIR"
+    return f"where there is a network: hf download {name}; or use a folder: {option}"
 
 
 def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
@@ -95,8 +111,7 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
     missing: dict[str, Problem] = {}
     with collect_errors(problems):
         missing |= find_missing(plan, data)
-    if plan.backbone and (problem := find_missing_backbone(plan)):
-        missing[plan.backbone] = problem
+    missing |= find_missing_encoders(plan)
     return {
         "table": row.table,
         "name": row.name,
@@ -104,7 +119,7 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
         "preset": row.preset,
         "train_plus_val": row.train_plus_val,
         "published": {"valid": row.valid, "test": row.test, "words": row.words or None},
-        "reads": [*plan.modalities, *filter(None, [plan.backbone])],
+        "reads": [*plan.modalities, *list_encoders(plan)],
         "missing": list(missing),
         "runs": [str(run.folder) for run in plan.runs.values()],
         "state": state,

@@ -10,7 +10,7 @@ from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, coll
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.models.device import choose_device
-from abaw_emi.reproduction.requirements import advise_backbone, find_missing
+from abaw_emi.reproduction.requirements import advise_encoder, find_missing
 from abaw_emi.reproduction.rows import RowPlan, inspect_runs, name_problems
 from abaw_emi.reproduction.table import State
 from abaw_emi.training.initial_weights import find_initial_weights
@@ -103,7 +103,9 @@ def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
     try:
         find_initial_weights(plan.config)
     except WeightsError as error:
-        problems += [replace(problem, next_step=advise_backbone(plan)) for problem in error.problems]
+        problems += [
+            replace(problem, next_step=advise_encoder(plan, problem.where)) for problem in error.problems
+        ]
     except EmiError as error:
         problems += error.problems
     return ("lacks inputs", problems) if problems else None

@@ -57,7 +57,7 @@ def test_table_1_holds_the_published_numbers_in_order() -> None:
     assert [row.name for row in rows[: len(expected)]] == list(expected)
     beside = {row.name: (row.valid, row.test) for row in rows[len(expected) :]}
     assert beside == {
-        "text-vision-audio": (0.522, 0.706),  # the 8th edition's winner
+        "winner-2025": (0.522, 0.706),  # the 8th edition's winner
         "baseline-vision-again": (0.1084, None),  # the official baselines, run by MimicMetrics
         "baseline-audio-again": (0.1428, None),
         "baseline-audio-lstm": (0.3088, None),
@@ -106,7 +106,7 @@ def test_what_is_doubtful_is_marked_and_what_cannot_be_run_says_why() -> None:
         **dict.fromkeys(("baseline-vision", "baseline-audio", "baseline-av"), ("disputed",)),
         **dict.fromkeys(("paper-trainval", "paper-longer"), ("lengths",)),
         **dict.fromkeys(("zero-padding", "vision-within-train"), ("about",)),
-        "text-vision-audio": ("inferred",),
+        "winner-2025": ("inferred",),
         "gv-head-lstm": ("illegible",),
     }
     assert set(MARKS) == {mark for found in marks.values() for mark in found}

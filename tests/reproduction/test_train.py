@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig
 
 from abaw_emi.core.errors import CorpusError, UsageError
 from abaw_emi.core.progress import Reporter
@@ -22,6 +23,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.reproduction.measure import read_outcome
 from abaw_emi.reproduction.published import ROWS, PublishedRow, find_rows
+from abaw_emi.reproduction.requirements import list_row
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, plan_rows
 from abaw_emi.reproduction.table import Outcome
 from abaw_emi.reproduction.train import Failure, train_rows
@@ -331,9 +333,30 @@ def test_a_table_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(world: 
 def test_the_model_of_every_row_can_be_made(row: PublishedRow, tmp_path: Path) -> None:
     (row_plan,) = plan_rows([row], tmp_path)
     model = row_plan.config.model
-    widths = {feature.name: 24 for feature in model.features}
+    widths = {feature.name: 24 for feature in model.features if not feature.backbone}
+    words = None
+    if len(widths) < len(model.features):
+        words = BertConfig(
+            hidden_size=24, num_attention_heads=2, intermediate_size=32, vocab_size=50
+        ).to_dict()
     encoder = small_config() if model.encoder == "pretrained" else None
     with torch.device("meta"):
-        made = EmiModel(EmiConfig.from_parts(model, encoder, widths))
+        made = EmiModel(EmiConfig.from_parts(model, encoder, widths, words))
     assert sum(weight.numel() for weight in made.parameters()) > 0
-    assert set(made.widths) == set(widths)
+    assert set(made.widths) >= set(widths)
+    assert (made.text is not None) == (words is not None)
+
+
+def test_each_encoder_of_a_row_that_is_not_here_says_how_to_get_it(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    (plan,) = plan_rows(find_rows("1", ["winner-2025"]), tmp_path / "tables")
+    listed = list_row(plan, DataFolder(data_root))
+    speech, words = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim", "Alibaba-NLP/gte-en-mlm-base"
+    assert listed["reads"] == ["sound", "vit-huge", "text", speech, words]
+    assert listed["missing"] == ["vit-huge", "text", speech, words]
+    said = {problem.partition(":")[0]: problem for problem in listed["problems"]}
+    assert said[speech].endswith(f"hf download {speech}; or use a folder: --backbone audeering=DIR")
+    assert said[words].endswith(f"hf download {words}; or use a folder: --set model.features.1.backbone=DIR")
+    assert "abaw-emi prepare --presets winner-2025 makes it" in said["feature folder vit-huge"]

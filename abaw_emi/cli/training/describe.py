@@ -59,12 +59,11 @@ def options() -> None:
 def _describe_inputs(preset: str, data: DataFolder | None) -> dict[str, Any]:
     """What a preset reads, and what of it is neither in the data folder nor on this machine."""
     from abaw_emi.reproduction.published import PublishedRow
-    from abaw_emi.reproduction.requirements import find_missing, find_missing_backbone
+    from abaw_emi.reproduction.requirements import find_missing, find_missing_encoders, list_encoders
     from abaw_emi.reproduction.rows import plan_rows
 
     row = PublishedRow(table="text", name=preset, system=preset, preset=preset)
     (plan,) = plan_rows([row], Path("runs"))
     missing = list(find_missing(plan, data)) if data is not None else []
-    if plan.backbone is not None and find_missing_backbone(plan):
-        missing.append(plan.backbone)
-    return {"reads": [*plan.modalities, *filter(None, [plan.backbone])], "missing": missing}
+    reads = [*plan.modalities, *list_encoders(plan)]
+    return {"reads": reads, "missing": [*missing, *find_missing_encoders(plan)]}
