@@ -32,11 +32,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.constants import VERSION
+from abaw_emi.core.installation import stand_in
 
 if TYPE_CHECKING:
     from abaw_emi.core.constants import EMOTIONS
+    from abaw_emi.data.frames import write_predictions
     from abaw_emi.data.groups import read_groups
-    from abaw_emi.data.tables import read_labels, read_predictions, write_predictions
+    from abaw_emi.data.tables import read_labels, read_predictions
     from abaw_emi.ensembling.combine import ensemble, find_recipe
     from abaw_emi.evaluation.compare import compare
     from abaw_emi.evaluation.diagnostics import diagnose
@@ -95,7 +97,7 @@ _MODULES = {
     "read_predictions": "data.tables",
     "read_profile": "submission.format",
     "score": "evaluation.score",
-    "write_predictions": "data.tables",
+    "write_predictions": "data.frames",
     "write_submission": "submission.write",
 }
 
@@ -104,7 +106,10 @@ def __getattr__(name: str) -> Any:
     """Loads a public name when it is first asked for, so that the command line starts at once."""
     if name not in _MODULES:
         raise AttributeError(f"module 'abaw_emi' has no attribute {name!r}")
-    return getattr(import_module(f"abaw_emi.{_MODULES[name]}"), name)
+    try:
+        return getattr(import_module(f"abaw_emi.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        return stand_in(name, error)
 
 
 def __dir__() -> list[str]:

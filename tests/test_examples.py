@@ -16,7 +16,8 @@ import torch
 
 from abaw_emi.config.run import DataConfig, RunConfig
 from abaw_emi.core.constants import EMOTIONS, FILENAME
-from abaw_emi.data.tables import read_labels, write_predictions
+from abaw_emi.data.frames import write_predictions
+from abaw_emi.data.tables import read_labels
 from abaw_emi.runs.preprocessor import write_preprocessor
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.write import write_submission

@@ -26,6 +26,15 @@ def parse_id(text: str) -> str | None:
     return match[1].zfill(ID_WIDTH) if match else None
 
 
+def as_id(value: object) -> str:
+    """The id that a number or text spells, as text of five digits; other text, such as a path, as it is.
+
+    >>> as_id(12), as_id("00012"), as_id("a.wav")
+    ('00012', '00012', 'a.wav')
+    """
+    return parse_id(str(value)) or str(value)
+
+
 def pack_ids(ids: Iterable[str]) -> list[str]:
     """Ids as sorted ranges, short enough for the record beside a prediction file.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 from abaw_emi.core.errors import InstallationError, Problem, shorten_error
 
@@ -91,6 +92,26 @@ def find_git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return output.stdout.strip()
+
+
+def stand_in(name: str, error: ModuleNotFoundError) -> Callable[..., NoReturn]:
+    """What stands for a public name whose packages are not installed, so that the others can be listed.
+
+    Args:
+        name: the public name.
+        error: what loading it raised; raised again where another package is missing.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in _TRAIN and package not in SOUND:
+        raise error
+
+    def missing(*_: object, **__: object) -> NoReturn:
+        found, step = f"it needs {package}, which is not installed", "pip install 'abaw-emi[train]'"
+        raise InstallationError(Problem(f"abaw_emi.{name}", found, next_step=step))
+
+    missing.__name__ = missing.__qualname__ = name
+    missing.__doc__ = f"Not to be had here: pip install 'abaw-emi[train]' brings {package}, which it needs."
+    return missing
 
 
 def require_training() -> None:

@@ -7,6 +7,7 @@ A frame has the columns `constants.COLUMNS`, in any order and beside any others;
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +15,11 @@ import polars as pl
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem, TableError
-from abaw_emi.core.ids import parse_id
+from abaw_emi.core.files import AnyPath, write_bytes
+from abaw_emi.core.ids import as_id
 from abaw_emi.data.groups import GROUP, read_groups
 from abaw_emi.data.provenance import read_prediction_file
-from abaw_emi.data.tables import read_labels
+from abaw_emi.data.tables import format_predictions, read_labels
 
 Table = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | Any
 """A CSV file, or a frame of polars or pandas."""
@@ -65,6 +67,30 @@ def read_table(source: Table, name: str, kind: Literal["labels", "predictions"])
     return Given(_with_ids(frame).select(COLUMNS).with_columns(pl.col(EMOTIONS).cast(pl.Float64)))
 
 
+def check_named(tables: object, what: str) -> None:
+    """Passes if tables are given by name.
+
+    Raises:
+        TableError: they are not.
+    """
+    if not isinstance(tables, Mapping):
+        example = 'a dict of tables by name, such as {"new": "new.csv", "old": "old.csv"}'
+        raise TableError(Problem(what, f"a {type(tables).__name__}", example))
+
+
+def write_predictions(table: Table, path: AnyPath) -> Path:
+    """Writes a prediction table, sorted by id, whole or not at all; returns the path.
+
+    Values are rounded to float32, and written with the digits that read back to just that number in
+    float64 too: a score of the file equals the score of the predictions in memory.
+
+    Raises:
+        TableError: columns are missing or hold text.
+    """
+    write_bytes(Path(path), format_predictions(read_table(table, "predictions", "predictions").table))
+    return Path(path)
+
+
 def read_group_table(source: Table, name: str = "groups") -> pl.DataFrame:
     """The table of groups (`groups.read_groups`) that `source` is or holds.
 
@@ -107,5 +133,5 @@ def _check_columns(frame: pl.DataFrame, name: str, columns: tuple[str, ...]) -> 
 
 def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with ids as text of five digits; other text, such as a path, stays as it is."""
-    ids = [text if text is None else parse_id(text) or text for text in frame[FILENAME].cast(pl.String)]
+    ids = [text if text is None else as_id(text) for text in frame[FILENAME].cast(pl.String)]
     return frame.with_columns(pl.Series(FILENAME, ids, pl.String))

@@ -20,7 +20,7 @@ import polars as pl
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTENSITY_RANGE
 from abaw_emi.core.errors import Problem, TableError
-from abaw_emi.core.files import AnyPath, read_bytes, write_bytes
+from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.csv import BLANKS, MAX_BYTES, CsvText, parse_csv, shorten
 
@@ -153,16 +153,6 @@ def inspect_text(
     limits = None if kind == "predictions" else bounds
     problems += _check_values(frame, text, cells, limits)
     return frame, shorten(problems, name, _ASKED[kind])
-
-
-def write_predictions(table: pl.DataFrame, path: AnyPath) -> Path:
-    """Writes a prediction table, sorted by id, whole or not at all; returns the path.
-
-    Values are rounded to float32, and written with the digits that read back to just that number in
-    float64 too: a score of the file equals the score of the predictions in memory.
-    """
-    write_bytes(Path(path), format_predictions(table))
-    return Path(path)
 
 
 def format_predictions(table: pl.DataFrame) -> bytes:

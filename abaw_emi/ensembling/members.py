@@ -14,7 +14,7 @@ from abaw_emi.core.constants import FILENAME, Split
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import check_rows
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.frames import Table, read_table
+from abaw_emi.data.frames import Table, check_named, read_table
 from abaw_emi.data.provenance import read_prediction_file
 from abaw_emi.data.tables import read_ids
 
@@ -131,6 +131,7 @@ def collect_members(
         trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
         split: what the files are to predict; one whose record names another is not used.
     """
+    check_named(sources, "members")
     members = {}
     for name, source in sources.items():
         with collect_errors(problems):

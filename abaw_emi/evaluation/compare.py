@@ -16,7 +16,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, UsageError, collect_errors
 from abaw_emi.data.align import align
-from abaw_emi.data.frames import Given, Table, read_group_table, read_table
+from abaw_emi.data.frames import Given, Table, check_named, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
 from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
@@ -264,6 +264,7 @@ def _read(
     Raises:
         ScoreError: what `compare` raises.
     """
+    check_named(systems, "systems")
     if len(systems) < _FEWEST:
         raise ScoreError(Problem("compare", f"{len(systems)} system", "two at least"))
     problems: list[Problem] = []

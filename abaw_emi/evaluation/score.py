@@ -18,7 +18,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import align
-from abaw_emi.data.frames import Given, Table, read_group_table, read_table
+from abaw_emi.data.frames import Given, Table, check_named, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import (
     CONFIDENCE,
@@ -174,6 +174,8 @@ def score(
     clips = labels[FILENAME].to_list()
     arrays: list[tuple[Array, Array]] = []
     given: list[Given] = []
+    if against is not None:
+        check_named(against, "against")
     for name, source in {names[1]: prediction, **(against or {})}.items():
         with collect_errors(problems):
             given.append(read_table(source, name, "predictions"))

@@ -19,7 +19,7 @@ from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import EmiError, Problem, SubmissionError
 from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.core.hashing import sha256
-from abaw_emi.core.ids import parse_id
+from abaw_emi.core.ids import as_id, parse_id
 from abaw_emi.core.records import read_json
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import MAX_BYTES, CsvText, find_cut, parse_csv, shorten
@@ -52,7 +52,7 @@ class Check:
 
 def check_path(
     path: AnyPath,
-    test_ids: Sequence[str],
+    test_ids: Sequence[str | int],
     kind: Kind = "submission",
     profile: SubmissionFormat = DEFAULT_PROFILE,
 ) -> Check:
@@ -68,16 +68,17 @@ def check_path(
         TableError: `path` does not exist or cannot be read.
     """
     path = Path(path)
+    ids = [as_id(clip) for clip in test_ids]
     if path.is_dir():
-        return _check_folder(path, test_ids, kind, profile)
+        return _check_folder(path, ids, kind, profile)
     content = read_bytes(path, MAX_BYTES)
     if path.suffix.lower() == ".zip" or content.startswith(b"PK\x03\x04"):
-        return check_zip(content, str(path), test_ids, kind, profile)
-    return check_csv(content, str(path), test_ids, kind, profile)
+        return check_zip(content, str(path), ids, kind, profile)
+    return check_csv(content, str(path), ids, kind, profile)
 
 
 def check_submission(
-    submission: Table, test_ids: Sequence[str], *, profile: SubmissionFormat = DEFAULT_PROFILE
+    submission: Table, test_ids: Sequence[str | int], *, profile: SubmissionFormat = DEFAULT_PROFILE
 ) -> Check:
     r"""Checks a submission, of any origin, as `check_path` does; signs of likely mistakes are warnings.
 
@@ -98,7 +99,8 @@ def check_submission(
     if isinstance(submission, (str, os.PathLike)):
         return check_path(submission, test_ids, "submission", profile)
     table = read_table(submission, "submission", "predictions").table
-    return check_csv(profile.format(table), "submission", test_ids, profile=profile)
+    ids = [as_id(clip) for clip in test_ids]
+    return check_csv(profile.format(table), "submission", ids, profile=profile)
 
 
 def check_csv(

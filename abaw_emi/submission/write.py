@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, SubmissionError, UsageError
 from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.hashing import sha256
-from abaw_emi.core.ids import pack_ids
+from abaw_emi.core.ids import as_id, pack_ids
+from abaw_emi.data.frames import Table, read_table
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.submission.archive import read_zip
 from abaw_emi.submission.bounds import Bounds
@@ -88,15 +87,15 @@ class Submission:
 
 
 def write_submission(
-    table: pl.DataFrame,
-    test_ids: Sequence[str],
+    table: Table,
+    test_ids: Sequence[str | int],
     out: AnyPath,
     *,
     name: str = "",
     clip: bool = True,
     bounds: Bounds = "clip",
     harmed: Collection[str] = (),
-    fill: pl.DataFrame | None = None,
+    fill: Table | None = None,
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
     where: str = "predictions",
@@ -111,7 +110,7 @@ def write_submission(
     Stopped or killed anywhere, it leaves the submissions as they were before.
 
     Args:
-        table: the predictions (`tables.read_predictions`).
+        table: the predictions: a CSV file, or a frame of polars or pandas.
         test_ids: ids of the test clips, each of which needs one row.
         out: the folder of submissions.
         name: of this submission; the next free `submission-<k>` where empty.
@@ -131,6 +130,7 @@ def write_submission(
             them back from there on: what is entered is not called off any more.
 
     Raises:
+        TableError: columns of a frame are missing or hold text.
         SubmissionError: everything that would get the file rejected, all together; nothing is written.
         UsageError: `name` is not a plain folder name.
     """
@@ -139,12 +139,13 @@ def write_submission(
         raise UsageError(
             Problem("--name", repr(name), "a plain folder name: letters, digits, . _ - or spaces")
         )
+    ids = [as_id(clip) for clip in test_ids]
     ready = prepare(
-        table,
-        test_ids,
+        read_table(table, where, "predictions").table,
+        ids,
         bounds=bounds if clip else "refuse",
         harmed=harmed,
-        fill=fill,
+        fill=None if fill is None else read_table(fill, "fill", "labels").table,
         source=source or {},
         provenance=provenance,
         where=where,
@@ -160,7 +161,7 @@ def write_submission(
     if problems:
         raise SubmissionError(problems)
     if dry_run:
-        return _finish(out / (name or _next_name(out, ledger)), ready, warnings, test_ids, profile)
+        return _finish(out / (name or _next_name(out, ledger)), ready, warnings, ids, profile)
     with locked(out):
         # Another one may have come first while this one was being checked.
         ledger = read_ledger(out)
@@ -169,7 +170,7 @@ def write_submission(
         problems += [] if force else doubt(ready, out, ledger, profile, where)
         if problems:
             raise SubmissionError(problems)
-        submission = _finish(folder, ready, warnings, test_ids, profile)
+        submission = _finish(folder, ready, warnings, ids, profile)
         _commit(submission, ready.content, profile, before_commit)
     return submission
 

@@ -18,7 +18,7 @@ EMOTIONS = HEADER.split(",")[1:]
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 # What a Python without the extra `train` looks like, wherever the tests run.
-_WITHOUT_TORCH = """
+WITHOUT_TORCH = """
 import importlib.metadata, sys
 HIDDEN = {"torch", "torchaudio", "transformers", "safetensors", "soundfile", "av", "soxr", "peft"}
 
@@ -117,7 +117,7 @@ def process(folder: Path) -> Shell:
 def shell_without_torch(process: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Runs `abaw-emi ARGUMENTS` in a Python that has nothing of the extra `train`."""
     site = tmp_path_factory.mktemp("site")
-    (site / "sitecustomize.py").write_text(_WITHOUT_TORCH)
+    (site / "sitecustomize.py").write_text(WITHOUT_TORCH)
 
     def run(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
         return process(*arguments, PYTHONPATH=str(site), **changes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Shell, problems, test_ids, values, write_csv
+from tests.cli.conftest import WITHOUT_TORCH, Shell, environment, problems, test_ids, values, write_csv
 
 NOT_INSTALLED = (
     "installation: not installed: torch, torchaudio, transformers, safetensors, soundfile, av, soxr; "
@@ -114,3 +116,24 @@ def test_what_is_wrong_with_the_configuration_is_said_before_torch_is_missed(
     (folder / "mine.toml").write_text("[training]\nepoch = 3\n")
     (line,) = problems(shell_without_torch("train", "--config", "mine.toml"), 1)
     assert line.startswith("mine.toml, training.epoch: no such key")
+
+
+def test_without_the_extra_all_public_names_are_there_and_say_what_they_need(
+    tmp_path_factory: pytest.TempPathFactory, folder: Path
+) -> None:
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    code = "import abaw_emi; help(abaw_emi); from abaw_emi import *; load('runs/paper-seed1')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(site)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "load(" in done.stdout
+    assert "mean_pearson(" in done.stdout
+    last = "InstallationError: abaw_emi.load: it needs "
+    assert last in done.stderr.splitlines()[-1]
+    assert done.stderr.rstrip().endswith("pip install 'abaw-emi[train]'")

@@ -111,3 +111,27 @@ def test_a_frame_that_cannot_be_used_is_described(frame: object, message: str) -
     with pytest.raises(EmiError) as caught:
         abaw_emi.score(LABELS, frame)
     assert str(caught.value.problems[0]).startswith(message)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_written_checked_and_submitted_with_ids_of_any_kind(form: str, tmp_path: Path) -> None:
+    given = FORMS[form](NEW, tmp_path / "n.csv")
+    written = abaw_emi.write_predictions(given, str(tmp_path / "written.csv"))
+    assert written == tmp_path / "written.csv"
+    assert written.read_bytes() == abaw_emi.write_predictions(NEW, tmp_path / "expected.csv").read_bytes()
+    numbers = list(range(len(NEW)))
+    assert abaw_emi.check_submission(given, numbers).problems == ()
+    made = abaw_emi.write_submission(given, numbers, str(tmp_path / "submissions"), name="mine")
+    for ids in (numbers, NEW[FILENAME].to_list()):
+        assert abaw_emi.check_path(made.archive, ids).problems == ()
+
+
+def test_tables_without_names_are_refused() -> None:
+    message = "a list; expected a dict of tables by name"
+    for call in (
+        lambda: abaw_emi.ensemble([NEW, OLD]),  # type: ignore[arg-type]
+        lambda: abaw_emi.compare(LABELS, [NEW, OLD]),  # type: ignore[arg-type]
+        lambda: abaw_emi.score(LABELS, NEW, against=[OLD]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(EmiError, match=message):
+            call()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abaw_emi.core.errors import DiagnosticWarning, ScoreError, UsageError
-from abaw_emi.data.tables import format_predictions, read_predictions, write_predictions
+from abaw_emi.data.frames import write_predictions
+from abaw_emi.data.tables import format_predictions, read_predictions
 from abaw_emi.ensembling.combine import ensemble, find_gaps, find_recipe
 from abaw_emi.evaluation.pearson import pearson
 from tests.csv_tables import EMOTIONS, to_table

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from abaw_emi.core.errors import ScoreError, TableError
-from abaw_emi.data.tables import read_predictions, write_predictions
+from abaw_emi.data.frames import write_predictions
+from abaw_emi.data.tables import read_predictions
 from abaw_emi.evaluation.bootstrap import Resampling
 from abaw_emi.evaluation.score import score
 from abaw_emi.runs.kfold import find_fold_runs, score_folds
