@@ -127,8 +127,10 @@ class Command(_Shared, TyperCommand):
         try:
             return super().parse_args(ctx, expanded)
         except _USAGE_ERROR as error:
-            if hint := find_hint(self.name or "", error.format_message(), args):
-                error.message = f"{error.format_message().rstrip('.')}; {hint}"
+            options = [name for param in filter(_is_option, self.params) for name in param.opts]
+            message = error.format_message()
+            if hint := find_hint(self.name or "", message, args, options):
+                error.format_message = lambda: f"{message.partition(' (Possible')[0].rstrip('.')}; {hint}"
             raise
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from abaw_emi.cli.output import is_given, print_command
+from abaw_emi.cli.output import is_given, print_command, print_text
 from abaw_emi.core.constants import Split
 
 PLACES = ("--data", "--features", "--runs")
@@ -20,9 +20,20 @@ def print_next(*words: str | Path, note: str = "") -> None:
         words: of the command, less the program's name.
         note: when or what for, in a few words.
     """
-    if not is_given("--quiet") and not is_given("-q"):
+    if not is_quiet():
         shown = f"next{', ' if note else ''}{note}"
         print_command(f"{shown}: {shlex.join(['abaw-emi', *map(str, words)])}")
+
+
+def print_words(text: str) -> None:
+    """Prints what to do next where that is no command, unless the command that is run is to be quiet."""
+    if not is_quiet():
+        print_text(f"next: {text}")
+
+
+def is_quiet() -> bool:
+    """Whether the command line has `--quiet`."""
+    return is_given("--quiet") or is_given("-q")
 
 
 def keep(*names: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.parts import FeatureConfig, FusionConfig
-from abaw_emi.config.read import change_config, has_key
+from abaw_emi.config.read import change_config, has_key, list_keys
 from abaw_emi.config.run import DataConfig, RunConfig, TrainingConfig
 from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.suggest import suggest_name
@@ -238,26 +238,30 @@ SUMMARIES: dict[str, str] = {
 """What each preset is, and where it comes from, in a line; docs/paper.md and `tables --list` say more."""
 
 
-def find_preset(name: str) -> RunConfig:
+def find_preset(name: str, option: str = "--preset") -> RunConfig:
     """The preset called `name`; UsageError, naming the known ones, where there is none."""
     if name not in PRESETS:
         step = suggest_name(name, PRESETS) or "abaw-emi presets lists them"
-        raise UsageError(Problem("--preset", f"no preset {name!r}", next_step=step))
+        raise UsageError(Problem(option, f"no preset {name!r}", next_step=step))
     return PRESETS[name]
 
 
-def find_presets(names: Iterable[str], changes: Sequence[str]) -> dict[str, RunConfig]:
+def find_presets(
+    names: Iterable[str], changes: Sequence[str], option: str = "--presets"
+) -> dict[str, RunConfig]:
     """The presets of these names, each with the changes (`--set`) whose keys it has.
 
     Raises:
         UsageError: no such preset, or a change that no preset takes.
     """
-    configs = {name: find_preset(name) for name in names}
+    configs = {name: find_preset(name, option) for name in names}
     for change in changes:
         key = change.partition("=")[0]
         takers = [name for name, config in configs.items() if has_key(config, key)]
         if not takers:
-            raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a key that a preset has"))
+            keys = [key for config in configs.values() for key in list_keys(config)]
+            found, step = "not KEY=VALUE of a key that a preset has", suggest_name(key, keys)
+            raise UsageError(Problem(f"--set {change}", found, next_step=step))
         for name in takers:
             configs[name] = change_config(configs[name], [change])
     return configs

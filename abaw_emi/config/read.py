@@ -51,7 +51,7 @@ def change_config(config: RunConfig, changes: Iterable[str]) -> RunConfig:
         _add_feature(values, key)
         table, name = _find_table(values, key)
         if not equals or table is None:
-            step = suggest_name(key, _keys(config)) or "abaw-emi options lists them"
+            step = suggest_name(key, list_keys(config)) or "abaw-emi options lists them"
             raise UsageError(Problem(f"--set {change}", "not KEY=VALUE of a known key", next_step=step))
         try:
             table[name] = tomllib.loads(f"value = {text}")["value"]
@@ -129,14 +129,15 @@ def _find_feature(features: Sequence[dict[str, Any]], asked: str) -> dict[str, A
     return named.get(asked) or next((each for each in features if each["name"] == asked), None)
 
 
-def _keys(config: Any, prefix: str = "") -> list[str]:
+def list_keys(config: Any, prefix: str = "") -> list[str]:
+    """The keys of a configuration, as `--set` has them."""
     keys: list[str] = []
     for item in fields(config):
         value = getattr(config, item.name)
-        keys += _keys(value, f"{prefix}{item.name}.") if is_dataclass(value) else [prefix + item.name]
+        keys += list_keys(value, f"{prefix}{item.name}.") if is_dataclass(value) else [prefix + item.name]
         if isinstance(value, tuple):
             for number, entry in enumerate(value):
-                keys += _keys(entry, f"{prefix}{item.name}.{number}.") if is_dataclass(entry) else []
+                keys += list_keys(entry, f"{prefix}{item.name}.{number}.") if is_dataclass(entry) else []
     return keys
 
 
@@ -150,7 +151,8 @@ def _validate(values: dict[str, Any], where: str, error_class: type[ConfigError 
 def _describe(where: str, item: ErrorDetails) -> Problem:
     key = ".".join(map(str, item["loc"]))
     if item["type"] == "unexpected_keyword_argument":
-        return Problem(f"{where}, {key}", "no such key", next_step="mend its name or remove it")
+        step = suggest_name(key, list_keys(RunConfig())) or "mend its name or remove it"
+        return Problem(f"{where}, {key}", "no such key", next_step=step)
     found = item["msg"].removeprefix("Value error, ")
     return Problem(
         f"{where}, {key}" if key else where,

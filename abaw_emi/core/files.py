@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from abaw_emi.core.errors import Problem, TableError
+from abaw_emi.core.suggest import suggest_path
 
 AnyPath = str | os.PathLike[str]
 """What public functions take for a path."""
@@ -24,7 +25,7 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
                 raise TableError(Problem(str(path), found, f"at most {limit:,}"))
             return file.read()
     except FileNotFoundError:
-        raise TableError(Problem(str(path), "no such file")) from None
+        raise TableError(Problem(str(path), "no such file", next_step=suggest_path(path))) from None
     except OSError as error:
         raise TableError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
 

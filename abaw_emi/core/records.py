@@ -8,6 +8,7 @@ from typing import Any
 
 from abaw_emi.core.errors import EmiError, Problem
 from abaw_emi.core.files import read_bytes
+from abaw_emi.core.suggest import suggest_path
 
 MAX_BYTES = 2**26
 """The largest record that is read; an audit of 17,246 clips takes 3 MB."""
@@ -31,7 +32,7 @@ def read_toml(path: Path, error: type[EmiError], expected: str = "") -> dict[str
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise error(Problem(str(path), "no such file", expected)) from None
+        raise error(Problem(str(path), "no such file", expected, suggest_path(path))) from None
     except RecursionError:
         raise error(Problem(str(path), "not readable as TOML: nested too deeply")) from None
     except (OSError, ValueError) as cause:  # also integers of thousands of digits

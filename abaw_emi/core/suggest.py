@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from abaw_emi.core.errors import Problem, UsageError
+
+_SLIP = 0.85
+"""How much of a name is as it should be where a letter or two are not."""
 
 _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 """Kinds of devices that torch computes on, as it calls them."""
@@ -34,6 +38,19 @@ def suggest_name(word: str, known: Iterable[str]) -> str:
     """
     close = find_close(word, known)
     return f"did you mean {close}?" if close else ""
+
+
+def suggest_path(path: Path) -> str:
+    """A question that names the file or folder beside a missing one whose name differs by a slip; else "".
+
+    Names that differ by a word, such as those of two splits, are not taken for each other.
+    """
+    try:
+        beside = [each.name for each in path.parent.iterdir() if each.suffix == path.suffix]
+    except OSError:
+        return ""
+    close = get_close_matches(path.name, beside, n=1, cutoff=_SLIP)
+    return f"did you mean {path.with_name(close[0])}?" if close else ""
 
 
 def check_device(name: str) -> str:

@@ -33,7 +33,7 @@ Kind = Literal["labels", "predictions", "submission"]
 _ASKED: dict[Kind, str] = {
     "labels": "is this a label file?",
     "predictions": "is this a prediction file?",
-    "submission": "is this a submission, and not raw predictions?",
+    "submission": "raw predictions are checked with --kind predictions; submit brings them into range",
 }
 """What to ask of a file with many problems."""
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abaw_emi.config.read import change_config, has_key
+from abaw_emi.config.read import change_config, has_key, list_keys
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import ConfigError, Problem, collect_errors
 from abaw_emi.core.records import read_toml
+from abaw_emi.core.suggest import suggest_name
 
 if TYPE_CHECKING:
     import optuna
@@ -63,7 +64,8 @@ def read_space(path: Path, config: RunConfig) -> tuple[Dimension, ...]:
     for key, value in read_toml(path, ConfigError, "what to search over").items():
         where = f"{path}, {key}"
         if not has_key(config, key):
-            problems.append(Problem(where, "no option of the run", next_step="abaw-emi options lists them"))
+            step = suggest_name(key, list_keys(config)) or "abaw-emi options lists them"
+            problems.append(Problem(where, "no option of the run", next_step=step))
         elif isinstance(value, list) and len(value) > 1:
             space.append(Dimension(key=key, choices=tuple(value)))
         elif isinstance(value, dict) and (found := _read_range(key, value)):

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.suggest import suggest_name
 
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -99,6 +100,12 @@ def find_rows(table: TableName, names: Sequence[str] = ()) -> tuple[PublishedRow
     rows = [row for row in ROWS if row.table == table]
     known = [row.name for row in rows]
     if unknown := [name for name in names if name not in known]:
-        expected = f"of table {table}: {', '.join(known)}"
-        raise UsageError(Problem("--only", f"no row {name!r}", expected) for name in unknown)
+        raise UsageError(
+            Problem(
+                "--only",
+                f"no row {name!r} of table {table}",
+                next_step=suggest_name(name, known) or f"abaw-emi tables --list --table {table} lists them",
+            )
+            for name in unknown
+        )
     return tuple(row for row in rows if not names or row.name in names)

@@ -14,6 +14,7 @@ from abaw_emi.config.presets import PRESETS, find_preset
 from abaw_emi.config.read import change_config, compare_configs, has_key
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, UsageError, collect_errors
+from abaw_emi.core.suggest import suggest_name
 from abaw_emi.reproduction.published import PublishedRow
 from abaw_emi.reproduction.table import State
 from abaw_emi.runs.run import Run, name_run
@@ -142,7 +143,9 @@ def parse_backbones(texts: Iterable[str]) -> dict[str, str]:
             found[BACKBONES[name]] = value
         else:
             expected = f"NAME=ID_OR_DIR, NAME one of {', '.join(BACKBONES)}"
-            problems.append(Problem(f"--backbone {text}", "not a backbone and its replacement", expected))
+            step = suggest_name(name, BACKBONES) if name not in BACKBONES else ""
+            wrong = "not a backbone and its replacement"
+            problems.append(Problem(f"--backbone {text}", wrong, expected, step))
     if problems:
         raise UsageError(problems)
     return found

@@ -32,6 +32,7 @@ from abaw_emi.core.errors import EmiError, Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids
 from abaw_emi.core.records import parse_json, read_json
+from abaw_emi.core.suggest import suggest_path
 
 _DATA_FILE = "data.json"
 _REMOVED = ".removed"
@@ -269,10 +270,12 @@ def find_run(path: Path) -> Run:
     """
     run = Run(path)
     if not path.exists():
-        raise RunError(Problem(str(path), "no such run", "a run folder, as abaw-emi train makes them"))
+        step = suggest_path(path)
+        raise RunError(Problem(str(path), "no such run", "a run folder, as abaw-emi train makes them", step))
     if not run.config_file.is_file():
+        step = f"did you mean {path}/*?" if path.is_dir() and find_runs(path) else ""
         raise RunError(
-            Problem(str(path), "not a run folder (no run.toml)", "a folder made by abaw-emi train")
+            Problem(str(path), "not a run folder (no run.toml)", "a folder made by abaw-emi train", step)
         )
     if not run.finished:
         step = "finish it with abaw-emi train --resume, or leave it out"

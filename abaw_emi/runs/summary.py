@@ -50,6 +50,9 @@ def summarise_runs(folder: Path) -> list[Summary]:
     """
     if not folder.is_dir():
         raise RunError(Problem(str(folder), "no such folder", "a folder of run folders, as train makes them"))
+    if Run(folder).config_file.is_file():
+        found, step = "a run folder", f"did you mean {folder.parent}?"
+        raise RunError(Problem(str(folder), found, "a folder of run folders", step))
     problems: list[Problem] = []
     summaries = []
     for run in find_runs(folder):

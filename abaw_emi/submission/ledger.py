@@ -26,6 +26,7 @@ from typing_extensions import TypedDict
 from abaw_emi.core.errors import EmiError, Problem, SubmissionError
 from abaw_emi.core.files import AnyPath
 from abaw_emi.core.records import parse_json
+from abaw_emi.core.suggest import suggest_name
 
 LEDGER = "ledger.jsonl"
 _LOCK = ".ledger.lock"
@@ -224,8 +225,9 @@ def amend(out: Path, name: str, **changes: Any) -> Entry:
         SubmissionError: no such submission, or the ledger cannot be written.
     """
     if read_ledger(out).find(name) is None:
-        known = ", ".join(entry.name for entry in read_ledger(out).entries) or "none yet"
-        raise SubmissionError(Problem(str(out / LEDGER), f"no submission {name!r}", f"one of: {known}"))
+        known = [entry.name for entry in read_ledger(out).entries]
+        step = suggest_name(name, known) or "abaw-emi ledger lists them"
+        raise SubmissionError(Problem(str(out / LEDGER), f"no submission {name!r}", next_step=step))
     with locked(out):
         append(out, {"amends": name, "at": now(), **changes})
         entry = read_ledger(out).find(name)

@@ -81,7 +81,7 @@ def test_the_ledger_lists_what_was_sent_with_its_interval_and_takes_the_test_sco
 def test_an_empty_ledger_and_an_unknown_name(shell: Shell, folder: Path) -> None:
     assert problems(shell("ledger"), 0) == []
     assert problems(shell("ledger", "set", "x", "--sent"), 1) == [
-        "submissions/ledger.jsonl: no submission 'x'; expected one of: none yet"
+        "submissions/ledger.jsonl: no submission 'x'; abaw-emi ledger lists them"
     ]
     assert problems(shell("ledger", "set", "x"), 2) == [
         "ledger set: nothing to enter; expected --test-score, --sent or --not-sent"

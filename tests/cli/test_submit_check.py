@@ -37,7 +37,7 @@ def test_what_submit_writes_check_finds_fit_in_every_form(shell: Shell, folder: 
     for path in ("submissions/mine", "submissions/mine/mine.zip", "submissions/mine/predictions.csv"):
         checked = shell("check", path)
         assert problems(checked, 0) == [COUNTS]
-        fit, assumed = checked.stdout.splitlines()
+        fit, assumed, *_ = checked.stdout.splitlines()
         assert fit == f"{path}: fit to be sent, 6 clips"
         assert assumed.startswith("the format is assumed (header, id form,")
     with zipfile.ZipFile(folder / "submissions" / "mine" / "mine.zip") as archive:

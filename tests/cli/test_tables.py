@@ -299,7 +299,7 @@ def test_every_form_goes_to_stdout(shell: Shell, runs: Path) -> None:
         (["--table", "3"], "3"),
         (
             ["--table", "2", "--only", "gv", "papper"],
-            "--only: no row 'papper'; expected of table 2: w2v2-gv, ",
+            "--only: no row 'papper' of table 2; did you mean paper?",
         ),
         (
             ["--table", "2", "--set", "training.epoch=3"],

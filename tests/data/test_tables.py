@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from abaw_emi.core.errors import Problem, TableError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids, parse_id, unpack_ids
+from abaw_emi.data.frames import write_predictions
 from abaw_emi.data.tables import (
     Kind,
     format_predictions,
@@ -22,7 +23,6 @@ from abaw_emi.data.tables import (
     read_ids,
     read_labels,
     read_predictions,
-    write_predictions,
 )
 from abaw_emi.submission.check import check_csv
 from tests.csv_tables import COLUMNS, EMOTIONS, HEADER, MUTATIONS, Grid, grids, ids, to_csv

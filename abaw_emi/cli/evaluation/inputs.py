@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abaw_emi.core.constants import SPLITS
-from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.errors import Problem, TableError, UsageError
+from abaw_emi.core.suggest import suggest_path
 
 if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
@@ -34,17 +35,24 @@ def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Pat
     """The labels to score by: those given, or of the split that the predictions' record names.
 
     Raises:
+        TableError: there are no such predictions.
         UsageError: none is given, and the record names no split with labels; or the two are swapped.
     """
     from abaw_emi.data.provenance import read_provenance
 
     if labels is None:
-        record, _ = read_provenance(predictions) if predictions.is_file() else (None, ())
+        if not predictions.is_file():
+            raise TableError(Problem(str(predictions), "no such file", next_step=suggest_path(predictions)))
+        record, _ = read_provenance(predictions)
         split = "" if record is None else record.split
         known = {name: data.label_file(name) for name in SPLITS[:2]}
         if split in known and known[split].is_file():
             return known[split]
-        found = f"its record says split {split!r}" if split else "no record says which clips these are"
+        found = "no record says which clips these are"
+        if split in known:
+            found = f"its record says split {split!r}, but {known[split]} is not there"
+        elif split:
+            found = f"its record says split {split!r}"
         step = f"abaw-emi score {predictions} LABELS"
         raise UsageError(Problem(str(predictions), f"no labels are given, and {found}", next_step=step))
     refuse_swapped([predictions], labels)
@@ -60,6 +68,6 @@ def refuse_swapped(predictions: Sequence[Path], labels: Path) -> None:
     from abaw_emi.data.provenance import read_provenance
 
     named = [path for path in predictions if path.name.endswith("_split.csv")]
-    if named and labels.is_file() and read_provenance(labels)[0] is not None:
+    if named and (labels.is_dir() or (labels.is_file() and read_provenance(labels)[0] is not None)):
         found = f"{labels} holds predictions, and {named[0].name} is a label file"
         raise UsageError(Problem("score", found, "PREDS first, then LABELS"))

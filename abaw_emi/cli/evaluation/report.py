@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from abaw_emi.cli.next_step import print_words
 from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Quiet
 from abaw_emi.cli.output import print_line, print_result, score_to_json
 from abaw_emi.core.installation import REPORT, require
@@ -107,7 +108,7 @@ def _say(written: Written) -> None:
     for texts in written.report.missing.values():
         for text in texts:
             print_line(f"not on it: {text}")
-    print_line(f"next: open {written.page} in a browser")
+    print_words(f"open {written.page} in a browser")
 
 
 def _to_json(written: Written) -> dict[str, object]:

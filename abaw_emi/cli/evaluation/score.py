@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,7 +112,7 @@ def score(
             print_text(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
         print_score(result, interval)
         print_line(result.signature)
-        _print_next(predictions, labels, compared=bool(against))
+        _print_next(predictions, labels, rivals)
     reporter = Reporter()
     reporter.warn([*warnings, *diagnostics, *result.problems])
     if result.undefined and not allow_constant:
@@ -121,7 +122,7 @@ def score(
         raise typer.Exit(1)
 
 
-def _print_next(predictions: Path, labels: Path, *, compared: bool) -> None:
+def _print_next(predictions: Path, labels: Path, rivals: Sequence[Path]) -> None:
     """Prints what to type after a score: the run's prediction of test, or a comparison."""
     from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.runs.run import Run
@@ -129,8 +130,21 @@ def _print_next(predictions: Path, labels: Path, *, compared: bool) -> None:
     run = Run(predictions.parent)
     if run.config_file.is_file():
         print_next("predict", "--ckpt", run.folder, "--split", "test", *keep("--data"))
-    elif not compared:
+    elif rivals:
+        print_next("compare", predictions, *rivals, labels, note="to rank them, and see what combining gains")
+    else:
         print_next("score", predictions, labels, "--against", "OTHER.csv", note="to compare with another")
+
+
+def _print_next_of_compared(members: Sequence[Path], labels: Path) -> None:
+    """Prints how to combine what was compared."""
+    from abaw_emi.cli.next_step import print_next
+
+    if members[0].is_dir():
+        print_next("ensemble", "--ckpts", *members)
+    else:
+        fit = ("--split", "valid", "--method", "auto", "--labels", labels)
+        print_next("ensemble", "--preds", *members, *fit, note="to combine them")
 
 
 def _find_seen(systems: Systems, rival: str) -> list[Problem]:
@@ -157,7 +171,6 @@ def compare(
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
     from abaw_emi.cli.evaluation.inputs import find_predictions, refuse_swapped
-    from abaw_emi.cli.next_step import print_next
     from abaw_emi.cli.output import describe_intervals, print_json, print_line, print_text, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
@@ -166,11 +179,10 @@ def compare(
     from abaw_emi.evaluation.systems import read_systems
 
     *paths, labels = files
-    if len(paths) < 2:
-        raise UsageError(
-            Problem("compare", f"{len(paths)} prediction files", "two at least, then the labels")
-        )
     refuse_swapped(paths, labels)
+    if len(paths) < 2 or labels.is_dir():
+        found = f"{labels} in the place of the labels" if labels.is_dir() else "1 file of predictions"
+        raise UsageError(Problem("compare", found, "two at least, then the label file", "PREDS PREDS LABELS"))
     given, paths = paths, [find_predictions(path) for path in paths]
     systems = read_systems(labels, paths, groups)
     result = compare_tables(
@@ -194,6 +206,6 @@ def compare(
             print_line()
             print_text(describe_intervals(result.n, next(iter(result.scores.values())).groups))
             print_line(result.signature)
-            if all(path.is_dir() for path in given):
-                print_next("ensemble", "--ckpts", *given)
+            members = given if all(path.is_dir() for path in given) else paths
+            _print_next_of_compared(members, labels)
     Reporter().warn(warnings)

@@ -186,10 +186,18 @@ def _predict_files(
     table = predictor.predict(files)
     if out is not None:
         write_bytes(out, table.write_csv().encode())
+
+    def show() -> None:
+        if out is not None:
+            print_line(f"{out}: {len(table):,} files")
+            return
+        print_line(render(TextTable(table.columns, rows), "table"))
+        print_next(*retype(), "--out", "FILE.csv", note="to keep them")
+
     rows = [[name, *(f"{value:.4f}" for value in values)] for name, *values in table.rows()]
     print_result(
         {"path": out and str(out), "predictions": table.to_dicts()},
-        f"{out}: {len(rows):,} files" if out else render(TextTable(table.columns, rows), "table"),
+        show,
         predictor.runtime.reporter.warnings,
     )
 

@@ -96,6 +96,8 @@ def ledger(
                 print_next("ledger", "set", open_ones[-1], "--test-score", "R", *place)
             elif not found.entries:
                 print_next("submit", *place)
+            else:
+                print_next("report", *place, note="puts them on a page")
     Reporter().warn(found.problems)
 
 

@@ -223,5 +223,21 @@ def check(
         print_text(f"{path}: {verdict}, {checked.rows:,} clips")
         if kind == "submission":
             print_text(form.describe)
-        if path.suffix == ".csv" and not checked.warnings and not (path.parent / MANIFEST).is_file():
+        if kind == "submission" and (path.is_dir() or path.suffix != ".csv"):
+            _print_next_of_archive(path)
+        elif path.suffix == ".csv" and not checked.warnings and not (path.parent / MANIFEST).is_file():
             print_next("submit", "--preds", path, *keep("--data", "--profile"))
+
+
+def _print_next_of_archive(path: Path) -> None:
+    """Prints what to do with a submission that is fit to be sent: send it, and enter its score."""
+    from abaw_emi.cli.next_step import print_next, print_words
+    from abaw_emi.submission.check import MANIFEST
+
+    folder = path if path.is_dir() else path.parent
+    if (folder / MANIFEST).is_file():
+        place = () if folder.parent == DEFAULT_OUT else ("--submissions", folder.parent)
+        entry = ("ledger", "set", folder.name, "--test-score", "R", *place)
+        print_next(*entry, note="once it is sent and its score is known")
+    else:
+        print_words("send it to the organisers")

@@ -37,6 +37,7 @@ Presets = Annotated[
     list[str] | None,
     typer.Option(
         "--presets",
+        "--preset",
         autocompletion=complete_presets,
         metavar="NAME",
         help="Names; abaw-emi presets lists them.",
@@ -179,7 +180,9 @@ def pipeline(
         print_line(f"submission: {done.submission or 'none, the data folder has no test clips'}")
         print_line(f"report: {done.report}")
         if done.submission:
-            print_line(f"once it is sent: abaw-emi ledger set {done.submission.parent.name} --test-score R")
+            place = () if out == Path() else ("--submissions", out / "submissions")
+            entry = ("ledger", "set", done.submission.parent.name, "--test-score", "R", *place)
+            print_next(*entry, note="once its score is known")
 
     print_result(
         {

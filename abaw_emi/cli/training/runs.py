@@ -40,7 +40,9 @@ def runs(folder: Annotated[Path, typer.Argument(help="The folder of run folders.
 
     found, leftovers = summarise_runs(folder), find_leftovers(folder)
     Reporter().warn(leftovers)
-    none = f"{folder}: no runs yet; make one with abaw-emi train"
+    inside = folder / "runs"
+    step = f"did you mean {inside}?" if inside.is_dir() else "make one with abaw-emi train"
+    none = f"{folder}: no runs yet; {step}"
     print_result(
         {"runs": [_to_json(summary) for summary in found]},
         partial(_print_runs, found) if found else none,

@@ -63,7 +63,7 @@ def search(
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.experiments.space import read_space
 
-    config = find_presets([preset], changes or [])[preset]
+    config = find_presets([preset], changes or [], "--preset")[preset]
     dimensions = read_space(space, config)
     if folds == 1:
         raise UsageError(Problem("--folds 1", "no part would be left to train on", "2 or more"))

@@ -35,6 +35,7 @@ def sweep(
         list[str] | None,
         typer.Option(
             "--presets",
+            "--preset",
             autocompletion=complete_presets,
             metavar="NAME",
             help="Names; abaw-emi presets lists them.",
