@@ -344,7 +344,7 @@ def test_the_model_of_every_row_can_be_made(row: PublishedRow, tmp_path: Path) -
         made = EmiModel(EmiConfig.from_parts(model, encoder, widths, words))
     assert sum(weight.numel() for weight in made.parameters()) > 0
     assert set(made.widths) >= set(widths)
-    assert (made.text is not None) == (words is not None)
+    assert hasattr(made, "text") == (words is not None)
 
 
 def test_each_encoder_of_a_row_that_is_not_here_says_how_to_get_it(
