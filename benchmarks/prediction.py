@@ -37,6 +37,7 @@ from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference import members, workers
+from abaw_emi.inference.frozen_encoder import SharedParts
 from abaw_emi.inference.groups import GroupedPredictions
 from abaw_emi.inference.predict import predict
 from abaw_emi.models.config import EmiConfig
@@ -93,7 +94,14 @@ def make_run(folder: Path, model: EmiModel) -> None:
 
 
 def time_command(
-    root: Path, runs: int, cache: Path, precision: str, threads: int = 1, *, divided: bool = False
+    root: Path,
+    runs: int,
+    cache: Path,
+    precision: str,
+    threads: int = 1,
+    *,
+    divided: bool = False,
+    apart: bool = False,
 ) -> dict[str, float]:
     """Seconds of one `predict_runs` in a process of its own, and of its parts.
 
@@ -104,9 +112,11 @@ def time_command(
         precision: of the arithmetic.
         threads: that the process may use.
         divided: whether torch divides each operation among them, in place of whole groups of clips.
+        apart: whether runs share nothing of their encoders.
     """
     script = [sys.executable, __file__, "--work", str(root), "--runs", str(runs)]
     script += ["--divided"] if divided else []
+    script += ["--apart"] if apart else []
     environment = {**os.environ, "ABAW_EMI_CACHE": str(cache), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [*script, "--precision", precision], env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -115,8 +125,8 @@ def time_command(
     return times
 
 
-def work(root: Path, runs: int, precision: str, *, divided: bool) -> None:
-    """What `time_command` starts: prints the seconds as JSON."""
+def work(root: Path, runs: int, precision: str, *, divided: bool, apart: bool) -> None:
+    """What `time_command` starts: prints the seconds as JSON, those of the processor as "cpu"."""
     times = {"reading": 0.0, "inference": 0.0}
 
     def timed(name: str, function):  # type: ignore[no-untyped-def]
@@ -133,14 +143,17 @@ def work(root: Path, runs: int, precision: str, *, divided: bool) -> None:
     GroupedPredictions.make = timed("inference", GroupedPredictions.make)  # type: ignore[method-assign]
     if divided:
         workers.count_cores = lambda: 1
-    start = time.perf_counter()
+    if apart:
+        SharedParts.encode = lambda self, model, name, examples: examples  # type: ignore[method-assign]
+    start, cpu = time.perf_counter(), time.process_time()
     members.predict_runs(
         [Run(root / f"run{number}") for number in range(runs)],
         DataFolder(root / "data"),
         "valid",
         Runtime.choose("cpu", precision, CPU.reporter),  # type: ignore[arg-type]
     )
-    print(json.dumps({"total": time.perf_counter() - start, **times}))
+    times = {"total": time.perf_counter() - start, "cpu": time.process_time() - cpu, **times}
+    print(json.dumps(times))
 
 
 def make_frozen_model(layers: int, seed: int) -> EmiModel:
@@ -240,12 +253,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--divided", action="store_true")
+    parser.add_argument("--apart", action="store_true")
     parser.add_argument("--precision", default="fp32")
     sections = ["checkpoints", "frozen", "logmel", "threads", "groups"]
     parser.add_argument("--only", nargs="*", default=sections)
     given = parser.parse_args()
     if given.work:
-        work(given.work, given.runs, given.precision, divided=given.divided)
+        work(given.work, given.runs, given.precision, divided=given.divided, apart=given.apart)
         return
     logging.disable_progress_bar()
     print(f"{torch.get_num_threads()} threads; load of the machine: {os.getloadavg()}")
