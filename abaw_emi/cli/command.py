@@ -33,6 +33,10 @@ def _flags(
             "--json", help="Print one JSON object on stdout and nothing else there.", expose_value=False
         ),
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress and no messages; warnings stay.", expose_value=False),
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", expose_value=False)
     ] = False,
@@ -99,7 +103,7 @@ class _Shared:
 
 
 class Command(_Shared, TyperCommand):
-    """A command that takes `--json` and `--debug`, and several values after an option: `--seeds 1 2 3`."""
+    """A command that takes the flags of all, and several values after an option: `--seeds 1 2 3`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Writes `--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3` before parsing."""
@@ -142,7 +146,7 @@ class Command(_Shared, TyperCommand):
 
 
 class Group(_Shared, TyperGroup):
-    """A group of commands that takes `--json` and `--debug` itself, too."""
+    """A group of commands that takes the flags of all itself, too."""
 
 
 def fit_examples(text: str, width: int) -> Iterator[str]:
@@ -166,9 +170,11 @@ def fit_examples(text: str, width: int) -> Iterator[str]:
 
 def _complete(params: list[Any]) -> list[Any]:
     """The parameters with the flags of every command, and with what their help shows."""
-    params = [*params, *map(copy.copy, _FLAGS)]
-    for flag in params[-len(_FLAGS) :]:
+    known = {name for option in filter(_is_option, params) for name in option.opts}
+    flags: list[Any] = [copy.copy(flag) for flag in _FLAGS if not known.intersection(flag.opts)]
+    for flag in flags:
         flag.rich_help_panel = OUTPUT
+    params = [*params, *flags]
     options = list(filter(_is_option, params))
     for option in options:
         kind: Any = option.type_descriptor.annotation

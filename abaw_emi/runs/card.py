@@ -58,8 +58,11 @@ Mimicry Intensity Prediction. CVPR 2024 workshops, arXiv 2403.11879.
 Record = Mapping[str, Any]
 
 
-def write_card(run: Run, labels: pl.DataFrame | None = None) -> None:
+def write_card(run: Run, labels: pl.DataFrame | None = None) -> Score | None:
     """Writes the card from the run's record, its `run.toml` and the predictions of what was held out.
+
+    Returns:
+        The score of those predictions; None for a run without.
 
     Args:
         run: finished, but that its record may not say so yet.
@@ -78,6 +81,7 @@ def write_card(run: Run, labels: pl.DataFrame | None = None) -> None:
         licence=_find_licence(record)[1],
     )
     write_bytes(run.card_file, text.encode())
+    return found
 
 
 def _find_encoders(record: Record) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Required
+from typing import Any, Literal, NotRequired, Required
 
 from pydantic_core import from_json
 from typing_extensions import TypedDict
@@ -44,6 +44,7 @@ LOG = "train.log"
 class _Valid(TypedDict):
     mean_pearson: float
     pearson: dict[str, float | None]
+    clipped_mean_pearson: NotRequired[float]
 
 
 class _Metrics(TypedDict, total=False):

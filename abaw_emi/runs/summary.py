@@ -23,7 +23,8 @@ class Summary:
         epochs: how many are done, and `of` how many at most.
         best_epoch: the one whose weights are kept; None before the first.
         mean_pearson: of the best epoch, on what it holds out; selected on it.
-        pearson: the same, per emotion.
+        clipped_mean_pearson: of the same predictions clipped to [0, 1]; None where it is not known.
+        pearson: as mean_pearson, per emotion.
         precision: its arithmetic.
         finished: when, None while it is not.
     """
@@ -37,6 +38,7 @@ class Summary:
     of: int
     best_epoch: int | None
     mean_pearson: float | None
+    clipped_mean_pearson: float | None
     pearson: Mapping[str, float | None]
     precision: str | None
     finished: str | None
@@ -85,6 +87,7 @@ def summarise_run(run: Run) -> Summary:
         of=run.read_config().training.epochs,
         best_epoch=record.get("best_epoch") or (best["epoch"] if best else None),
         mean_pearson=valid.get("mean_pearson"),
+        clipped_mean_pearson=valid.get("clipped_mean_pearson"),
         pearson=valid.get("pearson", {}),
         precision=record.get("precision"),
         finished=record.get("finished"),

@@ -122,7 +122,8 @@ class Session:
                 read_from_video=self.data.read_from_video,
             )
             write_with_provenance(table, run.valid_predictions, provenance)
-        write_card(run, self.data.labels if self.data.valid else None)
+        if found := write_card(run, self.data.labels if self.data.valid else None):
+            record["valid"]["clipped_mean_pearson"] = found.clipped_mean_pearson
         run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
         run.drop_state()
 

@@ -125,7 +125,8 @@ class Training:
             encoder.compile_regions()
         efficiency = self.loader.padding_efficiency(self.at.epoch)
         self.reporter.say(
-            f"{self.steps:,} steps an epoch; {efficiency:.0%} of what is run is sound, not padding"
+            f"{self.steps:,} step{'s' * (self.steps != 1)} an epoch; "
+            f"{efficiency:.0%} of what is run is sound, not padding"
         )
         self.log.show(self.at.epoch * self.steps + self.at.step)
         with self.saver, deferred_signals() as stop:

@@ -109,3 +109,33 @@ def test_no_folder_no_runs_and_damaged_records(shell_without_torch: Shell, folde
     assert [line.partition(":")[0] for line in told] == [
         f"runs/{name}/provenance.json" for name in ("a", "b")
     ]
+
+
+def test_the_clipped_score_is_shown_where_it_differs_in_the_third_decimal(shell: Shell, runs: Path) -> None:
+    assert "clipped" not in shell("runs", COLUMNS="200").stdout
+    for seed, clipped in ((8, 0.4123), (9, 0.3862)):
+        valid = {"mean_pearson": 0.3861, "pearson": PEARSON, "clipped_mean_pearson": clipped}
+        write_run(runs / f"tiny-seed{seed}", [0.3861], preset="tiny", seed=seed, valid=valid, finished="now")
+    header, *lines = shell("runs", COLUMNS="200").stdout.splitlines()
+    assert header.split()[4:6] == ["valid", "clipped"]
+    rows = {line.split()[0]: line.split() for line in lines}
+    assert rows["tiny-seed8"][4:7] == ["0.386", "0.412", "0.000"]
+    assert rows["tiny-seed9"][4:6] == ["0.386", "0.000"]
+    found = {
+        row["run"]: row["clipped_mean_pearson"] for row in json.loads(shell("runs", "--json").stdout)["runs"]
+    }
+    assert found["runs/tiny-seed9"] == 0.3862
+    assert found["runs/paper-seed1"] is None
+
+
+def test_every_command_can_be_quiet(shell: Shell, runs: Path) -> None:
+    assert "next:" in shell("runs").stdout
+    for flag in ("--quiet", "-q"):
+        quiet = shell("runs", flag)
+        assert quiet.returncode == 0, quiet.stderr
+        assert "paper-seed1" in quiet.stdout
+        assert "next:" not in quiet.stdout
+    for command in ("presets", "options", "ledger"):
+        done = shell(command, "--quiet")
+        assert done.returncode == 0, done.stderr
+        assert "next:" not in done.stdout

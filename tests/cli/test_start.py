@@ -139,11 +139,11 @@ def test_default_paths_are_those_of_the_contract() -> None:
     ("arguments", "expected"),
     [
         (["score", "--no-such-option", "a", "b"], "--no-such-option"),
-        (["score", "only-one"], "LABELS"),
+        (["score", "data/valid_split.csv"], "abaw-emi score data/valid_split.csv LABELS"),
         (["score", "a", "b", "--bootstrap", "-1"], "--bootstrap"),
         (["score", "a", "b", "--interval", "normal"], "normal"),
         (["score", "a", "b", "--against", "c", "a"], "given twice: a"),
-        (["compare", "a", "labels"], "1 prediction files; expected two at least, then the labels"),
+        (["compare", "a", "labels"], "1 file of predictions; expected two at least, then the label file"),
         (["check", "x", "--kind", "zip"], "zip"),
         (["no-such-command"], "no-such-command"),
         (["predict", "--ckpt", "x", "--split", "dev"], "dev"),

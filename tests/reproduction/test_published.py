@@ -131,8 +131,10 @@ def test_rows_are_found_by_name_in_the_order_of_the_table() -> None:
     assert {row.table for table in TABLES for row in find_rows(table)} == set(TABLES)
     with pytest.raises(UsageError) as caught:
         find_rows("2", ["gv", "zhang", "papper"])
-    assert [problem.found for problem in caught.value.problems] == ["no row 'zhang'", "no row 'papper'"]
-    assert "w2v2-gv, xlsr-gv, gv, gv-head" in str(caught.value)
+    assert [(problem.found, problem.next_step) for problem in caught.value.problems] == [
+        ("no row 'zhang' of table 2", "abaw-emi tables --list --table 2 lists them"),
+        ("no row 'papper' of table 2", "did you mean paper?"),
+    ]
 
 
 @pytest.mark.parametrize("form", FORMATS)

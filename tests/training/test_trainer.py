@@ -91,6 +91,7 @@ def test_valid_predictions_read_back_and_scored_by_id_equal_the_score_in_memory(
     in_memory = finished.read_provenance()["valid"]
     assert on_disk.mean_pearson == pytest.approx(in_memory["mean_pearson"], abs=1e-12)
     assert on_disk.pearson == pytest.approx(in_memory["pearson"], abs=1e-12)
+    assert on_disk.clipped_mean_pearson == in_memory["clipped_mean_pearson"]
     record, problems = read_provenance(finished.valid_predictions)
     assert record is not None
     assert record.trained_on == set(read_labels(data_root / "train_split.csv")["Filename"])

@@ -13,7 +13,7 @@ from abaw_emi.cli.options import Quiet
 from abaw_emi.cli.output import print_line, print_result, print_text
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.installation import check_installation, require_training
-from abaw_emi.evaluation.text_tables import TextTable, render
+from abaw_emi.evaluation.text_tables import TextTable, format_clipped, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,17 +118,21 @@ def _to_json(summary: Summary) -> dict[str, object]:
 
 def _print_runs(found: Sequence[Summary]) -> None:
 
-    header = ["run", "seed", "epochs", "best", "valid", *(emotion[:3] for emotion in EMOTIONS)]
+    clipped = [_clipped(summary) for summary in found]
+    header = ["run", "seed", "epochs", "best", "valid", *(["clipped"] if any(clipped) else [])]
+    header += [emotion[:3] for emotion in EMOTIONS]
     rows = []
-    for summary in found:
-        values = [summary.mean_pearson, *(summary.pearson.get(emotion) for emotion in EMOTIONS)]
+    for summary, of_clipped in zip(found, clipped, strict=True):
+        values = [summary.pearson.get(emotion) for emotion in EMOTIONS]
         rows.append(
             [
                 summary.run.name,
                 "" if summary.seed is None else str(summary.seed),
                 f"{summary.epochs}/{summary.of}",
                 "" if summary.best_epoch is None else str(summary.best_epoch),
-                *("" if value is None else f"{value:.3f}" for value in values),
+                _show(summary.mean_pearson),
+                *([of_clipped] if any(clipped) else []),
+                *map(_show, values),
                 _trained_on(summary),
                 _state(summary),
             ]
@@ -136,12 +140,24 @@ def _print_runs(found: Sequence[Summary]) -> None:
     print_line(render(TextTable([*header, "trained on", "state"], rows), "table"))
     if any(summary.mean_pearson is not None for summary in found):
         print_text("valid: Pearson of the best epoch, which was selected on it; fold: on held-out clips")
+    if any(clipped):
+        print_text("clipped: of the same predictions clipped to [0, 1], as submit sends them")
     alike: dict[tuple[bool, str], list[Path]] = {}
     for summary in found:
         if summary.finished and not summary.fold:
             alike.setdefault((summary.train_plus_val, summary.preset), []).append(summary.run.folder)
     if alike:
         print_next("ensemble", "--ckpts", *max(alike.items(), key=lambda each: (each[0][0], len(each[1])))[1])
+
+
+def _show(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _clipped(summary: Summary) -> str:
+    """The score of the clipped predictions, where it differs in the third decimal; else ""."""
+    raw, clipped = summary.mean_pearson, summary.clipped_mean_pearson
+    return _show(clipped) if raw is not None and format_clipped(raw, clipped) else ""
 
 
 def _state(summary: Summary) -> str:
