@@ -86,7 +86,7 @@ class Example:
         audio: its sound; None if it has none, or the system does not use any.
         features: float32 (T, D) of each feature folder that has the clip, by the folder's name.
         features_hash: SHA-256 of the features' files, in hexadecimal digits; "" without features.
-        states, frames: float32 that was made of the sound, once it was (`models.encoders.hearing.Fixed`).
+        states, frames: float32 that was made of the sound, once it was (`models.encoders.sound.Fixed`).
     """
 
     filename: str

@@ -25,7 +25,7 @@ from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
 from abaw_emi.models.device import Runtime, empty_memory, memory_errors
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoders.hearing import Fixed
+from abaw_emi.models.encoders.sound import Fixed
 from abaw_emi.models.fusion import Modalities
 
 ARITHMETIC = 2

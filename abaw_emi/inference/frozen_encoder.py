@@ -28,7 +28,7 @@ from abaw_emi.inference.engine import ARITHMETIC, Inference
 from abaw_emi.inference.workers import run_examples
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
-from abaw_emi.models.encoders.hearing import Fixed
+from abaw_emi.models.encoders.sound import Fixed
 
 _UNUSED = "masked_spec_embed"
 """SpecAugment's vector, random for some backbones: no part of an encoder that is not trained."""

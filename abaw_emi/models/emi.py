@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.models.branches import Branch, make_recurrent
 from abaw_emi.models.config import EmiConfig
-from abaw_emi.models.encoders.hearing import Hearing
+from abaw_emi.models.encoders.sound import SoundBranch
 from abaw_emi.models.encoders.spec_augment import Masks
 from abaw_emi.models.encoders.text import TextEncoder
 from abaw_emi.models.encoders.tuning import find_frozen, make_sound_encoder
@@ -34,7 +34,7 @@ from abaw_emi.models.heads import AuxiliaryHeads, Head
 from abaw_emi.models.pooling import make_pooling
 
 
-class EmiModel(Hearing, PreTrainedModel):
+class EmiModel(SoundBranch, PreTrainedModel):
     """Waveforms to six intensities; saved and loaded with `save_pretrained` and `from_pretrained`."""
 
     config_class = EmiConfig

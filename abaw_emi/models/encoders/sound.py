@@ -26,8 +26,8 @@ Fixed = Literal["frames", "states"]
 layer that is trained."""
 
 
-class Hearing:
-    """A part of `emi.EmiModel`."""
+class SoundBranch:
+    """The sound branch of `emi.EmiModel`, which inherits it."""
 
     parts: ModelConfig
     config: Any
