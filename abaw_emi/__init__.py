@@ -1,6 +1,7 @@
 """From the official data of the ABAW Emotional Mimicry Intensity challenge to a checked submission.
 
 Importing this package loads public names on first use; only `load`, `EmiConfig` and `EmiModel` need torch.
+From then on, transformers' AutoConfig and AutoModel read run folders, imported before or after it.
 
 Tables are CSV files, or frames of polars or pandas, such as these:
 
@@ -28,8 +29,11 @@ Is the new one better than the old one, and what would both together be?
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from wrapt import when_imported
 
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.installation import stand_in
@@ -100,6 +104,20 @@ _MODULES = {
     "write_predictions": "data.frames",
     "write_submission": "submission.write",
 }
+
+
+@when_imported("transformers.models.auto.configuration_auto")
+def _register_config(_: Any) -> None:
+    """Lets AutoConfig read run folders."""
+    with suppress(ImportError):  # without torch, of which `load` speaks
+        import_module("abaw_emi.models.config")
+
+
+@when_imported("transformers.models.auto.modeling_auto")
+def _register_model(_: Any) -> None:
+    """Lets AutoModel read run folders."""
+    with suppress(ImportError):
+        import_module("abaw_emi.models.emi")
 
 
 def __getattr__(name: str) -> Any:

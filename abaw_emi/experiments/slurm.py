@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.core.errors import Problem, RunError, UsageError, shorten_error
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.installation import require
 from abaw_emi.core.records import read_json
@@ -106,8 +106,12 @@ def submit_jobs(
         out: the folder of run folders.
         settings: options of sbatch (`parse_settings`); `time` in minutes, a day if not given.
         at_once: how many may run at a time; None for no limit.
+
+    Raises:
+        RunError: Slurm takes no jobs from here; with what sbatch said.
     """
     import submitit
+    from submitit.core.utils import FailedJobError
 
     others = {key.replace("-", "_"): value for key, value in settings.items() if key != "time"}
     executor = submitit.SlurmExecutor(folder=out / FOLDER, max_num_timeout=_TIMEOUTS)
@@ -117,7 +121,11 @@ def submit_jobs(
         array_parallelism=at_once or len(jobs),
         additional_parameters=others,
     )
-    submitted = [job.job_id for job in executor.map_array(Trainer(), jobs)]
+    try:
+        submitted = [job.job_id for job in executor.map_array(Trainer(), jobs)]
+    except (FailedJobError, OSError) as error:
+        step = "try sbatch by hand, or take --executor local"
+        raise RunError(Problem("sbatch", shorten_error(error), next_step=step)) from error
     names = {job.run.name: number for job, number in zip(jobs, submitted, strict=True)}
     write_bytes(out / FOLDER / _JOBS, json.dumps({**_read_jobs(out), **names}, indent=2).encode())
     return submitted

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from abaw_emi.config.model import ModelConfig
 from abaw_emi.core.constants import EMOTIONS, SAMPLE_RATE
@@ -96,3 +96,7 @@ class EmiConfig(PreTrainedConfig):
         return TypeAdapter(ModelConfig).validate_python(
             {**values, "pad_seconds": self.pad_samples / SAMPLE_RATE}
         )
+
+
+# From here on, AutoConfig reads run folders.
+AutoConfig.register(EmiConfig.model_type, EmiConfig, exist_ok=True)

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.models.branches import Branch, make_recurrent
@@ -127,7 +127,8 @@ class EmiModel(SoundBranch, PreTrainedModel):
 
         Nothing is normalised here: waveforms that are not, for a model that `standardises`, give wrong
         intensities, and one UserWarning for each model. `abaw_emi.load` normalises. In training mode
-        SpecAugment and LayerDrop are left out, too, unless `masks` are given, as `draw_masks` draws them.
+        SpecAugment and LayerDrop are left out unless `masks` are given, as `draw_masks` draws them; there
+        is one UserWarning of that, too.
 
         Args:
             waveforms: (B, T), see `encode`.
@@ -136,6 +137,7 @@ class EmiModel(SoundBranch, PreTrainedModel):
             modalities: the clips' features, for a model that reads any.
         """
         self._check_input(waveforms, lengths)
+        self._check_masks(masks)
         return self.regress(*self.encode(waveforms, lengths, masks), self.encode_text(modalities))
 
     def encode_text(self, modalities: Modalities | None) -> Modalities | None:
@@ -284,6 +286,5 @@ class EmiModel(SoundBranch, PreTrainedModel):
         """Leaves new layers as torch initialises them, as CODE does; the backbone is loaded."""
 
 
-# From here on, transformers' own classes read run folders.
-AutoConfig.register(EmiConfig.model_type, EmiConfig, exist_ok=True)
+# From here on, AutoModel reads run folders.
 AutoModel.register(EmiConfig, EmiModel, exist_ok=True)

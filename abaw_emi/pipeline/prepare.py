@@ -9,6 +9,7 @@ from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision
 from abaw_emi.core.errors import CorpusError, Problem, UsageError
 from abaw_emi.core.progress import Reporter
+from abaw_emi.core.suggest import suggest_name
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.faces import FACE_FOLDER, find_faces
 from abaw_emi.features.files import find_features
@@ -86,6 +87,7 @@ def plan_preparation(
     Raises:
         CorpusError: a folder cannot be listed, or something is missing that cannot be made: features of the
             organisers, or faces of videos.
+        UsageError: `models` has a folder that no preset reads.
     """
     readers: dict[str, list[str]] = {}
     for preset, config in configs.items():
@@ -93,6 +95,13 @@ def plan_preparation(
             readers.setdefault(TEXT_FOLDER if feature.backbone else feature.name, []).append(preset)
     if "gte" in readers:  # which is made of words
         readers.setdefault(TEXT_FOLDER, []).extend(readers["gte"])
+    if unread := [name for name in models or () if name not in readers]:
+        raise UsageError(
+            Problem(
+                f"--model {name}=", "none of these presets reads it", next_step=suggest_name(name, readers)
+            )
+            for name in unread
+        )
     clips = set(data.list_clips("all"))
     known = {TEXT_FOLDER: WHISPER, **ENCODERS, **(models or {})}
     watchers = [

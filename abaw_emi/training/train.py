@@ -153,7 +153,7 @@ def try_out(plan: Plan, data: DataFolder, reporter: Reporter) -> dict[str, float
     few = _read_data(plan, data, start, reporter)
     smoke = replace(plan, config=replace(plan.config, training=replace(plan.config.training, epochs=1)))
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "smoke")
+        run = Run(Path(folder) / plan.run_of(plan.seeds[0]).name)
         took = Session(smoke, plan.seeds[0], run, start, few, runtime).train()
     full_train, full_valid = len(data.ids("train")), len(data.ids("valid"))
     if plan.train_plus_val:

@@ -153,6 +153,21 @@ def test_a_job_of_a_cluster_that_is_told_to_end_saves_and_goes_on(data_root: Pat
     assert "saved" in log.read_text()
 
 
+def test_what_sbatch_says_where_it_takes_no_jobs_is_said(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "squeue"):
+        script = tmp_path / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text("#!/bin/sh\necho 'sbatch: error: no partition' >&2\nexit 1\n")
+        script.chmod(0o755)
+    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    places = ["--data", data_root, "--runs", tmp_path / "runs"]
+    _, said = run("--seeds", "1", "--executor", "slurm", *places, code=1)
+    assert "sbatch: error: no partition" in said
+    assert "--executor local" in said
+
+
 def test_options_of_sbatch_are_parsed() -> None:
     assert parse_settings(["partition=gpu", "--gres=gpu:1", "time=60"]) == {
         "partition": "gpu",

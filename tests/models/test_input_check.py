@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -74,3 +75,22 @@ def test_a_model_that_normalises_nothing_takes_any_level() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(*inputs(-20, -30, standardise=False))
+
+
+def test_training_without_masks_is_warned_of_once() -> None:
+    waveforms, lengths = inputs(-20, -20, standardise=True)
+    model = small_model("layer").train()
+    with torch.enable_grad(), pytest.warns(UserWarning, match="^training without LayerDrop") as warned:
+        _ = [model(waveforms, lengths) for _ in range(2)]
+    (warning,) = warned
+    assert warning.filename == __file__
+
+
+def test_training_with_masks_or_without_gradients_is_not_warned_of() -> None:
+    waveforms, lengths = inputs(-20, -20, standardise=True)
+    model = small_model("layer").train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(waveforms, lengths)
+        with torch.enable_grad():
+            model(waveforms, lengths, model.draw_masks(lengths.tolist(), np.random.default_rng(1)))

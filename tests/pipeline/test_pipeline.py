@@ -189,6 +189,8 @@ def test_what_cannot_be_made_is_refused_before_anything_is(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="--model text=: not NAME=MODEL"):
         parse_models(["text="])
     assert parse_models(["text=a/b", "gte=c=d"]) == {"text": "a/b", "gte": "c=d"}
+    with pytest.raises(UsageError, match="txt=: none of these presets reads it; did you mean text"):
+        plan_preparation(find_presets(["winner-2025"], ()), data, {"txt": "a/b"})
 
 
 def test_models_that_cannot_be_had_are_named_together_before_anything_is_done(

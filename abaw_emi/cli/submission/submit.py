@@ -158,7 +158,8 @@ def _print_submission(submission: Submission, form: SubmissionFormat, used: int,
     for line in submission.describe_changes():
         print_text(line)
     val = submission.manifest["val"]
-    print_text(f"validation score: {describe_val(val)}{'; ' + val['kind'] if val else ''}")
+    kind = f"; {val['kind']}" if val else "; --valid-preds names the same system's predictions of valid"
+    print_text(f"validation score: {describe_val(val)}{kind}")
     done = "nothing is written (dry run)" if dry_run else "written, read back and checked"
     print_text(f"{submission.archive}: {submission.manifest['rows']:,} clips; {done}")
     print_text(f"tries: {used} of {form.tries}{form.mark('tries')} used")

@@ -52,6 +52,11 @@ class SoundEncoder(nn.Module):
         """Frames of clips of `lengths` samples, (B,) or of a single one."""
         raise NotImplementedError
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether training draws LayerDrop or SpecAugment."""
+        return bool(self._regularisation)
+
     def draw_masks(self, lengths: Sequence[int], rng: np.random.Generator) -> Masks | None:
         """What clips of `lengths` samples leave out in one pass of training; None if it is never anything.
 

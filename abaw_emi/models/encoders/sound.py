@@ -36,7 +36,9 @@ class SoundBranch:
     layer_weights: Tensor
     lstm: nn.Module
     pooling: nn.Module
+    training: bool
     _warned = False
+    _warned_of_masks = False
 
     @property
     def standardises(self) -> bool:
@@ -141,6 +143,18 @@ class SoundBranch:
             step = "bring each clip to that, or use abaw_emi.load(RUN).predict, which does"
             warnings.warn(
                 f"waveforms: {found}; expected mean 0, deviation 1: the intensities are wrong; {step}",
+                stacklevel=5,  # whoever called the model
+            )
+
+    def _check_masks(self, masks: Masks | None) -> None:
+        """Warns once of training without what the encoder's config leaves out; as `_check_input`."""
+        if masks is not None or self._warned_of_masks or not (self.training and torch.is_grad_enabled()):
+            return
+        if self.encoder is not None and self.encoder.leaves_out and not self.parts.freeze_encoder:
+            self._warned_of_masks = True
+            warnings.warn(
+                "training without LayerDrop and SpecAugment, which the encoder's config has: give the masks "
+                "that draw_masks(lengths, rng) draws, or call eval()",
                 stacklevel=5,  # whoever called the model
             )
 

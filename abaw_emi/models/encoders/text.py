@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
 from abaw_emi.core.errors import Problem, WeightsError
 from abaw_emi.models.encoders.base import find_code
@@ -30,6 +30,8 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
+        from transformers import AutoModel  # which AutoConfig, and so `models.config`, must not need
+
         where = "text encoder config.json"
         problems = find_code(config, where)
         if config.get("model_type") not in TEXT_ENCODERS:
