@@ -29,7 +29,7 @@ def test_lines_are_entries_and_amendments_change_the_one_they_name(tmp_path: Pat
     ]
     assert ledger.used == 1
     assert (tmp_path / "ledger.jsonl").read_text().count("\n") == 5  # append-only
-    with pytest.raises(SubmissionError, match="no submission 'c'; expected one of: a, b"):
+    with pytest.raises(SubmissionError, match="no submission 'c'; abaw-emi ledger lists them"):
         amend(tmp_path, "c", sent=False)
 
 
