@@ -174,7 +174,7 @@ def _list_rows(cells: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     """Each row as a paragraph: its first cell, then a line for each other one."""
     header, *rows = cells
     for first, *others in rows:
-        yield first
+        yield fit_line(first, width)
         for name, cell in zip(header[1:], others, strict=True):
             if cell:
                 yield fit_line(f"  {name}: {cell}".replace(" : ", " "), width)

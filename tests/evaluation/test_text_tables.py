@@ -49,3 +49,11 @@ def test_names_without_a_common_folder_are_kept_whole(monkeypatch: pytest.Monkey
     assert all(row[0] in text for row in rows)
     assert "each is" not in text
     assert text.count("old.csv") == 2  # columns below each other
+
+
+def test_the_names_of_a_pair_are_broken_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_terminal(monkeypatch, 40)
+    pair = "predictions/ensemble-valid.csv - runs/tiny-seed1.csv"
+    text = render(TextTable(["Pair", "Difference"], [[pair, "+0.0018"]]), "table")
+    assert max(map(len, text.splitlines())) <= 40
+    assert " ".join(text.split()).startswith(pair)
