@@ -333,3 +333,18 @@ def test_a_fold_that_holds_nothing_out_is_refused(config: RunConfig, data_root: 
     folded = replace(config, data=replace(config.data, fold="50/50"))
     with pytest.raises(CorpusError, match="no clip is left to validate on"):
         run_of(folded, data_root, tmp_path)
+
+
+def test_the_hours_of_a_long_run_on_a_cpu_are_said_after_its_first_steps(
+    config: RunConfig, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Reporter(quiet=True)
+    said: list[str] = []
+    monkeypatch.setattr(reporter, "say", said.append)
+    run_of(change(config, epochs=1, batch_size=2), data_root, tmp_path / "short", reporter)
+    assert not any("by the first steps" in line for line in said)
+    monkeypatch.setattr("abaw_emi.training.trainer._SHOWN_HOURS", 0.0)
+    monkeypatch.setattr("abaw_emi.training.trainer._MANY_HOURS", 0.0)
+    run_of(change(config, epochs=1, batch_size=2), data_root, tmp_path / "long", reporter)
+    assert sum(line.endswith("h for 1 epochs, by the first steps") for line in said) == 1
+    assert any("h on a CPU; use a GPU" in str(problem) for problem in reporter.warnings)
