@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def light(process: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
     return run
 
+
+needs_train = pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra train")
 
 DEVICE = "--device: 'gpu' is no device; expected auto, cpu, cuda, cuda:1 or mps; a GPU is called cuda"
 
@@ -47,6 +50,7 @@ def test_a_device_that_is_none_is_refused_first(light: Shell, command: str) -> N
     assert found == [DEVICE]
 
 
+@needs_train
 def test_what_train_starts_from_is_looked_for_first(light: Shell, folder: Path) -> None:
     run = "nowhere: no such run; expected a run folder, as abaw-emi train makes them"
     assert problems(light("train", "--init-from", "nowhere"), 1) == [run]
@@ -60,6 +64,7 @@ def test_what_train_starts_from_is_looked_for_first(light: Shell, folder: Path) 
     assert found.startswith("runs/paper-seed2: the run is already there; continue it with --resume, or")
 
 
+@needs_train
 def test_encoders_checkpoints_and_files_are_looked_for_first(light: Shell, folder: Path) -> None:
     (found,) = problems(light("extract", "owner/name"), 1)
     assert "hf download owner/name; or give ENCODER a folder" in found
