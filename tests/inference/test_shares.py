@@ -92,6 +92,7 @@ def test_a_share_that_is_not_made_is_made_by_the_last_command(
     assert (tmp_path / "preds.csv").read_bytes() == expected
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("more", [(), ("--shard", "1/2")])
 def test_a_command_that_is_killed_goes_on_where_it_was(
     run: Run, data: Path, expected: bytes, more: tuple[str, ...], tmp_path: Path
@@ -118,6 +119,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(
     assert (tmp_path / "preds.csv").read_bytes() == expected
 
 
+@pytest.mark.exact
 def test_the_processes_of_torchrun_share_the_clips_and_the_first_one_writes(
     run: Run, data: Path, expected: bytes, tmp_path: Path
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,29 +93,6 @@ def test_the_feature_extractor_of_a_run_gives_the_model_what_the_toolkit_gives_i
             inputs.input_values, inputs.attention_mask.sum(1)
         )
     np.testing.assert_allclose(found, table.select(EMOTIONS).to_numpy(), rtol=0, atol=1e-5)
-
-
-READ_BY_AUTO_CLASSES = """
-import sys
-if sys.argv[1] == "after":
-    import transformers
-import abaw_emi
-assert "torch" not in sys.modules or sys.argv[1] == "after"
-from transformers import AutoConfig
-print(type(AutoConfig.from_pretrained(sys.argv[2])).__name__)
-from transformers import AutoModel
-print(type(AutoModel.from_pretrained(sys.argv[2])).__name__)
-"""
-
-
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_auto_classes_read_it_once_the_package_is_imported(
-    order: str, data_root: Path, tmp_path: Path
-) -> None:
-    run = train_run(LOGMEL, data_root, tmp_path / "runs")
-    command = [sys.executable, "-c", READ_BY_AUTO_CLASSES, order, str(run.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == "EmiConfig\nEmiModel\n", done.stderr
 
 
 def read_card(run: Run) -> tuple[dict[str, Any], str]:

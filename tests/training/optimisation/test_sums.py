@@ -68,6 +68,7 @@ with join_world() as world:
 """
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("way", ["fitting", "failing"])
 def test_two_processes_take_the_steps_that_they_take_when_they_sum_afterwards(
     way: str, tmp_path: Path
