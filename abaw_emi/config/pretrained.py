@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, WeightsError, collect_errors, shorten_error
@@ -47,23 +48,46 @@ def check_pretrained(name: str, revision: str, option: str) -> None:
         find_folder(name, revision, [_CONFIG], option)
 
 
+class Encoder(NamedTuple):
+    """A pretrained encoder that runs start from: its name, its revision, and the key that has its name."""
+
+    name: str
+    revision: str
+    key: str
+
+    @property
+    def reads_sound(self) -> bool:
+        """Whether it is a speech encoder, and not one of text."""
+        return self.key == "model.backbone"
+
+
+def list_encoders(config: RunConfig) -> list[Encoder]:
+    """The pretrained encoders that runs of `config` start from; a run that they continue holds its own."""
+    if config.training.init_from:
+        return []
+    model = config.model
+    speech = [Encoder(model.backbone, model.revision, "model.backbone")]
+    return [
+        *(speech if model.encoder == "pretrained" else ()),
+        *(
+            Encoder(feature.backbone, feature.revision, f"model.features.{feature.name}.backbone")
+            for feature in model.features
+            if feature.backbone
+        ),
+    ]
+
+
 def check_encoders(config: RunConfig) -> None:
     """Passes if the pretrained encoders that runs of `config` start from can be had.
 
     Raises:
         WeightsError: they cannot; all of them together.
     """
-    if config.training.init_from:
-        return
     problems: list[Problem] = []
-    model = config.model
-    with collect_errors(problems):
-        if model.encoder == "pretrained":
-            check_pretrained(model.backbone, model.revision, BACKBONE)
-    for feature in model.features:
+    for encoder in list_encoders(config):
         with collect_errors(problems):
-            if feature.backbone:
-                check_pretrained(feature.backbone, feature.revision, TEXT_BACKBONE)
+            option = BACKBONE if encoder.reads_sound else TEXT_BACKBONE
+            check_pretrained(encoder.name, encoder.revision, option)
     if problems:
         raise WeightsError(problems)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 
+from abaw_emi.config.pretrained import list_encoders
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, WeightsError, collect_errors
 from abaw_emi.core.installation import FACES, require
@@ -31,24 +33,13 @@ def find_missing_models(configs: Iterable[RunConfig], planned: Iterable[Preparat
     models: dict[str, Callable[[str], object]] = {
         each.model: partial(find, option=f"--model {each.name}=") for each in todo if each.name != FACE_FOLDER
     }
-    for config in configs:
-        if config.training.init_from:  # whose weights hold all that is needed
-            continue
-        if config.model.encoder == "pretrained":
-            models[config.model.backbone] = partial(
-                find,
-                revision=config.model.revision,
-                option="--set model.backbone=",
-                model_types=SPEECH_ENCODERS,
-            )
-        for feature in config.model.features:
-            if feature.backbone:
-                models[feature.backbone] = partial(
-                    find,
-                    revision=feature.revision,
-                    option=f"--set model.features.{feature.name}.backbone=",
-                    model_types=TEXT_ENCODERS,
-                )
+    for encoder in chain.from_iterable(map(list_encoders, configs)):
+        models[encoder.name] = partial(
+            find,
+            revision=encoder.revision,
+            option=f"--set {encoder.key}=",
+            model_types=SPEECH_ENCODERS if encoder.reads_sound else TEXT_ENCODERS,
+        )
     for name, find_model in models.items():
         with collect_errors(problems):
             find_model(name)
