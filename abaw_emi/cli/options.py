@@ -167,6 +167,13 @@ ShardOption = Annotated[
     ),
 ]
 
+MadeFeatures = Annotated[
+    Path,
+    typer.Option(
+        "--features", "--out", metavar="DIR", rich_help_panel=FILES, help="Folder of the feature folders."
+    ),
+]
+
 DEFAULT_DATA = Path("data")
 DEFAULT_FEATURES = Path("features")
 DEFAULT_RUNS = Path("runs")

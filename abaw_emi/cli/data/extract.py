@@ -58,16 +58,7 @@ def extract(
         Literal["auto", EncoderKind], typer.Option("--kind", help="What it reads; auto asks its config.")
     ] = "auto",
     data: options.Data = options.DEFAULT_DATA,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--features",
-            "--out",
-            metavar="DIR",
-            rich_help_panel=options.FILES,
-            help="Folder of the feature folders.",
-        ),
-    ] = options.DEFAULT_FEATURES,
+    out: options.MadeFeatures = options.DEFAULT_FEATURES,
     name: Annotated[
         str | None,
         typer.Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,16 +31,7 @@ def faces(
         float, typer.Option("--rate", help="Frames a second that are looked at.", min=0.1, max=1000)
     ] = 6.0,
     data: options.Data = options.DEFAULT_DATA,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--features",
-            "--out",
-            metavar="DIR",
-            rich_help_panel=options.FILES,
-            help="Folder of the feature folders.",
-        ),
-    ] = options.DEFAULT_FEATURES,
+    out: options.MadeFeatures = options.DEFAULT_FEATURES,
     on_bad_clip: options.Bad = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Cut all of them out again.")] = False,
     shard: options.ShardOption = None,
