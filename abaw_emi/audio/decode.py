@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -134,6 +135,17 @@ def read_declared_seconds(path: Path) -> float | None:
         return seconds or None
 
 
+def open_media(path: Path, kind: Kind, options: dict[str, str] | None = None) -> InputContainer:
+    """A media file's container, whatever its name and its tags hold; `options` are FFmpeg's."""
+    # PyAV 19 reads tags of any bytes and has no such argument any more.
+    tags: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    # An absolute path: "a:b.mp4" would be read as a protocol.
+    container: InputContainer = av.open(
+        str(path.absolute()), format=DEMUXERS[kind], container_options=options or {}, **tags
+    )
+    return container
+
+
 @contextmanager
 def _open(
     path: Path, options: dict[str, str] | None = None
@@ -141,13 +153,7 @@ def _open(
     """A file's container, and the sound track of it that is read."""
     sniffed = sniff(path)
     try:
-        # An absolute path: "a:b.mp4" would be read as a protocol. Tags may hold anything.
-        container = av.open(
-            str(path.absolute()),
-            format=DEMUXERS[sniffed.kind],
-            metadata_errors="replace",
-            container_options=options or {},
-        )
+        container = open_media(path, sniffed.kind, options)
     except (av.error.FFmpegError, ValueError) as error:
         found = "cannot be opened: it is damaged or truncated"
         raise ClipError(Problem(str(path), found, f"whole {sniffed.kind} data", COPY_AGAIN)) from error

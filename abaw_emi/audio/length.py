@@ -98,7 +98,7 @@ def declared_seconds(container: InputContainer, sound: AudioStream, sniffed: Sni
     """
     if sniffed.kind in _DECLARES_LONGEST:
         return container.duration / av.time_base if container.duration else None
-    if sniffed.kind not in _DECLARES_TRACK or not sound.duration or sound.time_base is None:
+    if sniffed.kind not in _DECLARES_TRACK or not sound.duration or not sound.time_base:
         return None
     seconds = float(sound.duration * sound.time_base)
     if sniffed.kind is not Kind.MP3:

@@ -130,7 +130,7 @@ class Track:
                 # An empty packet ends the decoder's work, wherever it comes.
                 if index != sound.index or not packet.size:
                     continue
-                if self._begin is None and packet.pts is not None and packet.time_base is not None:
+                if self._begin is None and packet.pts is not None and packet.time_base:
                     self._begin = float(packet.pts * packet.time_base)
                 if self._position is None:
                     self._position = packet.pos

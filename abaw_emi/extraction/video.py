@@ -10,14 +10,13 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from abaw_emi.audio.decode import DEMUXERS, blame
+from abaw_emi.audio.decode import blame, open_media
 from abaw_emi.audio.formats import COPY_AGAIN, sniff
 from abaw_emi.core.errors import ClipError, Problem
 
@@ -41,9 +40,7 @@ def sample_frames(path: Path, rate: float) -> Iterator[Picture]:
     """
     with blame(path):
         sniffed = sniff(path)
-        with av.open(
-            str(path.absolute()), format=DEMUXERS[sniffed.kind], metadata_errors="replace"
-        ) as container:
+        with open_media(path, sniffed.kind) as container:
             if not container.streams.video:
                 raise ClipError(Problem(str(path), "has no pictures", f"{sniffed.kind} data with video"))
             stream = container.streams.video[0]
