@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """The quick suite."""
-    quick = "not end_to_end and not exact and not browser and not slurm"
+    quick = "not end_to_end and not exact and not browser and not slurm and not gpu"
     python(session, "pytest", "-m", quick, "-n", "auto", *session.posargs)
 
 
@@ -66,6 +66,12 @@ def end_to_end(session: nox.Session) -> None:
 def exact(session: nox.Session) -> None:
     """The same bits after twenty kills, and from two processes. Minutes."""
     python(session, "pytest", "-m", "exact", "-n", "2", "tests", *session.posargs)
+
+
+@nox.session(default=False)
+def gpu(session: nox.Session) -> None:
+    """What an NVIDIA GPU computes is what a CPU computes; without one the tests fail. A minute."""
+    python(session, "pytest", "-m", "gpu", "tests/gpu", *session.posargs)
 
 
 @nox.session(default=False)

@@ -291,7 +291,7 @@ def train(small: bool, device: torch.device, rounds: int) -> None:
         frames.requires_grad_()
         forwards: dict[str, Callable[[], Tensor]] = {
             "convolutions": lambda: network.feature_extractor(waveforms, None),
-            "transformer": lambda: network.encoder(network.feature_projection(features), real, None),
+            "transformer": lambda: network.encoder(network.feature_projection(features), real, None, None),
             "LSTM and head": lambda: ours.regress(frames, frame_lengths),
         }
         for name, forward in forwards.items():

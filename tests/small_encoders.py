@@ -27,8 +27,6 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
     GenerationConfig,
-    GteConfig,
-    GteModel,
     HubertConfig,
     HubertModel,
     PreTrainedModel,
@@ -167,6 +165,8 @@ def write_text(folder: Path, seed: int = 0, kind: str = "bert") -> Path:
         sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
         model = DistilBertModel(DistilBertConfig(**sizes, **size, max_position_embeddings=16))
     else:
+        from transformers import GteConfig, GteModel  # of a newer transformers than the others
+
         model = GteModel(GteConfig(**_TRANSFORMER, **size, max_position_embeddings=16))
     _shake(model, seed).save_pretrained(folder)
     if kind == "new":

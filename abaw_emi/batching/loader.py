@@ -29,6 +29,9 @@ from abaw_emi.models.emi import EmiModel
 _AHEAD = 2
 """Steps that are ready, or being made, while one runs."""
 
+_GPU_GROUP, _CPU_GROUP = 16, 8
+"""Clips of a group, where `group_size` is 0 (`benchmarks/gpu.py` and `benchmarks/planning.py`)."""
+
 _THREADS = 4
 """That make steps with augmentation for a GPU: one takes up to 110 ms a step of 32 clips for speed and noise,
 which is what the GPU may take for it, and 9 ms without (`benchmarks/counting.py`)."""
@@ -164,5 +167,6 @@ class Loader:
 
     def _group(self, lengths: Sequence[int], most: int | None = None) -> list[list[int]]:
         """Positions of a share, cut into the groups that run side by side."""
-        size = len(lengths) if self.config.batch_seconds else self.config.group_size
+        usual = _GPU_GROUP if self.pinned else _CPU_GROUP
+        size = len(lengths) if self.config.batch_seconds else self.config.group_size or usual
         return group_by_length(range(len(lengths)), lengths, size=min(size, most or size))

@@ -84,9 +84,10 @@ class TrainingConfig:
     """Seconds per step, padding included, instead of `batch_size` clips: batches of clips of similar
     length, as many as fit. 0 for the paper's random batches."""
 
-    group_size: Count = 8
+    group_size: Size = 0
     """Clips run side by side: a batch, sorted by length, is split into groups whose gradients add up to
-    the batch's own, whatever the loss. Less padding and memory; the batches stay random."""
+    the batch's own, whatever the loss. Less padding and memory; the batches stay random. 0 for 16 on a GPU,
+    which waits for its next work with fewer, and 8 elsewhere."""
 
     loss: str = "mse"
     """What is made small: mse (PAPER, section 4), smooth-l1, ccc, pearson, or a sum: "mse+0.5*pearson"; for

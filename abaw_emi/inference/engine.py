@@ -23,7 +23,7 @@ from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import SAMPLE_RATE
 from abaw_emi.core.errors import Problem, TrainingError
 from abaw_emi.core.prefetch import run_ahead
-from abaw_emi.models.device import Runtime, empty_memory, memory_errors
+from abaw_emi.models.device import Runtime, empty_memory, memory_errors, set_up_gpus
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.models.encoders.sound import Fixed
 from abaw_emi.models.fusion import Modalities
@@ -35,8 +35,9 @@ CPU_SECONDS = 96.0
 """Padded seconds of a group on a CPU. On one thread the paper's LSTM takes 76 ms for each second of a clip
 alone and 19 ms in a group of 8 clips; 16 clips would win 2 ms more, and divide worse among cores."""
 
-GPU_SECONDS = 192.0
-"""Padded seconds of a group on a GPU: some 6 GB with the paper's encoder in float32."""
+GPU_SECONDS = 384.0
+"""Padded seconds of a group on a GPU: 4.3 GiB with the paper's encoder in bf16. Half as many took 1.6 times
+as long on an H100, twice as many .96 (`benchmarks/README.md`)."""
 
 Work = Literal["intensities"] | Fixed
 """What is asked for: (6,), (F, D) or (S, H) of each example."""
@@ -88,6 +89,7 @@ class Inference:
         Raises:
             TrainingError: a single clip does not fit the memory, or the model fails on it.
         """
+        set_up_gpus(self.runtime.precision)  # a model of another precision may have run since
         before: tuple[Sequence[Example], list[Tensor]] | None = None
         for group, ready in zip(groups, run_ahead(self._prepare, groups, 1), strict=True):
             outputs = self._forward(work, group, ready, advance)

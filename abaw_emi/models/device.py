@@ -58,8 +58,8 @@ class Runtime:
             found = f"{device!r} under torchrun, for {world.size} processes"
             raise UsageError(Problem("--device", found, "auto or cuda: a GPU for each"))
         chosen = choose_device(device, world.local_rank)
-        forbid_tf32()
         arithmetic = choose_precision(precision, preset, chosen)
+        set_up_gpus(arithmetic)
         return cls(device=chosen, precision=arithmetic, reporter=reporter, world=world)
 
     @classmethod
@@ -124,8 +124,8 @@ def choose_for_prediction(name: str, asked: Precision) -> tuple[torch.device, Pr
             float32.
     """
     device = choose_device(name, int(os.environ.get("LOCAL_RANK", "0")))
-    forbid_tf32()
     precision = choose_precision(asked, "auto", device)
+    set_up_gpus(precision)
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if precision == "bf16" and device.type == "cpu" and not has_bf16:
         found = "bf16 on a CPU that has neither AVX512_BF16 nor AMX"
@@ -146,15 +146,22 @@ def empty_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def forbid_tf32() -> None:
-    """What is called float32 is float32 on every GPU, recurrent layers and convolutions included.
+def set_up_gpus(precision: Precision) -> None:
+    """Tells torch how GPUs compute in this precision; it holds for the whole process.
 
-    By default, cuDNN rounds what goes into these to TF32 on an Ampere or newer card, 10 bits of mantissa:
-    the last state of an LSTM is then off by 3.5e-4, emulated, and not by 1.1e-6.
+    What is called float32 is float32, convolutions included. By default, cuDNN rounds what goes into these
+    and into recurrent layers to TF32 on an Ampere or newer card, 10 bits of mantissa: the last state of an
+    LSTM is then off by 3.5e-4, emulated, and not by 1.1e-6. In half precision, whose frames have 7 or 10
+    bits themselves, recurrent layers have TF32, which is what half a training step waits for.
+
+    Attention is not cuDNN's, which plans anew for each length of clips, longer than it computes. The figures
+    are in `benchmarks/README.md`.
     """
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    recurrent = "ieee" if precision == "fp32" else "tf32"
+    torch.backends.cudnn.rnn.fp32_precision = recurrent  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextlib.contextmanager

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 
 from abaw_emi.core.errors import UsageError
 from abaw_emi.core.progress import Reporter
+from abaw_emi.inference.predict import predict
 from abaw_emi.models.device import Runtime, choose_device
+from tests.small_models import CPU, make_example, small_model
 
 
 @pytest.mark.parametrize("choose", [Runtime.choose, Runtime.for_prediction])
-def test_float32_is_float32_on_every_gpu(choose: object) -> None:
+def test_float32_is_float32_on_every_gpu(choose: Any) -> None:
     """cuDNN's own default is TF32, which only a GPU could show; what it is told is seen here."""
     parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     for part in parts:
         part.fp32_precision = "tf32"
-    choose("cpu", "fp32", Reporter(quiet=True))  # type: ignore[operator]
+    choose("cpu", "fp32", Reporter(quiet=True))
     assert [part.fp32_precision for part in parts] == ["ieee"] * 3
+
+
+def test_a_model_in_float32_stays_so_beside_one_in_half_precision() -> None:
+    recurrent = torch.backends.cudnn.rnn
+    Runtime.choose("cpu", "bf16", Reporter(quiet=True))
+    assert recurrent.fp32_precision == "tf32"  # finer than what comes in
+    predict(small_model("layer"), [make_example(0, 4_000)], CPU)
+    assert recurrent.fp32_precision == "ieee"
 
 
 @pytest.mark.parametrize(

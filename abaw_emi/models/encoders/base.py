@@ -157,8 +157,10 @@ class SoundEncoder(nn.Module):
         Names in the state dict stay. Without it everything runs as well; on a CPU that is the better choice,
         as compiling takes minutes there.
         """
+        # On sizes that it does not know, torch 2.11 fails in its analysis of loops (InductorError).
+        options = {"triton.coalesce_tiling_analysis": False} if backend == "inductor" else None
         for part in (*self.extractor(), *self.layer_modules()):
-            part.compile(backend=backend, dynamic=True)
+            part.compile(backend=backend, dynamic=True, options=options)
 
     def _run_by_length(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import Wav2Vec2Config
 from transformers.activations import ACT2FN
 
@@ -30,7 +31,7 @@ class TimeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, counts: Tensor | None) -> Tensor:
-        """(B, F, C) to (B, F, C), in the weights' dtype; clips of `counts` (B,) frames, None for F each."""
+        """(B, F, C) to (B, F, C) of the same dtype; clips of `counts` (B,) frames, None for F each."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         if counts is None:
             variance, mean = torch.var_mean(wide, dim=1, keepdim=True, correction=0)
@@ -39,7 +40,7 @@ class TimeNorm(nn.Module):
             mean = (wide * real).sum(dim=1, keepdim=True) / counts[:, None, None]
             variance = ((wide - mean) * real).square().sum(dim=1, keepdim=True) / counts[:, None, None]
         wide = (wide - mean) * torch.rsqrt(variance + _EPSILON) * self.weight + self.bias
-        return wide.to(self.weight.dtype)
+        return wide.to(x.dtype)
 
 
 class ConvLayer(nn.Module):
@@ -71,9 +72,19 @@ class ConvLayer(nn.Module):
             kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
             x = self.layer_norm(x, None if lengths is None else (lengths - kernel) // stride + 1)
         elif self.layer_norm is not None:
-            x = self.layer_norm(x)
+            x = self._normalise(x, self.layer_norm)
         activated: Tensor = self.activation(x)
         return activated
+
+    def _normalise(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """`norm` of x (B, F, C), of its dtype: autocast would make float32 of it.
+
+        The moments are float32's either way; but in half precision the widest tensors of all are read and
+        written three times less (`benchmarks/gpu.py`), for one more rounding.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+            return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
     def _cut(self, x: Tensor) -> Tensor:
         """The windows (B, F, K * C) of x (B, T, C)."""

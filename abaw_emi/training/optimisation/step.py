@@ -167,4 +167,5 @@ class TrainStep:
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:
-    return all(bool(values.isfinite().all()) for values in tensors)
+    """Whether no value is infinite or not a number; a GPU is waited for once, and not for each tensor."""
+    return bool(torch.stack([values.isfinite().all() for values in tensors]).all())
