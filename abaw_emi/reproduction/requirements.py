@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
-from abaw_emi.config.pretrained import is_here
+from abaw_emi.config.pretrained import check_pretrained, is_here
 from abaw_emi.core.constants import Split
-from abaw_emi.core.errors import Problem, collect_errors
+from abaw_emi.core.errors import Problem, WeightsError, collect_errors
+from abaw_emi.core.progress import Reporter
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.features.files import find_features
 from abaw_emi.features.transcripts import find_transcripts
-from abaw_emi.reproduction.rows import BACKBONES, RowPlan, inspect_runs
+from abaw_emi.reproduction.rows import BACKBONES, RowPlan, inspect_runs, name_problems
+from abaw_emi.reproduction.table import State
+
+Failure = tuple[State, list[Problem]]
+"""Why a row has no finished runs."""
 
 _MADE = {
     "vit-huge": "abaw-emi prepare --presets winner-2025 makes it",
@@ -26,6 +32,48 @@ _MADE = {
 """Where the feature folders of the presets come from."""
 
 _SPLITS: tuple[Split, ...] = ("train", "valid")
+
+
+def find_failures(
+    plans: Sequence[RowPlan], data: DataFolder, reporter: Reporter, *, skip_bad: bool = False
+) -> dict[str, Failure]:
+    """Why rows cannot be trained, by their names, as far as that is seen without torch; each is reported.
+
+    Args:
+        plans: of the rows.
+        data: the data folder.
+        reporter: says what each row lacks.
+        skip_bad: whether clips without any of the inputs are left out.
+
+    Raises:
+        EmiError: the label files cannot be read.
+    """
+    data.read_labels(*_SPLITS)
+    failures: dict[str, Failure] = {}
+    for plan in plans:
+        state, problems = inspect_runs(plan)
+        if not plan.runs or state == "finished":
+            continue
+        failed: State = "refused" if problems else "lacks inputs"
+        if not problems:
+            with collect_errors(problems):
+                problems += find_missing(plan, data, skip_bad=skip_bad).values()
+            for name, revision in list_encoders(plan).items():
+                problems += _check_encoder(plan, name, revision)
+        if problems:
+            failures[plan.row.name] = failed, problems
+            reporter.fail(name_problems(plan, problems))
+    return failures
+
+
+def _check_encoder(plan: RowPlan, name: str, revision: str) -> list[Problem]:
+    """What is wrong where there is no such encoder, here or on the hub."""
+    advice = advise_encoder(plan, name)
+    try:
+        check_pretrained(name, revision, "--backbone")
+    except WeightsError as error:
+        return [replace(problem, next_step=advice) for problem in error.problems]
+    return []
 
 
 def find_missing(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> dict[str, Problem]:

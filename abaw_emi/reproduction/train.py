@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from abaw_emi.core.constants import OnBadClip, Precision
-from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError, collect_errors
+from abaw_emi.core.errors import EmiError, Problem, RunError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.models.device import choose_device
-from abaw_emi.reproduction.requirements import advise_encoder, find_missing
+from abaw_emi.reproduction.requirements import Failure, advise_encoder
 from abaw_emi.reproduction.rows import RowPlan, inspect_runs, name_problems
-from abaw_emi.reproduction.table import State
 from abaw_emi.training.initial_weights import find_initial_weights
 from abaw_emi.training.plan import Plan, check_folders
 from abaw_emi.training.train import train
-
-Failure = tuple[State, list[Problem]]
-"""Why a row has no finished runs."""
 
 
 def train_rows(
@@ -32,18 +28,24 @@ def train_rows(
 ) -> dict[str, Failure]:
     """Trains the runs of the rows, or continues them, where they are not finished.
 
-    Missing inputs of all rows are reported before anything is trained. A row that fails does not stop the
-    others.
+    All rows are checked before anything is trained. A row that fails does not stop the others.
+
+    Args:
+        plans: of rows that lack nothing that `requirements.find_failures` sees.
+        data: the data folder.
+        reporter: says what is trained, and what fails.
+        on_bad_clip: what to do about clips without sound or features.
+        device: to train on.
+        precision: to train in.
 
     Returns:
         The failures, by the row's name.
 
     Raises:
-        EmiError: the label files cannot be read, or there is no such device.
+        EmiError: there is no such device.
         Interrupted: a signal stopped the training; its state is saved.
     """
     choose_device(device)
-    data.read_labels("train", "valid")
     wanted = {
         plan.row.name: Plan(
             config=plan.config,
@@ -62,7 +64,7 @@ def train_rows(
     failures: dict[str, Failure] = {}
     ready = []
     for plan in plans:
-        failure = _check(plan, wanted[plan.row.name], data) if plan.runs else None
+        failure = _check(plan, wanted[plan.row.name]) if plan.runs else None
         if failure is not None:
             failures[plan.row.name] = failure
             reporter.fail(name_problems(plan, failure[1]))
@@ -86,7 +88,7 @@ def train_rows(
     return failures
 
 
-def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
+def _check(plan: RowPlan, wanted: Plan) -> Failure | None:
     """Why a row's runs cannot be trained, as far as this can be checked before they start."""
     state, problems = inspect_runs(plan)
     if state == "finished":
@@ -98,8 +100,6 @@ def _check(plan: RowPlan, wanted: Plan, data: DataFolder) -> Failure | None:
             problems = list(error.problems)
     if problems:
         return "refused", problems
-    with collect_errors(problems):
-        problems += find_missing(plan, data, skip_bad=wanted.on_bad_clip == "skip").values()
     try:
         find_initial_weights(plan.config)
     except WeightsError as error:

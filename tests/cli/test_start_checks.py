@@ -87,3 +87,18 @@ def test_encoders_checkpoints_and_files_are_looked_for_first(light: Shell, folde
     ]
     (found,) = problems(light("tables", "--table", "2", "--data", "none"), 1)
     assert found.startswith("none: does not exist; expected the data folder")
+
+
+@needs_train
+def test_what_the_rows_of_a_table_lack_is_said_before_torch_is_loaded(light: Shell, folder: Path) -> None:
+    sound = folder / "data" / "audio"
+    sound.mkdir()
+    for number in range(17):
+        (sound / f"{number:05}.mp3").touch()
+    done = light("tables", "--table", "1", "--only", "paper", "vision", "--backbone", "audeering=owner/name")
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "row paper, owner/name: revision 'main' is neither in the hub's local cache nor to be" in said
+    assert "or use a folder: --backbone audeering=DIR" in said
+    assert "row vision, feature folder vit: no clip of train or valid has any" in said
+    assert "lacks inputs" in done.stdout

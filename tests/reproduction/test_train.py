@@ -23,10 +23,10 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.reproduction.measure import read_outcome
 from abaw_emi.reproduction.published import ROWS, PublishedRow, find_rows
-from abaw_emi.reproduction.requirements import list_row
+from abaw_emi.reproduction.requirements import Failure, find_failures, list_row
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, plan_rows
 from abaw_emi.reproduction.table import Outcome
-from abaw_emi.reproduction.train import Failure, train_rows
+from abaw_emi.reproduction.train import train_rows
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train
@@ -74,7 +74,9 @@ def run(
     world: Path, plans: Sequence[RowPlan], data: str = "data"
 ) -> tuple[dict[str, Failure], list[Outcome]]:
     folder = DataFolder(world / data, world / "features")
-    failures = train_rows(plans, folder, Reporter(quiet=True), device="cpu")
+    failures = find_failures(plans, folder, Reporter(quiet=True))
+    ready = [each for each in plans if each.row.name not in failures]
+    failures |= train_rows(ready, folder, Reporter(quiet=True), device="cpu")
     outcomes = [read_outcome(p, folder, world / "submissions", failures.get(p.row.name)) for p in plans]
     return failures, outcomes
 
@@ -205,6 +207,8 @@ def test_clips_left_out_are_left_out_of_the_score(world: Path, tmp_path: Path) -
             (data / "vit" / path.name).write_bytes(path.read_bytes())
     (row_plan,) = plan(world, tmp_path / "runs", ["vision"])
     folder = DataFolder(data)
+    assert find_failures([row_plan], folder, Reporter(quiet=True)).keys() == {"vision"}
+    assert find_failures([row_plan], folder, Reporter(quiet=True), skip_bad=True) == {}
     assert train_rows([row_plan], folder, Reporter(quiet=True), on_bad_clip="skip", device="cpu") == {}
     outcome = read_outcome(row_plan, folder, tmp_path / "submissions")
     assert outcome.measured is not None

@@ -14,7 +14,7 @@ from abaw_emi.cli.next_step import print_next, retype
 from abaw_emi.cli.output import print_json, print_line, print_text, texts, wants_json
 from abaw_emi.core.constants import TableName
 from abaw_emi.core.errors import Problem, UsageError
-from abaw_emi.core.installation import check_installation
+from abaw_emi.core.installation import check_installation, require_training
 from abaw_emi.core.progress import Reporter
 from abaw_emi.evaluation.text_tables import Format, TextTable, render
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from abaw_emi.data.folder import DataFolder
+    from abaw_emi.reproduction.requirements import Failure
     from abaw_emi.reproduction.rows import RowPlan
     from abaw_emi.reproduction.table import Outcome
-    from abaw_emi.reproduction.train import Failure
 
 _BAD = ("lacks inputs", "failed", "refused")
 """States of a row without numbers that make the command exit with 1."""
@@ -93,6 +93,7 @@ def tables(
     """
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.measure import read_outcome
+    from abaw_emi.reproduction.requirements import find_failures
     from abaw_emi.reproduction.rows import use_finished
     from abaw_emi.reproduction.table import render_table, table_to_json
 
@@ -109,13 +110,18 @@ def tables(
     assert table is not None, "refused above"
     failures: dict[str, Failure] = {}
     if not no_run:
-        folder.read_labels("train", "valid")  # before anything slow is loaded
-        _check_training()
-        from abaw_emi.reproduction.train import train_rows
+        folder.read_labels("train", "valid")
+        _refuse_torchrun()
+        require_training()
+        failures = find_failures(plans, folder, reporter, skip_bad=on_bad_clip == "skip")
+        ready = [plan for plan in plans if plan.row.name not in failures]
+        if any(plan.runs for plan in ready):
+            check_installation()
+            from abaw_emi.reproduction.train import train_rows
 
-        failures = train_rows(
-            plans, folder, reporter, on_bad_clip=on_bad_clip, device=device, precision=precision
-        )
+            failures |= train_rows(
+                ready, folder, reporter, on_bad_clip=on_bad_clip, device=device, precision=precision
+            )
     outcomes = [read_outcome(plan, folder, submissions, failures.get(plan.row.name)) for plan in plans]
     problems = _report(plans, outcomes, failures, reporter)
     if form == "json":
@@ -156,12 +162,11 @@ def _plan(
     )
 
 
-def _check_training() -> None:
-    """Raises a UsageError, or an InstallationError, where runs cannot be trained from here."""
+def _refuse_torchrun() -> None:
+    """Raises a UsageError where several processes were started."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         step = "train the rows' presets with torchrun first"
         raise UsageError(Problem("tables", "under torchrun", "one process", step))
-    check_installation()
 
 
 def _report(
