@@ -122,7 +122,7 @@ def test_every_output_that_the_texts_show_is_golden() -> None:
 
 def test_the_layout_lists_every_package() -> None:
     layout = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^ {6,}(?:\d +)?([a-z]+) {2,}", layout, re.MULTILINE)
+    listed = re.findall(r"^ {6,}(?:\d+ +)?([a-z]+) {2,}", layout, re.MULTILINE)
     packages = [path.parent.name for path in (ROOT / "abaw_emi").glob("*/__init__.py")]
     assert sorted(listed) == sorted(packages)
 

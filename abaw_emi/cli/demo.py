@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,7 @@ def demo(
     check_folder(out)
     check_installation()
 
+    from abaw_emi.core.hashing import hash_file
     from abaw_emi.demo.run import run_demo
 
     reporter = Reporter(quiet=quiet)
@@ -42,8 +44,8 @@ def demo(
                 system: {split: score_to_json(score) for split, score in by_split.items()}
                 for system, by_split in result.scores.items()
             },
-            "submission": str(result.submission.archive),
-            "sha256": result.submission.manifest["zip_sha256"],
+            "submission": str(result.archive),
+            "sha256": hash_file(result.archive),
             "seconds": result.seconds,
         },
         partial(_print_summary, result, out),
@@ -52,6 +54,7 @@ def demo(
 
 
 def _print_summary(result: DemoResult, out: Path) -> None:
+    from abaw_emi.submission.check import MANIFEST
 
     rows = []
     for system, by_split in result.scores.items():
@@ -69,7 +72,10 @@ def _print_summary(result: DemoResult, out: Path) -> None:
     minutes, seconds = divmod(round(result.seconds), 60)
     test = {system: by_split["test"].mean_pearson for system, by_split in result.scores.items()}
     winner = "the ensemble" if test["ensemble"] > test["ridge"] else "the ridge"
-    clipped = sum(result.submission.clipped.values())
+    manifest = json.loads((result.archive.parent / MANIFEST).read_text(encoding="utf-8"))
+    changed = f"{sum(manifest['clipped'].values())} values clipped to [0, 1]"
+    if manifest["rescaled"]:
+        changed += f", {', '.join(manifest['rescaled'])} rescaled"
     print_line(f"""
 {minutes} min {seconds} s. On unseen speakers {winner} wins. The speech is synthetic: these numbers say
 nothing about the challenge.
@@ -77,7 +83,7 @@ nothing about the challenge.
 {out}/data          the corpus, in the official layout
 {out}/runs          one folder a seed: weights, config, metrics, provenance
 {out}/predictions   the ensemble's predictions for valid and test
-{result.submission.archive}   the checked submission ({clipped} values clipped to [0, 1])
+{result.archive}   the checked submission ({changed})
 {out}/report.html   all of it on one page: open it in a browser
 
 With the official data in data/, type:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import polars as pl
+
 from abaw_emi.audit.record import AUDIT, find_audit, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.config.run import RunConfig
@@ -51,6 +53,7 @@ class PipelinePlan:
         preparations: what is made before training (`prepare.plan_preparation`).
         out: the folder of runs/, predictions/, submissions/, audit.json and report.html.
         profile: the form of the submission.
+        name: of the submission; "" for one that is made up.
     """
 
     configs: Mapping[str, RunConfig]
@@ -59,6 +62,7 @@ class PipelinePlan:
     preparations: Sequence[Preparation] = ()
     out: Path = Path()
     profile: SubmissionFormat = DEFAULT_PROFILE
+    name: str = ""
     device: str = "auto"
     precision: Precision = "auto"
     on_bad_clip: OnBadClip = "error"
@@ -112,12 +116,14 @@ class PipelineResult:
     """What came of it.
 
     Attributes:
+        members: the predictions that were combined, by split, in the order of presets and seeds.
         score: of the ensemble on valid, out of fold; of the runs on train.
         recipe: how the members were combined.
         submission: the archive; None without test clips.
         report: the page.
     """
 
+    members: Mapping[Split, Sequence[pl.DataFrame]]
     score: Score
     recipe: Recipe
     submission: Path | None
@@ -166,28 +172,31 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
         files = {str(run.folder): run.valid_predictions for run in runs}
         recipe = find_recipe(data.label_file("valid"), files)
         reporter.warn(recipe.warnings)
-    valid = _ensemble(plan, runs, data, "valid", recipe, reporter)
+    members: dict[Split, Sequence[pl.DataFrame]] = {}
+    valid, members["valid"] = _ensemble(plan, runs, data, "valid", recipe, reporter)
     found = score(data.label_file("valid"), valid)
     reporter.say(f"score: mean Pearson {found.mean_pearson:.4f} on valid")
     submission = None
     if data.label_file("test").is_file() or set(data.files) - set(data.ids("train")) - set(data.ids("valid")):
         reporter.say(f"ensemble: {'the runs on train+val' if full_runs else 'the same runs'}, on test")
         # Weights were fitted to other runs than those on train+val, which have seen valid.
-        test = _ensemble(plan, full_runs or runs, data, "test", Recipe() if full_runs else recipe, reporter)
+        fitted = Recipe() if full_runs else recipe
+        test, members["test"] = _ensemble(plan, full_runs or runs, data, "test", fitted, reporter)
         submission = _submit(plan, test, data, reporter)
     page = plan.out / REPORT
-    write_report(
-        Sources(
-            data=data.root,
-            runs=[plan.out / "runs"],
-            predictions=sorted((plan.out / "predictions").glob("ensemble-*.csv")),
-            submissions=plan.out / "submissions",
-            audits=plan.out,
-        ),
-        page,
-        track=reporter.track,
+    write_report(list_sources(plan.out, data), page, track=reporter.track)
+    return PipelineResult(members=members, score=found, recipe=recipe, submission=submission, report=page)
+
+
+def list_sources(out: Path, data: DataFolder) -> Sources:
+    """What the report of a pipeline in the folder `out` shows."""
+    return Sources(
+        data=data.root,
+        runs=[out / "runs"],
+        predictions=sorted((out / "predictions").glob("ensemble-*.csv")),
+        submissions=out / "submissions",
+        audits=out,
     )
-    return PipelineResult(score=found, recipe=recipe, submission=submission, report=page)
 
 
 def _audit(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> None:
@@ -207,8 +216,8 @@ def _ensemble(
     split: Split,
     recipe: Recipe,
     reporter: Reporter,
-) -> Path:
-    """The file of the combined predictions."""
+) -> tuple[Path, Sequence[pl.DataFrame]]:
+    """The file of the combined predictions, and each run's own."""
     runtime = Runtime.for_prediction(plan.device, plan.precision, reporter)
     members = predict_runs(runs, data, split, runtime, on_bad=plan.on_bad_clip)
     path = plan.out / "predictions" / f"ensemble-{split}.csv"
@@ -221,7 +230,7 @@ def _ensemble(
         missing="others",
         out_of_fold=recipe.fitted and split == "valid",
     )
-    return path
+    return path, [member.table for member in members.members]
 
 
 def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter) -> Path:
@@ -242,6 +251,7 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
         file.table,
         data.ids("test"),
         folder,
+        name=plan.name,
         bounds="auto",
         harmed=find_harmed(file.record, None, plan.out / "runs", data, plan.profile.range),
         source={"file": path.name, "sha256": file.sha256},
