@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from abaw_emi.audio.tags import find_tag_end
 from abaw_emi.core.errors import ClipError, Problem
+from abaw_emi.core.suggest import suggest_name
 from abaw_emi.data.suffixes import KIND_OF_SUFFIX, Kind
 
 HEAD_BYTES = 4096
@@ -66,11 +67,12 @@ def sniff(path: Path) -> Sniffed:
     """
     expected = KIND_OF_SUFFIX.get(path.suffix.lower())
     if expected is None:
-        raise ClipError(
-            Problem(
-                str(path), f"the suffix {path.suffix!r} is not read", f"one of {', '.join(KIND_OF_SUFFIX)}"
-            )
+        found, some = (
+            f"the suffix {path.suffix!r} is not read",
+            ".mp3, .wav, .flac, .m4a, .mp4, .mkv or .webm",
         )
+        close = suggest_name(path.suffix, KIND_OF_SUFFIX)
+        raise ClipError(Problem(str(path), found, f"sound or video, such as {some}", close))
     try:
         # Opening a named pipe would wait for ever, so look before opening.
         if not stat.S_ISREG(path.stat().st_mode):

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from abaw_emi.audio.clips import read_clip, read_clips
+from abaw_emi.audio.formats import sniff
 from abaw_emi.core.errors import ClipError
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles, find_clips
@@ -214,7 +215,12 @@ def test_a_file_that_vanishes_while_it_is_read_is_a_problem_of_its_clip(
 def test_a_file_of_a_suffix_that_is_not_read_is_named(data: Path) -> None:
     (data / "audio" / "00001.xyz").write_bytes(b"x")
     (problem,) = read_clips(["00001"], DataFolder(data).find_files(["00001"])).problems
-    assert "00001.xyz: the suffix '.xyz' is not read; expected one of .mp3" in str(problem)
+    assert "00001.xyz: the suffix '.xyz' is not read; expected sound or video, such as .mp3" in str(problem)
+
+
+def test_a_mistyped_suffix_is_suggested() -> None:
+    with pytest.raises(ClipError, match=r"'.flacc' is not read.*did you mean .flac\?$"):
+        sniff(Path("00001.flacc"))
 
 
 def test_skipping_leaves_bad_clips_out_and_counts_the_others(mixed: Path) -> None:
