@@ -102,7 +102,7 @@ class Machine:
         return torch.cuda.max_memory_allocated() / 2**30 if self.runtime.device.type == "cuda" else 0.0
 
 
-def measure_steps(machine: Machine, name: str, model: EmiModel, **dials: Any) -> TrainStep:
+def measure_steps(machine: Machine, name: str, model: EmiModel, **dials: Any) -> None:
     """Prints a row: what `train` takes for a step of 32 clips, after some that do not count."""
     runtime = replace(machine.runtime, precision=dials.pop("precision", machine.runtime.precision))
     joined, warm, cudnn = dials.pop("joined", True), dials.pop("warm", 3), dials.pop("cudnn", False)
@@ -138,7 +138,6 @@ def measure_steps(machine: Machine, name: str, model: EmiModel, **dials: Any) ->
     floor, share = audio * TRAINING_FLOP / FLOOR_FLOPS, audio * TRAINING_FLOP / took / DATASHEET_FLOPS
     cells = f"{1e3 * took / len(timed):.1f} | {took / floor:.1f} | {share:.1%} | {EPOCH * took / clips:.1f}"
     print(f"| {name} | {cells} | {machine.peak():.1f} | {begin - first:.1f} |", flush=True)
-    return step
 
 
 def print_heading() -> None:
