@@ -70,7 +70,7 @@ def exact(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def gpu(session: nox.Session) -> None:
-    """What an NVIDIA GPU computes is what a CPU computes; without one the tests fail. A minute."""
+    """What an NVIDIA GPU computes is what a CPU computes; without one the tests fail. Minutes."""
     python(session, "pytest", "-m", "gpu", "tests/gpu", *session.posargs)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import codecs
 import stat
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
 from abaw_emi.audio.tags import find_tag_end
 from abaw_emi.core.errors import ClipError, Problem
-from abaw_emi.core.suggest import suggest_name
 from abaw_emi.data.suffixes import KIND_OF_SUFFIX, Kind
 
 HEAD_BYTES = 4096
@@ -67,12 +67,10 @@ def sniff(path: Path) -> Sniffed:
     """
     expected = KIND_OF_SUFFIX.get(path.suffix.lower())
     if expected is None:
-        found, some = (
-            f"the suffix {path.suffix!r} is not read",
-            ".mp3, .wav, .flac, .m4a, .mp4, .mkv or .webm",
-        )
-        close = suggest_name(path.suffix, KIND_OF_SUFFIX)
-        raise ClipError(Problem(str(path), found, f"sound or video, such as {some}", close))
+        found = f"the suffix {path.suffix!r} is not read"
+        some = "sound or video, such as .mp3, .wav, .flac, .m4a, .mp4, .mkv or .webm"
+        close = get_close_matches(path.suffix.lower(), KIND_OF_SUFFIX, n=1, cutoff=0.85)
+        raise ClipError(Problem(str(path), found, some, f"did you mean {close[0]}?" if close else ""))
     try:
         # Opening a named pipe would wait for ever, so look before opening.
         if not stat.S_ISREG(path.stat().st_mode):

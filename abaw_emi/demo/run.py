@@ -98,7 +98,9 @@ def _run(out: Path, reporter: Reporter, seed: int, start: float) -> DemoResult:
         system: {split: score(truth[split], tables[split][system]) for split in truth} for system in systems
     }
     amend(out / "submissions", NAME, test_score=scores["ensemble"]["test"].clipped_mean_pearson)
-    write_report(list_sources(out, data), made.report, title="A demo on synthetic speech")
+    write_report(
+        list_sources(out, data), made.report, title="A demo on synthetic speech", track=reporter.track
+    )
     return DemoResult(scores=scores, archive=made.submission, seconds=time.monotonic() - start)
 
 

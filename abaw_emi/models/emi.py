@@ -160,10 +160,10 @@ class EmiModel(SoundBranch, PreTrainedModel):
     ) -> Tensor:
         """The intensities of each clip from its frames, as `encode` returns them, of any dtype.
 
-        Computed in the dtype of the weights that are used here, whatever autocast says (a GPU's recurrent
-        layers as `device.set_up_gpus` says): rounding adds up
+        Computed in the dtype of the weights that are used here, whatever autocast says: rounding adds up
         over the LSTM's hundreds of steps, cuDNN's recurrent layers know fp16 alone under autocast, and
-        intensities rounded to bf16 would leave a correlation as a loss nothing to go by.
+        intensities rounded to bf16 would leave a correlation as a loss nothing to go by. On a GPU, recurrent
+        layers may have TF32 (`device.set_up_gpus`).
 
         Args:
             frames: (B, F, D); None if no clip of the batch has sound, or the model has no encoder.

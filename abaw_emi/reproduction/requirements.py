@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from abaw_emi.config import pretrained
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.pretrained import check_pretrained, is_here
@@ -44,11 +45,7 @@ def find_failures(
         data: the data folder.
         reporter: says what each row lacks.
         skip_bad: whether clips without any of the inputs are left out.
-
-    Raises:
-        EmiError: the label files cannot be read.
     """
-    data.read_labels(*_SPLITS)
     failures: dict[str, Failure] = {}
     for plan in plans:
         state, problems = inspect_runs(plan)
@@ -133,10 +130,8 @@ def find_missing_encoders(plan: RowPlan) -> dict[str, Problem]:
 
 def list_encoders(plan: RowPlan) -> dict[str, str]:
     """The pretrained encoders of a row, of speech and of text, with their revisions."""
-    model = plan.config.model
-    speech = {plan.backbone: model.revision} if plan.backbone else {}
-    texts = {feature.backbone: feature.revision for feature in model.features if feature.backbone}
-    return speech | texts if plan.runs else {}
+    encoders = pretrained.list_encoders(plan.config) if plan.runs else []
+    return {encoder.name: encoder.revision for encoder in encoders}
 
 
 def advise_encoder(plan: RowPlan, name: str) -> str:

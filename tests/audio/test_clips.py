@@ -221,6 +221,9 @@ def test_a_file_of_a_suffix_that_is_not_read_is_named(data: Path) -> None:
 def test_a_mistyped_suffix_is_suggested() -> None:
     with pytest.raises(ClipError, match=r"'.flacc' is not read.*did you mean .flac\?$"):
         sniff(Path("00001.flacc"))
+    with pytest.raises(ClipError) as caught:
+        sniff(Path("00001.jpg"))
+    assert "did you mean" not in str(caught.value)
 
 
 def test_skipping_leaves_bad_clips_out_and_counts_the_others(mixed: Path) -> None:

@@ -65,3 +65,15 @@ def test_threads_make_the_steps_that_one_makes_in_order(monkeypatch: pytest.Monk
         for group, same in zip(step.groups, other.groups, strict=True):
             assert group.filenames == same.filenames
             assert torch.equal(group.waveforms, same.waveforms)
+
+
+def test_groups_are_larger_on_a_gpu_unless_they_are_given() -> None:
+    clips = [make_example(number, 1_000 + 311 * number) for number in range(32)]
+
+    def efficiency(group_size: int, *, pinned: bool) -> float:
+        config = TrainingConfig(group_size=group_size)
+        loader = Loader(examples=clips, labels=LABELS, model=MODEL, config=config, pinned=pinned)
+        return loader.padding_efficiency(0)
+
+    on_cpu, on_gpu = efficiency(0, pinned=False), efficiency(0, pinned=True)
+    assert on_cpu == efficiency(8, pinned=True) > on_gpu == efficiency(16, pinned=False)

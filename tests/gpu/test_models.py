@@ -17,7 +17,7 @@ from abaw_emi.config.parts import LogMelConfig
 from abaw_emi.config.run import TrainingConfig
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.inference.predict import predict
-from abaw_emi.models.device import Runtime
+from abaw_emi.models.device import Runtime, set_up_gpus
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.optimisation.gradients import Gradients, Place
 from tests.models.test_fusion import build, cache, make_clips
@@ -65,6 +65,7 @@ def compute(
     model: EmiModel, clips: list[Example], loss: str, runtime: Runtime, *, joined: bool | None
 ) -> dict[str, torch.Tensor]:
     """Outputs, loss and gradients by name, on the CPU; `joined` is None where the memory decides."""
+    set_up_gpus(runtime.precision)
     model = copy.deepcopy(model).to(runtime.device).train()
     config = TrainingConfig(batch_size=8, group_size=3, loss=loss)
     labels = {

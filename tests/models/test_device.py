@@ -24,6 +24,7 @@ def test_float32_is_float32_on_every_gpu(choose: Any) -> None:
         part.fp32_precision = "tf32"
     choose("cpu", "fp32", Reporter(quiet=True))
     assert [part.fp32_precision for part in parts] == ["ieee"] * 3
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_a_model_in_float32_stays_so_beside_one_in_half_precision() -> None:

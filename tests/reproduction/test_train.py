@@ -23,7 +23,7 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.reproduction.measure import read_outcome
 from abaw_emi.reproduction.published import ROWS, PublishedRow, find_rows
-from abaw_emi.reproduction.requirements import Failure, find_failures, list_row
+from abaw_emi.reproduction.requirements import Failure, find_failures, list_encoders, list_row
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, plan_rows
 from abaw_emi.reproduction.table import Outcome
 from abaw_emi.reproduction.train import train_rows
@@ -74,6 +74,7 @@ def run(
     world: Path, plans: Sequence[RowPlan], data: str = "data"
 ) -> tuple[dict[str, Failure], list[Outcome]]:
     folder = DataFolder(world / data, world / "features")
+    folder.read_labels("train", "valid")
     failures = find_failures(plans, folder, Reporter(quiet=True))
     ready = [each for each in plans if each.row.name not in failures]
     failures |= train_rows(ready, folder, Reporter(quiet=True), device="cpu")
@@ -364,3 +365,12 @@ def test_each_encoder_of_a_row_that_is_not_here_says_how_to_get_it(
     assert said[speech].endswith(f"hf download {speech}; or use a folder: --backbone audeering=DIR")
     assert said[words].endswith(f"hf download {words}; or use a folder: --set model.features.1.backbone=DIR")
     assert "abaw-emi prepare --presets winner-2025 makes it" in said["feature folder vit-huge"]
+
+
+def test_a_row_that_starts_from_a_run_reads_no_published_encoder(world: Path, tmp_path: Path) -> None:
+    for name in ("paper", "winner-2025"):
+        (plain,), (started,) = (
+            plan(world, tmp_path, [name], changes=changes) for changes in ((), ["training.init_from=runs/a"])
+        )
+        assert list_encoders(plain)
+        assert list_encoders(started) == {}

@@ -79,8 +79,8 @@ class ConvLayer(nn.Module):
     def _normalise(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """`norm` of x (B, F, C), of its dtype: autocast would make float32 of it.
 
-        The moments are float32's either way; but in half precision the widest tensors of all are read and
-        written three times less (`benchmarks/gpu.py`), for one more rounding.
+        The moments are float32's either way; but the widest tensors of all stay in half precision, for one
+        more rounding: a training step needs 2 to 3 GiB less (`benchmarks/README.md`).
         """
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)

@@ -76,6 +76,7 @@ def test_frames_from_states_are_those_from_sound(kind: str, top: int, folders: d
             expected = frames(model, from_sound(model, LENGTHS, drawn))
             found = frames(model, from_states(model, LENGTHS, drawn))
             for left, right in zip(found, expected, strict=True):
+                # wav2vec2-bert: 1.2e-5 on a processor of AMD.
                 torch.testing.assert_close(left, right, rtol=0, atol=1e-4)
         assert expected[-1].std() > 0.1
         # Alone, to the bit.
