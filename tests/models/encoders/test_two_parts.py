@@ -70,14 +70,14 @@ def frames(model: EmiModel, batch: Batch) -> list[Tensor]:
 @pytest.mark.parametrize("kind", SPEECH_ENCODERS)
 def test_frames_from_states_are_those_from_sound(kind: str, top: int, folders: dict[str, Path]) -> None:
     model = load(folders[kind], top)
+    tolerance = 2e-5 if kind == "wav2vec2-bert" else 1e-5  # it misses 1e-5 by 1.6e-6 on processors of AMD
     masks = Masks(layers_kept=torch.tensor([[True] * 6, [True, False, True, True, False, True]]))
     with torch.no_grad():
         for drawn in (None, masks):
             expected = frames(model, from_sound(model, LENGTHS, drawn))
             found = frames(model, from_states(model, LENGTHS, drawn))
             for left, right in zip(found, expected, strict=True):
-                # wav2vec2-bert: 1.2e-5 on a processor of AMD.
-                torch.testing.assert_close(left, right, rtol=0, atol=1e-4)
+                torch.testing.assert_close(left, right, rtol=0, atol=tolerance)
         assert expected[-1].std() > 0.1
         # Alone, to the bit.
         for length in LENGTHS:
