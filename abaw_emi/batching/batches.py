@@ -32,6 +32,7 @@ class Batch:
     Attributes:
         filenames: B ids.
         lengths: (B,) of each example, in frames where these are given, else in samples; 0 without sound.
+            Samples stay on the CPU: what they say about padding is known there without waiting for a GPU.
         waveforms: (B, T) float32, of zero mean and unit variance or as they are, zero-padded at the end.
         states: (B, S, H) float32 that the lower part of an encoder made, zero-padded at the end.
         frames: (B, F, D) float32 that a frozen encoder made, zero-padded at the end.
@@ -78,7 +79,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; from pinned memory without waiting for it."""
-        return self._map(lambda values: values.to(device, non_blocking=True))
+        moved = self._map(lambda values: values.to(device, non_blocking=True))
+        are_samples = self.waveforms is not None or self.states is not None
+        return replace(moved, lengths=self.lengths) if are_samples else moved
 
     def pin_memory(self) -> Batch:
         """The same batch in memory that a GPU reads by itself."""

@@ -81,6 +81,9 @@ class SoundEncoder(nn.Module):
         With `layer_weights` (1 + layers,), of pretrained encoders alone, the states are the weighted sum of
         what goes into the first layer and of what comes out of each; of the last one, after the norm that
         follows it, if any does. Out of a layer that a clip skips comes what went in.
+
+        Lengths, here and below, are on the waveforms' device or on the CPU, and stay there. On the CPU it is
+        known without waiting for a GPU whether any clip is padded: if none is, attention needs no mask.
         """
         raise NotImplementedError
 
@@ -179,7 +182,8 @@ class SoundEncoder(nn.Module):
         """
         hidden_states: Tensor | None = None
         for length in lengths.unique().tolist():
-            rows, frames = lengths == length, self.frame_lengths(length)
+            frames = self.frame_lengths(length)
+            rows = torch.where(lengths == length)[0].to(inputs.device, non_blocking=True)
             alone = run(
                 inputs[rows, : length if inputs.ndim == 2 else self.state_lengths(length)],
                 None if masks is None else masks.take(rows, frames),
@@ -215,7 +219,7 @@ def find_code(config: Mapping[str, Any], where: str) -> list[Problem]:
 
 
 def may_be_padded(waveforms: Tensor, lengths: Tensor) -> bool:
-    """Whether a clip may end before its row does, by what is known without waiting for a device."""
+    """Whether a clip may end before its row does, by what is known without waiting for a GPU."""
     if torch.compiler.is_compiling() or lengths.device.type != "cpu":
         return True
     return bool((lengths < waveforms.shape[1]).any())

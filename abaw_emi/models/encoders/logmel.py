@@ -115,7 +115,7 @@ class LogMelEncoder(SoundEncoder):
         features = (features - self.feature_mean) / self.feature_scale * mask
         frame_lengths = self.frame_lengths(lengths)
         hidden = self.entry(features.transpose(1, 2)).transpose(1, 2)
-        mask = _mask(frame_lengths, hidden.shape[1])
+        mask = _mask(frame_lengths.to(hidden.device, non_blocking=True), hidden.shape[1])
         # The path past the convolutions is linear: the mean over frames keeps the mean log-mels.
         hidden = self.dropout(hidden) * mask
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
@@ -132,6 +132,7 @@ class LogMelEncoder(SoundEncoder):
         In single precision or better, whatever autocast says.
         """
         hop = constants.HOP_SAMPLES // 2
+        lengths = lengths.to(waveforms.device, non_blocking=True)
         with torch.autocast(waveforms.device.type, enabled=False):
             waveforms = waveforms.to(self.window.dtype)
             waveforms = torch.where(_mask(lengths, waveforms.shape[1]).squeeze(2), waveforms, 0.0)

@@ -82,13 +82,14 @@ class SoundBranch:
         Args:
             waveforms: (B, T) at 16 kHz, zero-padded at each clip's end; if `standardises`, of zero mean and
                 unit variance, clip by clip.
-            lengths: (B,) samples of each clip, at least `constants.MIN_SAMPLES`.
+            lengths: (B,) samples of each clip, at least `constants.MIN_SAMPLES`; on the CPU or the waveforms'
+                device, see `SoundEncoder.forward`.
             masks: what `draw_masks` drew for these clips, on the waveforms' device. Without them there is
                 neither LayerDrop nor SpecAugment, not even in training mode.
 
         Returns:
-            Frames (B, F, D), meaningless beyond a clip's last one, and how many each clip has (B,). Of the
-            encoder's dtype, or as autocast has it.
+            Frames (B, F, D), meaningless beyond a clip's last one, of the encoder's dtype or as autocast has
+            it, and how many each clip has (B,), on their device.
         """
         assert self.encoder is not None, "a model without an encoder starts at regress"
         if self.config.pad_samples:  # for comparison: from here on, padding counts as sound
@@ -130,7 +131,7 @@ class SoundBranch:
             frames, frame_lengths = run()  # (B, F, H)
             if self.parts.vad_head:
                 frames = torch.cat([frames, self.vad_head(frames)], dim=-1)  # (B, F, D)
-        return frames, frame_lengths
+        return frames, frame_lengths.to(frames.device, non_blocking=True)
 
     def _check_input(self, waveforms: Tensor, lengths: Tensor) -> None:
         """Warns once of waveforms that are not normalised; the toolkit's own path does not come here."""

@@ -122,15 +122,14 @@ class FilterBankEncoder(TransformersEncoder):
 
     def _run(self, call: Call, waveforms: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
         short = max(0, self._LEAST - waveforms.shape[1])
-        values = self._filters(nn.functional.pad(waveforms, (0, short)), lengths.clamp(min=self._LEAST))
-        places = torch.arange(values.shape[1], device=values.device)
-        seen = (places < self.frame_lengths(lengths)[:, None]).long()
+        samples = lengths.clamp(min=self._LEAST).to(waveforms.device, non_blocking=True)
+        values = self._filters(nn.functional.pad(waveforms, (0, short)), samples)
+        seen = _mark_real(values, self.frame_lengths(lengths))
         return call(masks, input_features=values, attention_mask=seen)
 
     def _run_layers(self, states: Tensor, lengths: Tensor, first: int, masks: Masks | None) -> Tensor:
         encoder: Any = self.model.encoder
-        places = torch.arange(states.shape[1], device=states.device)
-        seen = (places < self.frame_lengths(lengths)[:, None]).long()
+        seen = _mark_real(states, self.frame_lengths(lengths))
         given = {
             "attention_mask": create_bidirectional_mask(
                 config=encoder.config, inputs_embeds=states, attention_mask=seen
@@ -218,4 +217,5 @@ def _mark_real(inputs: Tensor, lengths: Tensor) -> Tensor | None:
     """(B, T) of ones within each clip of `lengths` (B,) and zeros beyond; None where nothing is padded."""
     if not may_be_padded(inputs, lengths):
         return None
-    return (torch.arange(inputs.shape[1], device=lengths.device) < lengths[:, None]).long()
+    lengths = lengths.to(inputs.device, non_blocking=True)
+    return (torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]).long()

@@ -107,7 +107,8 @@ class Wav2Vec2Encoder(SoundEncoder):
         if not may_be_padded(inputs, frames if are_states else lengths):
             return run(inputs, masks, lengths=None, real=None)
         places = inputs.shape[1] if are_states else self.frame_lengths(inputs.shape[1])
-        real = torch.arange(places, device=frames.device) < frames[:, None]  # (B, F)
+        lengths = lengths.to(inputs.device, non_blocking=True)
+        real = torch.arange(places, device=inputs.device) < self.frame_lengths(lengths)[:, None]  # (B, F)
         return run(inputs, masks, lengths=lengths, real=real)
 
 

@@ -197,8 +197,7 @@ def test_compiled_by_regions_it_computes_the_same_under_the_same_names(norm: str
         assert counters["stats"]["unique_graphs"] == 2
 
 
-def test_compiled_by_regions_a_graph_serves_all_lengths_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abaw_emi.models.encoders.waveform.may_be_padded", lambda *_: True)  # as on a GPU
+def test_compiled_by_regions_a_graph_serves_all_lengths_and_groups() -> None:
     graphs: Counter[str] = Counter()
     now = [""]
 
@@ -206,9 +205,11 @@ def test_compiled_by_regions_a_graph_serves_all_lengths_and_groups(monkeypatch: 
         graphs[now[-1]] += 1
         return graph.forward
 
-    def run(stage: str, clips: int) -> None:
+    def run(stage: str, clips: int, *, equal: bool = False) -> None:
         now.append(stage)
         lengths = tuple(sorted(rng.integers(3_000, 9_000, clips).tolist(), reverse=True))
+        if equal:
+            lengths = lengths[:1] * clips
         masks = model.draw_masks(lengths, rng) if model.training else None
         frames, _ = model.encode(*batch(lengths), masks)
         if frames.requires_grad:
@@ -225,10 +226,12 @@ def test_compiled_by_regions_a_graph_serves_all_lengths_and_groups(monkeypatch: 
         with torch.inference_mode():
             for clips in (9, 4, 5):
                 run("prediction", clips)
+            for clips in (4, 7):
+                run("nothing padded", clips, equal=True)
             for _ in range(2):
                 run("a clip alone", 1)
-    # One for the convolutions and one for all layers, each time.
-    assert graphs == {"training": 2, "prediction": 2, "a clip alone": 2}
+    # One for the convolutions and one for all layers; layers that see no mask have another.
+    assert graphs == {"training": 2, "prediction": 2, "nothing padded": 1, "a clip alone": 2}
 
 
 @pytest.mark.parametrize("norm", NORMS)
