@@ -17,7 +17,7 @@ import soxr
 from abaw_emi.audio.decode import Waveform, blame, decode
 from abaw_emi.core import constants
 from abaw_emi.core.cache import CachedArray
-from abaw_emi.core.errors import ClipError, Problem, collect_errors
+from abaw_emi.core.errors import ClipError, Problem, collect_errors, show_first
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.data.layout import ClipFiles
@@ -121,12 +121,8 @@ class Clips:
     def warnings(self) -> tuple[Problem, ...]:
         """Every warning about the clips that were read; one for all that have no sound file."""
         missing = self.fallbacks("missing")
-        ranges = pack_ids(missing)
-        more = ", ... (all in the provenance record)" if len(ranges) > _SHOWN_RANGES else ""
-        summary = Problem(
-            f"{len(missing):,} clips",
-            f"no sound file, read from their videos: {', '.join(ranges[:_SHOWN_RANGES])}{more}",
-        )
+        shown = show_first(pack_ids(missing), _SHOWN_RANGES, "... (all in the provenance record)")
+        summary = Problem(f"{len(missing):,} clips", f"no sound file, read from their videos: {shown}")
         others = tuple(problem for clip in self.clips for problem in clip.warnings)
         return (summary, *others) if missing else others
 

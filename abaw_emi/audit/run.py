@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -26,6 +25,7 @@ from abaw_emi.config.parts import SOUND
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, VERSION, Split
 from abaw_emi.core.errors import SEVERITIES
 from abaw_emi.core.hashing import sha256
+from abaw_emi.core.records import timestamp
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles
 
@@ -85,7 +85,7 @@ def audit_folder(
         root=str(data.root.absolute()),
         listing=listing,
         content=sha256("\n".join(sources).encode()),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=timestamp(),
         versions={
             "abaw_emi": VERSION,
             "av": av.__version__,

@@ -17,7 +17,7 @@ from abaw_emi.config.parts import SOUND
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.cache import CachedArray
 from abaw_emi.core.constants import HOP_SAMPLES, MIN_SAMPLES, SAMPLE_RATE, OnBadClip
-from abaw_emi.core.errors import ClipError, CorpusError, FeatureError, Problem, collect_errors
+from abaw_emi.core.errors import ClipError, CorpusError, FeatureError, Problem, collect_errors, show_first
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, summarise
 from abaw_emi.core.progress import Reporter
@@ -295,6 +295,4 @@ def _report_coverage(inputs: Inputs, spec: InputSpec, reporter: Reporter) -> Non
 
 
 def _list(ids: Sequence[str]) -> str:
-    ranges = pack_ids(ids)
-    more = ", ... (all in the provenance record)" if len(ranges) > _SHOWN_RANGES else ""
-    return ", ".join(ranges[:_SHOWN_RANGES]) + more
+    return show_first(pack_ids(ids), _SHOWN_RANGES, "... (all in the provenance record)")

@@ -7,7 +7,7 @@ An `EmiError` carries every problem of its cause at once. The library raises; on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar, get_args
@@ -79,8 +79,7 @@ class Diagnostic(Problem):
     @property
     def shown_ids(self) -> str:
         """The first ranges of its ids, after a colon; "" without ids."""
-        more = ", ..." if len(self.ids) > _SHOWN_RANGES else ""
-        return f": {', '.join(self.ids[:_SHOWN_RANGES])}{more}" if self.ids else ""
+        return f": {show_first(self.ids, _SHOWN_RANGES)}" if self.ids else ""
 
 
 class DiagnosticWarning(UserWarning):
@@ -121,6 +120,15 @@ def attempt(problems: list[Problem], function: Callable[P, T], *args: P.args, **
     with collect_errors(problems):
         return function(*args, **kwargs)
     return None
+
+
+def show_first(names: Sequence[str], most: int = 10, more: str = "...") -> str:
+    """The first names with commas between; `more` says that there are others.
+
+    >>> show_first(["a", "b", "c"], 2)
+    'a, b, ...'
+    """
+    return ", ".join([*names[:most], more] if len(names) > most else names)
 
 
 def shorten_error(error: Exception) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from abaw_emi.core.constants import ID_WIDTH
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Problem, show_first
 
 _ID = re.compile(rf"0*(\d{{1,{ID_WIDTH}}})(?:\.0*)?", re.ASCII)
 _ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
@@ -88,8 +88,6 @@ def summarise(problems: Mapping[str, Sequence[Problem]]) -> list[Problem]:
         if len(members) <= _SHOWN_ALIKE:
             summary += [problem for _, problem in members]
             continue
-        ranges = pack_ids(clip for clip, _ in members)
-        more = ", ..." if len(ranges) > _SHOWN_ALIKE else ""
-        found = f"{what}: {', '.join(ranges[:_SHOWN_ALIKE])}{more}"
+        found = f"{what}: {show_first(pack_ids(clip for clip, _ in members), _SHOWN_ALIKE)}"
         summary.append(Problem(f"{len(members):,} clips, as {members[0][1].where}", found, expected, step))
     return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ from abaw_emi.core.suggest import suggest_path
 
 MAX_BYTES = 2**26
 """The largest record that is read; an audit of 17,246 clips takes 3 MB."""
+
+
+def timestamp() -> str:
+    """The time, in UTC, as records have it: "2026-03-31T09:59:58+00:00"."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_json(path: Path, kind: Any, what: str) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, SPLITS, AnySplit, Split
-from abaw_emi.core.errors import CorpusError, Problem, TableError, collect_errors
+from abaw_emi.core.errors import CorpusError, Problem, TableError, collect_errors, show_first
 from abaw_emi.data.layout import ClipFiles, find_clips, find_unread
 from abaw_emi.data.tables import read_ids, read_labels
 
@@ -66,7 +66,7 @@ class DataFolder:
         if twice:
             names = " and ".join(self.label_file(split).name for split in splits)
             raise CorpusError(
-                Problem(str(self.root), f"{len(twice)} ids stand in both {names}: {', '.join(twice[:10])}")
+                Problem(str(self.root), f"{len(twice)} ids stand in both {names}: {show_first(twice)}")
             )
         return table
 
@@ -99,7 +99,7 @@ class DataFolder:
             ids = read_ids(path)
             both = sorted(set(ids) & {i for other in labelled for i in self.ids(other)})
             if both:
-                found = f"{len(both)} test ids are labelled in train or valid: {', '.join(both[:10])}"
+                found = f"{len(both)} test ids are labelled in train or valid: {show_first(both)}"
                 raise CorpusError(Problem(str(path), found, "splits without a common clip"))
         else:
             ids = sorted(set(self.files) - set(self.read_labels("train", "valid")[FILENAME]))

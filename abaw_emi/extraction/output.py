@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
-from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError
+from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError, show_first
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
@@ -200,7 +200,7 @@ class ClipFolder:
         before = self._read_record()
         files = self._find()
         if files and not before:
-            first = ", ".join(pack_ids(files)[:3])
+            first = show_first(pack_ids(files), 3)
             found = f"holds {len(files):,} {self._what} that abaw-emi did not make ({first})"
             raise FeatureError(Problem(str(self.folder), found, "a new folder", "give another one"))
         if not before or self._overwrite:

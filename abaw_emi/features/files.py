@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from abaw_emi.core.arrays import Float32
-from abaw_emi.core.errors import FeatureError, Problem
+from abaw_emi.core.errors import FeatureError, Problem, show_first
 from abaw_emi.data.layout import PACKAGES, find_files
 from abaw_emi.features.pickles.arrays import Numbers, parse_pickle, widen_bfloat16
 from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
@@ -185,8 +185,7 @@ def _parse_safetensors(content: bytes) -> Numbers:
 
 
 def _count_arrays(names: list[str]) -> str:
-    more = ", ..." if len(names) > 3 else ""
-    listed = f" ({', '.join(map(shorten, sorted(names)[:3]))}{more})" if names else ""
+    listed = f" ({show_first([shorten(name) for name in sorted(names)], 3)})" if names else ""
     return f"holds {len(names)} arrays{listed}"
 
 

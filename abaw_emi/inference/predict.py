@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SAMPLE_RATE, OnBadClip, Precision
-from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError, shorten_error
+from abaw_emi.core.errors import Problem, RunError, TrainingError, UsageError, shorten_error, show_first
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.records import read_json
 from abaw_emi.inference.workers import run_examples
@@ -66,7 +66,7 @@ def check_finite(filenames: Sequence[str], intensities: Float32) -> None:
     )
     if broken:
         raise TrainingError(
-            Problem("predictions", f"not finite for {len(broken)} clips: {', '.join(broken[:10])}")
+            Problem("predictions", f"not finite for {len(broken)} clips: {show_first(broken)}")
         )
 
 

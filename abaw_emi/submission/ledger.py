@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Required
 
@@ -25,7 +24,7 @@ from typing_extensions import TypedDict
 
 from abaw_emi.core.errors import EmiError, Problem, SubmissionError
 from abaw_emi.core.files import AnyPath
-from abaw_emi.core.records import parse_json
+from abaw_emi.core.records import parse_json, timestamp
 from abaw_emi.core.suggest import suggest_name
 
 LEDGER = "ledger.jsonl"
@@ -229,7 +228,7 @@ def amend(out: Path, name: str, **changes: Any) -> Entry:
         step = suggest_name(name, known) or "abaw-emi ledger lists them"
         raise SubmissionError(Problem(str(out / LEDGER), f"no submission {name!r}", next_step=step))
     with locked(out):
-        append(out, {"amends": name, "at": now(), **changes})
+        append(out, {"amends": name, "at": timestamp(), **changes})
         entry = read_ledger(out).find(name)
     assert entry is not None
     return entry
@@ -258,11 +257,6 @@ def partial_folder(out: Path, name: str) -> Path:
 def is_partial(out: Path, name: str) -> bool:
     """Whether a submission of that name was begun and not finished."""
     return partial_folder(out, name).is_dir() and not (out / name).exists()
-
-
-def now() -> str:
-    """The time, in UTC, as the ledger writes it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _clear_up(out: Path) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from abaw_emi.core.constants import VERSION
-from abaw_emi.core.errors import Problem, SubmissionError, UsageError
+from abaw_emi.core.errors import Problem, SubmissionError, UsageError, show_first
 from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import as_id, pack_ids
+from abaw_emi.core.records import timestamp
 from abaw_emi.data.frames import Table, read_table
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.submission.archive import read_zip
@@ -33,7 +34,6 @@ from abaw_emi.submission.ledger import (
     Ledger,
     append,
     locked,
-    now,
     partial_folder,
     read_ledger,
     shorten,
@@ -80,9 +80,7 @@ class Submission:
             change = f"rescaled, {factor:.6g} times the value {offset:+.6g}"
             lines.append(f"{emotion}: {change}, to which r is blind")
         if self.filled:
-            more = ", ..." if len(self.filled) > 10 else ""
-            shown = ", ".join(self.filled[:10])
-            lines.append(f"filled with the train mean: {len(self.filled):,} clips: {shown}{more}")
+            lines.append(f"filled with the train mean: {len(self.filled):,} clips: {show_first(self.filled)}")
         return lines
 
 
@@ -196,7 +194,7 @@ def _finish(
     packed = pack(ready.content, profile.csv_name)
     manifest = {
         "name": folder.name,
-        "created": now(),
+        "created": timestamp(),
         "version": VERSION,
         "csv": profile.csv_name,
         "sha256": sha256(ready.content),

@@ -12,7 +12,7 @@ from abaw_emi.batching.examples import Example, InputSpec, check_widths, read_in
 from abaw_emi.config.run import ClipWeights
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, Split
-from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.errors import CorpusError, Problem, show_first
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
@@ -101,9 +101,7 @@ def compare_data(before: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapp
             ("fewer", old.keys() - new.keys()),
         ):
             if ids:
-                ranges = pack_ids(ids)
-                more = ", ..." if len(ranges) > _SHOWN_RANGES else ""
-                changes.append(f"{len(ids):,} {what} {how}: {', '.join(ranges[:_SHOWN_RANGES])}{more}")
+                changes.append(f"{len(ids):,} {what} {how}: {show_first(pack_ids(ids), _SHOWN_RANGES)}")
     return changes
 
 

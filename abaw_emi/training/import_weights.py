@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, RunError, UsageError
 from abaw_emi.core.hashing import hash_file
+from abaw_emi.core.records import timestamp
 from abaw_emi.inference.predict import describe_files, load_model
 from abaw_emi.models.hub import Pretrained, find_backbone, find_text_encoder
 from abaw_emi.models.load import check_tokens, load_part
@@ -102,7 +102,7 @@ def _import(file: Path, config: RunConfig, preset: ReleasedPreset, out: Path) ->
                 "text_encoder": text and _describe(text),
                 "licenses": {each.name: each.read_license() for each in (backbone, text) if each is not None},
                 **describe_files(staging),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "finished": timestamp(),
             }
         )
         write_card(staging)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.installation import find_git_commit
+from abaw_emi.core.records import timestamp
 from abaw_emi.models.device import Runtime, describe_hardware
 from abaw_emi.runs.run import Run
 from abaw_emi.training.data import TrainingData, compare_data
@@ -40,7 +40,7 @@ def describe_origin(
     origin = {
         "version": VERSION,
         "git_commit": find_git_commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": timestamp(),
         "trained_on": pack_ids(trained_on),
         "trained_on_complete": True,
         "init_from": None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.records import timestamp
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.inference.frozen_encoder import name_top
 from abaw_emi.inference.predict import describe_files, describe_run, load_model, predict
@@ -124,7 +124,7 @@ class Session:
             write_with_provenance(table, run.valid_predictions, provenance)
         if found := write_card(run, self.data.labels if self.data.valid else None):
             record["valid"]["clipped_mean_pearson"] = found.clipped_mean_pearson
-        run.write_provenance({**record, "finished": datetime.now(UTC).isoformat(timespec="seconds")})
+        run.write_provenance({**record, "finished": timestamp()})
         run.drop_state()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,7 +163,9 @@ def _plan(
 
 def _refuse_torchrun() -> None:
     """Raises a UsageError where several processes were started."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    from abaw_emi.data.shard import Shard
+
+    if not Shard.read(None).is_whole:
         step = "train the rows' presets with torchrun first"
         raise UsageError(Problem("tables", "under torchrun", "one process", step))
 

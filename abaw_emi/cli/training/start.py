@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ def check_start(config: RunConfig, new: Iterable[Run], *, resumes: bool) -> None
         EmiError: they are not; all problems together.
     """
     from abaw_emi.config.pretrained import check_encoders
+    from abaw_emi.data.shard import Shard
     from abaw_emi.runs.lock import find_holder
     from abaw_emi.runs.run import find_run, refuse_there
 
@@ -34,7 +34,7 @@ def check_start(config: RunConfig, new: Iterable[Run], *, resumes: bool) -> None
         for folder in filter(None, (config.training.init_from, *config.training.init_branches)):
             with collect_errors(problems):
                 find_run(Path(folder))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # of several processes, another may have made it by now
+    if Shard.read(None).is_whole:  # of several processes, another may have made it by now
         problems += [refuse_there(run) for run in new if run.folder.exists() and not find_holder(run)]
     if problems:
         raise EmiError(problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -143,6 +142,7 @@ def train(
     """Train one run for each seed, into runs/<preset>[-trainval]-seed<k>/."""
     from abaw_emi.config.read import replace_values
     from abaw_emi.data.folder import DataFolder
+    from abaw_emi.data.shard import Shard
     from abaw_emi.runs.run import Run, name_run
 
     trial = verify or limit is not None
@@ -150,7 +150,7 @@ def train(
         ("both --resume and --overwrite", "one of them"): resume and overwrite,
         ("both --preset and --config", "one of them"): preset and config_file,
         ("--epochs-from without --train-plus-val", "both"): epochs_from and not train_plus_val,
-        ("a trial under torchrun", "one process"): trial and int(os.environ.get("WORLD_SIZE", "1")) > 1,
+        ("a trial under torchrun", "one process"): trial and not Shard.read(None).is_whole,
     }
     _refuse(wrong)
     if fold is not None:

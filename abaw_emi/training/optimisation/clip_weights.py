@@ -8,7 +8,7 @@ import polars as pl
 from abaw_emi.audit.label_statistics import MOST_RATERS, count_raters
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME
-from abaw_emi.core.errors import CorpusError, Problem
+from abaw_emi.core.errors import CorpusError, Problem, show_first
 from abaw_emi.core.ids import pack_ids
 
 
@@ -27,7 +27,7 @@ def weigh_clips(labels: pl.DataFrame) -> Float32:
     """
     raters = count_raters(labels.select(EMOTIONS).to_numpy())
     if unknown := labels[FILENAME].to_numpy()[raters == 0].tolist():
-        found = f"{len(unknown):,} clips have labels that are no k/N: {', '.join(pack_ids(unknown)[:10])}"
+        found = f"{len(unknown):,} clips have labels that are no k/N: {show_first(pack_ids(unknown))}"
         expected = f"fractions of N up to {MOST_RATERS}"
         raise CorpusError(Problem("training.clip_weights", found, expected, "set it to 'equal'"))
     weights = np.sqrt(raters.astype(np.float64))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw_emi.config.run import TrainingConfig
+from abaw_emi.core.errors import show_first
 from abaw_emi.models.emi import EmiModel
 
 _THRESHOLD = 1e-4
@@ -196,7 +197,7 @@ class ExponentialAverage:
         here = {name: value.shape for name, value in zip(self._names, self._averages, strict=True)}
         if shapes != here:
             odd = sorted(name for name in shapes.keys() | here.keys() if shapes.get(name) != here.get(name))
-            raise ValueError(f"averages of other weights than the model trains: {', '.join(odd[:10])}")
+            raise ValueError(f"averages of other weights than the model trains: {show_first(odd)}")
         for name, average in zip(self._names, self._averages, strict=True):
             average.copy_(saved[name])
         self.updates = state["updates"]

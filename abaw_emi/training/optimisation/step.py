@@ -14,7 +14,7 @@ from torch import Tensor
 
 from abaw_emi.batching.loader import Step
 from abaw_emi.config.run import TrainingConfig
-from abaw_emi.core.errors import Problem, TrainingError
+from abaw_emi.core.errors import Problem, TrainingError, show_first
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.training.optimisation.gradients import Gradients, Place
@@ -51,7 +51,7 @@ class Outcome:
         broken = [name for name, good in zip(self.filenames, finite, strict=True) if not good]
         loss = float(self.loss)
         if broken or not math.isfinite(loss):
-            of = f" for {len(broken)} of {len(finite)} clips: {', '.join(broken[:10])}" if broken else ""
+            of = f" for {len(broken)} of {len(finite)} clips: {show_first(broken)}" if broken else ""
             raise TrainingError(Problem(str(self.place), f"the loss is not finite{of}", next_step=_ADVICE))
         return loss
 
@@ -117,7 +117,7 @@ class TrainStep:
             output.sum().backward()
             if not _are_finite([output, *self._grads()]):
                 broken += batch.filenames
-        of = f" for {len(broken)} of {step.size} clips: {', '.join(broken[:10])}" if broken else ""
+        of = f" for {len(broken)} of {step.size} clips: {show_first(broken)}" if broken else ""
         raise TrainingError(Problem(str(place), f"the gradient is not finite{of}", next_step=_ADVICE))
 
     def _grads(self) -> list[Tensor]:
