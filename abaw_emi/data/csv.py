@@ -91,6 +91,8 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
     if strict and _LONE_RETURN.search(text):
         problems.append(Problem(name, "lines end in a carriage return alone", "line feeds"))
     separator = _find_separator(text)
+    if before := _find_line_before(text):
+        return nothing, [*problems, Problem(f"{name}, line 1", f"{before!r}", "the header", "remove this line")]
     if separator != SEPARATOR:
         problems.append(Problem(f"{name}, line 1", f"columns are separated by {separator!r}", "commas"))
     header: tuple[str, ...] = ()
@@ -108,6 +110,8 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
                 return nothing, [Problem(where, f"more than {MAX_ROWS:,} rows", "one row a clip")]
             elif not row:
                 problems.append(Problem(f"{name}, line {reader.line_num}", "a blank line"))
+            elif not any(map(str.strip, row)):
+                problems.append(Problem(f"{name}, line {reader.line_num}", "a row of empty cells"))
             elif len(row) != len(header):
                 found = f"{len(row)} values"
                 if len(row) == 2 * len(header) - 1:
@@ -159,6 +163,13 @@ def _decode(content: bytes, name: str, *, strict: bool) -> tuple[str, list[Probl
         line = text.count("\n", 0, text.index("\0")) + 1
         problems = [Problem(f"{name}, line {line}", "a NUL byte", "text")]
     return text, problems
+
+
+def _find_line_before(text: str, longest: int = 60) -> str:
+    """The first line, cut, if it is no header, but the next one has columns: Excel's "sep=,", a remark."""
+    first, second = [*text.lstrip("\r\n").splitlines()[:2], ""][:2]
+    is_header = _find_separator(text) != SEPARATOR or SEPARATOR in first.rstrip(SEPARATOR)
+    return first[:longest] if SEPARATOR in second and not is_header else ""
 
 
 def _find_separator(text: str) -> str:

@@ -170,6 +170,9 @@ def _check_header(text: CsvText) -> list[Problem]:
     missing = [column for column in COLUMNS if column not in header]
     unknown = [column for column in header if column not in COLUMNS]
     alike = {found: meant for found in unknown if (meant := _find_alike(found, missing))}
+    if missing == list(COLUMNS) and not alike and parse_id(header[0]):
+        found = f"a row of values, {','.join(header)[:_LONGEST]!r}"
+        return [Problem(where, found, f"the header {','.join(COLUMNS)}", "write it above")]
     problems = [
         Problem(where, f"column {found!r}", repr(meant), "rename it") for found, meant in alike.items()
     ]

@@ -25,7 +25,7 @@ from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.ensembling.fit import METHODS, Recipe, find_recipe, needs_labels
 from abaw_emi.ensembling.members import Members, collect_members
 from abaw_emi.ensembling.schemes import combine, equal
-from abaw_emi.evaluation.diagnostics import diagnose_systems
+from abaw_emi.evaluation.diagnostics import diagnose_systems, find_outweighed
 
 __all__ = ["METHODS", "combine_members", "ensemble", "find_gaps", "find_recipe", "write_ensemble"]
 
@@ -92,7 +92,8 @@ def ensemble(
     elif recipe is None:
         recipe = Recipe(scheme=method)  # type: ignore[arg-type]  # "auto" needs labels
     tables = {name: member.table for name, member in given.items()}
-    for warning in [*doubts, *recipe.warnings, *diagnose_systems(tables)]:
+    narrow = find_outweighed(tables) if recipe.scheme == "mean" else []
+    for warning in [*doubts, *recipe.warnings, *diagnose_systems(tables), *narrow]:
         warnings.warn(str(warning), DiagnosticWarning, stacklevel=2)
     return combine_members(tables, recipe, missing, out_of_fold=fitting and fit is None)
 

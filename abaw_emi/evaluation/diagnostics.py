@@ -2,7 +2,7 @@
 
 Each is a guess with its evidence, never a verdict, and nothing is changed. Some need labels (`diagnose`), the
 others only the values (`inspect_values`). Their codes: shifted, sorted otherwise, columns swapped, sign,
-chance, labels, outside, rounded, clipped, saturated, duplicate, constant.
+chance, labels, outside, rounded, clipped, saturated, duplicate, constant, scale.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _MOVES = 0.0005
 
 _CLIPPING_MOVES = 0.002
 """A change of mean r by clipping that is worth a word: a fifth of what leading systems lie apart."""
+
+_SPREADS = 5.0
+"""Members of which one spreads so many times as wide as another: a mean is all but the wide one alone."""
 
 _PILE = 0.02
 """Share of exactly equal values at an end that looks like clipping."""
@@ -105,6 +108,31 @@ def find_constant(prediction: pl.DataFrame, name: str) -> dict[str, Diagnostic]:
         for emotion in EMOTIONS
         if len(prediction) > 1 and prediction[emotion].drop_nulls().n_unique() == 1
     }
+
+
+def find_outweighed(members: Mapping[str, pl.DataFrame]) -> list[Diagnostic]:
+    """The members that a plain mean hardly counts, as their values vary so little beside another's.
+
+    By the median of the six emotions' standard deviations; a member that is constant is named elsewhere.
+    """
+    spreads = {
+        name: float(np.median(np.nanstd(table.select(EMOTIONS).to_numpy(), axis=0)))
+        for name, table in members.items()
+        if len(table)
+    }
+    widest = max(spreads, key=spreads.__getitem__, default="")
+    return [
+        Diagnostic(
+            name,
+            f"its values spread {spreads[widest] / spread:,.0f} times less than those of {widest}: "
+            "the mean hardly counts it",
+            "members of one scale",
+            "use --method zscores",
+            code="scale",
+        )
+        for name, spread in spreads.items()
+        if 0 < spread * _SPREADS <= spreads[widest]
+    ]
 
 
 def find_duplicates(

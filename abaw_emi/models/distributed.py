@@ -21,6 +21,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from abaw_emi.core.errors import EmiError
+from abaw_emi.data.shard import Shard
 
 T = TypeVar("T")
 Leaf = TypeVar("Leaf", bound=Tensor)
@@ -105,15 +106,10 @@ class World:
         return values  # type: ignore[return-value] # filled now
 
 
-def is_distributed() -> bool:
-    """Whether `torchrun` started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 @contextmanager
 def join_world() -> Iterator[World]:
     """The processes that `torchrun` started; the only one where it did not."""
-    if not is_distributed():
+    if Shard.read(None).is_whole:
         yield World()
         return
     local_rank = int(os.environ["LOCAL_RANK"])

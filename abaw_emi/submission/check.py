@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 from typing_extensions import TypedDict
 
-from abaw_emi.core.constants import FILENAME
+from abaw_emi.core.constants import FILENAME, ID_WIDTH
 from abaw_emi.core.errors import EmiError, Problem, SubmissionError
 from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.core.hashing import sha256
@@ -38,7 +38,7 @@ class _Manifest(TypedDict):
     sha256: str
 
 
-_ID_WITH_POINT = re.compile(r"\d+\.0*", re.ASCII)
+_PLAIN_OR_PADDED = re.compile(rf"\d{{{ID_WIDTH}}}|[1-9]\d*|0", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +207,16 @@ def _check_ids(table: pl.DataFrame, text: CsvText, test_ids: Sequence[str]) -> l
 
 
 def _check_spelling(text: CsvText) -> list[Problem]:
-    """A warning of ids that went through a float: read here, but perhaps not by the organisers."""
-    column = text.header.index(FILENAME)
-    odd = next((row[column] for row in text.rows if _ID_WITH_POINT.fullmatch(row[column])), None)
-    return [Problem(text.name, f"ids such as {odd}", "digits alone")] if odd else []
+    """A warning of ids that are read here, but perhaps not by the organisers: 42.0, 000042, or some padded."""
+    ids = [row[text.header.index(FILENAME)] for row in text.rows]
+    odd = next((cell for cell in ids if not _PLAIN_OR_PADDED.fullmatch(cell)), None)
+    if odd:
+        return [Problem(text.name, f"ids such as {odd!r}", "digits alone, of one form")]
+    plain = next((cell for cell in ids if len(cell) < ID_WIDTH), None)
+    padded = next((cell for cell in ids if cell.startswith("0") and len(cell) == ID_WIDTH), None)
+    if padded and plain:
+        return [Problem(text.name, f"ids such as {padded} and such as {plain}", "ids of one form")]
+    return []
 
 
 def _check_order(table: pl.DataFrame, text: CsvText) -> list[Problem]:

@@ -205,6 +205,18 @@ def test_likely_mistakes_are_python_warnings(labelled: dict[str, pl.DataFrame]) 
         ensemble({m: labelled[m] for m in "ab"}, "zscores")
 
 
+def test_a_member_of_another_scale_is_named_where_a_plain_mean_is_taken(
+    labelled: dict[str, pl.DataFrame],
+) -> None:
+    percent = labelled["b"].with_columns(pl.col(EMOTIONS) * 100)
+    with pytest.warns(DiagnosticWarning, match=r"^a: its values spread \d+ times less than those of percent: "):
+        ensemble({"a": labelled["a"], "percent": percent})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ensemble({"a": labelled["a"], "percent": percent}, "ranks")
+        ensemble({"a": labelled["a"], "half": labelled["b"].with_columns(pl.col(EMOTIONS) / 2)})
+
+
 def test_one_member_or_no_shared_clip_cannot_be_weighed(labelled: dict[str, pl.DataFrame]) -> None:
     with pytest.raises(ScoreError, match="1 member; expected two at least"):
         find_recipe(labelled["labels"], {"a": labelled["a"]})

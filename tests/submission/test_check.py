@@ -169,6 +169,24 @@ def test_ids_are_compared_with_those_of_the_test_clips() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("spelling", "found"),
+    [
+        (["1", "2", "3"], []),
+        (["00001", "2", "00003"], ["p.csv: ids such as 00001 and such as 2; expected ids of one form"]),
+        (["00001", "00002", "3.0"], ["p.csv: ids such as '3.0'; expected digits alone, of one form"]),
+        (["000001", "00002", "00003"], ["p.csv: ids such as '000001'; expected digits alone, of one form"]),
+        ([" 00001", "00002", "00003"], ["p.csv: ids such as ' 00001'; expected digits alone, of one form"]),
+    ],
+)
+def test_ids_of_no_one_form_are_a_warning(spelling: list[str], found: list[str]) -> None:
+    content = CSV.decode()
+    for filename, other in zip(IDS, spelling, strict=True):
+        content = content.replace(filename, other)
+    check = check_csv(content.encode(), "p.csv", IDS)
+    assert (check.problems, [str(each) for each in check.warnings]) == ((), found)
+
+
 def test_a_constant_column_rejects_a_submission_and_is_a_warning_for_predictions() -> None:
     content = CSV.replace(b"0.25,1,0,0,0.5", b"0.5,1,0,0,0.5")  # Amusement
     submission, predictions = (

@@ -86,7 +86,7 @@ def ensemble(
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.ensembling.combine import describe_gaps, find_gaps, write_ensemble
     from abaw_emi.ensembling.fit import Recipe, find_recipe, needs_labels, pair_fit_files
-    from abaw_emi.evaluation.diagnostics import diagnose_systems
+    from abaw_emi.evaluation.diagnostics import diagnose_systems, find_outweighed
     from abaw_emi.evaluation.systems import refuse_repeats
 
     ckpts, preds, fit = (given or [] for given in (ckpts, preds, fit))
@@ -111,6 +111,8 @@ def ensemble(
     predicted = predict_with(runs, folder, split, on_bad_clip, device, precision, reporter)
     members = replace(predicted, members=[*predicted.members, *given.values()])
     reporter.warn(diagnose_systems(members.tables))
+    if recipe.scheme == "mean":
+        reporter.warn(find_outweighed(members.tables))
     # Weights that saw the labels of these very clips are applied out of fold.
     out_of_fold = recipe.fitted and split == "valid" and not fit
     written = write_ensemble(
