@@ -92,7 +92,8 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
         problems.append(Problem(name, "lines end in a carriage return alone", "line feeds"))
     separator = _find_separator(text)
     if before := _find_line_before(text):
-        return nothing, [*problems, Problem(f"{name}, line 1", f"{before!r}", "the header", "remove this line")]
+        problems.append(Problem(f"{name}, line 1", repr(before), "the header", "remove this line"))
+        return nothing, problems
     if separator != SEPARATOR:
         problems.append(Problem(f"{name}, line 1", f"columns are separated by {separator!r}", "commas"))
     header: tuple[str, ...] = ()

@@ -207,7 +207,7 @@ def _check_ids(table: pl.DataFrame, text: CsvText, test_ids: Sequence[str]) -> l
 
 
 def _check_spelling(text: CsvText) -> list[Problem]:
-    """A warning of ids that are read here, but perhaps not by the organisers: 42.0, 000042, or some padded."""
+    """A warning of ids that the organisers may read otherwise: 42.0, 000042, or only some padded."""
     ids = [row[text.header.index(FILENAME)] for row in text.rows]
     odd = next((cell for cell in ids if not _PLAIN_OR_PADDED.fullmatch(cell)), None)
     if odd:
