@@ -12,9 +12,9 @@ from pathlib import Path
 
 from abaw_emi.audit.files import Splits
 from abaw_emi.audit.finding import make_finding
-from abaw_emi.audit.probe_cache import Track
 from abaw_emi.core.constants import FEATURE_WIDTHS
 from abaw_emi.core.errors import CorpusError, Diagnostic, EmiError, FeatureError
+from abaw_emi.core.progress import Track
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES
 from abaw_emi.features.faces import FACE_FOLDER, find_faces, find_gaps

@@ -16,7 +16,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from abaw_emi.core.cache import Cache
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.hashing import FileHashes
 from abaw_emi.core.prefetch import count_cores
-from abaw_emi.core.progress import Reporter
+from abaw_emi.core.progress import Reporter, Track, track_nothing
 from abaw_emi.core.signals import blocked_signals
 
 WORTH_FILES = 800
@@ -35,21 +34,6 @@ WORTH_FILES = 800
 
 _MOST_WORKERS = 61
 """Windows waits for no more processes at once (Python's documentation of `ProcessPoolExecutor`)."""
-
-T = TypeVar("T")
-
-
-class Track(Protocol):
-    """Items with a bar over them, its description and their number, as `progress.Reporter.track`."""
-
-    def __call__(self, items: Iterable[T], description: str, total: int) -> Iterable[T]:
-        """The same items."""
-        ...
-
-
-def track_nothing(items: Iterable[T], description: str, total: int) -> Iterable[T]:
-    """The same items, without a bar."""
-    return items
 
 
 class ProbeCache:

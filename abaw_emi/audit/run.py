@@ -18,13 +18,14 @@ from abaw_emi.audit.files import Splits, assign_splits, check_files
 from abaw_emi.audit.fingerprint import FEWEST_ROWS
 from abaw_emi.audit.labels import audit_labels, check_ids, read_tables
 from abaw_emi.audit.probe import ProbeResult
-from abaw_emi.audit.probe_cache import ProbeCache, Track, track_nothing
+from abaw_emi.audit.probe_cache import ProbeCache
 from abaw_emi.audit.record import Audit, Histogram, count_durations, describe_durations, fingerprint_listing
 from abaw_emi.audit.sound import check_sounds, check_usable, choose_sources
 from abaw_emi.config.parts import SOUND
 from abaw_emi.core.constants import EMOTIONS, FILENAME, SPLITS, VERSION, Split
 from abaw_emi.core.errors import SEVERITIES
 from abaw_emi.core.hashing import sha256
+from abaw_emi.core.progress import Track, track_nothing
 from abaw_emi.core.records import timestamp
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import ClipFiles

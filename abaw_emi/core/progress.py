@@ -5,10 +5,10 @@ A bar is shown on a terminal only; messages always, unless the reporter is quiet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from abaw_emi.core.terminal import Console, escape_controls
 
@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Track = Callable[[Iterable[str], str, int], Iterable[str]]
-"""Items with a progress bar: (items, description, number of items), as `Reporter.track`."""
+
+class Track(Protocol):
+    """Items with a bar over them, its description and their number, as `Reporter.track`."""
+
+    def __call__(self, items: Iterable[T], description: str, total: int) -> Iterable[T]:
+        """The same items."""
+        ...
+
+
+def track_nothing(items: Iterable[T], description: str, total: int) -> Iterable[T]:
+    """The same items, without a bar."""
+    return items
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import ClipError, Problem, collect_errors
-from abaw_emi.core.progress import Track
+from abaw_emi.core.progress import Track, track_nothing
 from abaw_emi.data.layout import ClipFiles
 from abaw_emi.runs.run import Run, read_metrics
 
@@ -120,7 +120,7 @@ def find_durations(
     ids: Mapping[Split, Sequence[str]],
     files: Mapping[str, ClipFiles],
     audited: Mapping[str, float | None] | None,
-    track: Track = lambda items, description, total: items,
+    track: Track = track_nothing,
 ) -> Durations | None:
     """The durations of the clips; None where there is neither an audit nor a file to read.
 
@@ -139,7 +139,7 @@ def find_durations(
 def read_declared(
     ids: Mapping[Split, Sequence[str]],
     files: Mapping[str, ClipFiles],
-    track: Track = lambda items, description, total: items,
+    track: Track = track_nothing,
 ) -> Durations | None:
     """Durations from the headers of the files; None where no clip has a file, or PyAV is not installed."""
     wanted = [clip for clips in ids.values() for clip in clips]

@@ -20,7 +20,7 @@ from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import EmiError, Problem
 from abaw_emi.core.files import check_writable, write_bytes
 from abaw_emi.core.installation import find_git_commit
-from abaw_emi.core.progress import Track
+from abaw_emi.core.progress import Track, track_nothing
 from abaw_emi.evaluation.text_tables import render
 from abaw_emi.report.blocks import Report
 from abaw_emi.report.charts.style import DARK, LIGHT
@@ -98,7 +98,7 @@ def write_report(
     figures: Path | None = None,
     *,
     title: str = TITLE,
-    track: Track = lambda items, description, total: items,
+    track: Track = track_nothing,
 ) -> Written:
     """Makes a report; the page is written whole or not at all.
 
