@@ -10,6 +10,7 @@ from abaw_emi.config import pretrained
 from abaw_emi.config.parts import SOUND
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.pretrained import check_pretrained, is_here
+from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import Problem, WeightsError, collect_errors
 from abaw_emi.core.progress import Reporter
@@ -54,7 +55,7 @@ def find_failures(
         failed: State = "refused" if problems else "lacks inputs"
         if not problems:
             with collect_errors(problems):
-                problems += find_missing(plan, data, skip_bad=skip_bad).values()
+                problems += find_missing(plan.config, data, skip_bad=skip_bad).values()
             for name, revision in list_encoders(plan).items():
                 problems += _check_encoder(plan, name, revision)
         if problems:
@@ -73,18 +74,18 @@ def _check_encoder(plan: RowPlan, name: str, revision: str) -> list[Problem]:
     return []
 
 
-def find_missing(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> dict[str, Problem]:
-    """What a row reads of the clips of train and valid and is missing, by its name, and how to get it.
+def find_missing(config: RunConfig, data: DataFolder, *, skip_bad: bool = False) -> dict[str, Problem]:
+    """What a run reads of the clips of train and valid and is missing, by its name, and how to get it.
 
     Args:
-        plan: of the row.
+        config: of the run.
         data: the data folder.
         skip_bad: whether clips without any of the inputs are left out.
 
     Raises:
         EmiError: the label files or a folder cannot be read.
     """
-    found = {name: _find_clips(plan, name, data) for name in plan.modalities}
+    found = {name: _find_clips(config, name, data) for name in config.model.reads}
     ids = {split: data.ids(split) for split in _SPLITS}
     missing: dict[str, Problem] = {}
     for name, clips in found.items():
@@ -97,11 +98,11 @@ def find_missing(plan: RowPlan, data: DataFolder, *, skip_bad: bool = False) -> 
     return missing
 
 
-def _find_clips(plan: RowPlan, name: str, data: DataFolder) -> Collection[str]:
-    """The clips that have an input of a row."""
+def _find_clips(config: RunConfig, name: str, data: DataFolder) -> Collection[str]:
+    """The clips that have an input of a run."""
     if name == SOUND:
         return data.files
-    if any(feature.name == name and feature.backbone for feature in plan.config.model.features):
+    if any(feature.name == name and feature.backbone for feature in config.model.features):
         return find_transcripts(data.root, data.features)
     return find_features(data.root, data.features, name)
 
@@ -117,15 +118,6 @@ def _find_empty(
     advice = "; ".join(_advise(name, data) for name in found)
     what = list_ids(empty, f"have no {' and no '.join(found)}")
     return {"clips": Problem(str(data.root), what, next_step=f"{advice}; or --on-bad-clip skip")}
-
-
-def find_missing_encoders(plan: RowPlan) -> dict[str, Problem]:
-    """A problem for each pretrained encoder of a row that is not on this machine, with how to get it."""
-    return {
-        name: Problem(name, "not on this machine", next_step=advise_encoder(plan, name))
-        for name, revision in list_encoders(plan).items()
-        if not is_here(name, revision)
-    }
 
 
 def list_encoders(plan: RowPlan) -> dict[str, str]:
@@ -152,9 +144,15 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
     row = plan.row
     state, problems = inspect_runs(plan)
     missing: dict[str, Problem] = {}
-    with collect_errors(problems):
-        missing |= find_missing(plan, data)
-    missing |= find_missing_encoders(plan)
+    encoders = list_encoders(plan)
+    if plan.runs:
+        with collect_errors(problems):
+            missing |= find_missing(plan.config, data)
+    missing |= {
+        name: Problem(name, "not on this machine", next_step=advise_encoder(plan, name))
+        for name, revision in encoders.items()
+        if not is_here(name, revision)
+    }
     return {
         "table": row.table,
         "name": row.name,
@@ -162,7 +160,7 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
         "preset": row.preset,
         "train_plus_val": row.train_plus_val,
         "published": {"valid": row.valid, "test": row.test, "words": row.words or None},
-        "reads": [*plan.modalities, *list_encoders(plan)],
+        "reads": [*(plan.config.model.reads if plan.runs else ()), *encoders],
         "missing": list(missing),
         "runs": [str(run.folder) for run in plan.runs.values()],
         "state": state,

@@ -42,11 +42,6 @@ class RowPlan:
     runs: Mapping[int, Run]
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """The inputs of its model (`ModelConfig.reads`); none where the row has no preset."""
-        return self.config.model.reads if self.runs else ()
-
-    @property
     def backbone(self) -> str | None:
         """Hub id or folder of its pretrained wav2vec 2.0; None where it uses none."""
         config = self.config

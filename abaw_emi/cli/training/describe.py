@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abaw_emi.cli.next_step import PLACES, keep, print_next
@@ -58,12 +57,12 @@ def options() -> None:
 
 def _describe_inputs(preset: str, data: DataFolder | None) -> dict[str, Any]:
     """What a preset reads, and what of it is neither in the data folder nor on this machine."""
-    from abaw_emi.reproduction.published import PublishedRow
-    from abaw_emi.reproduction.requirements import find_missing, find_missing_encoders, list_encoders
-    from abaw_emi.reproduction.rows import plan_rows
+    from abaw_emi.config.presets import PRESETS
+    from abaw_emi.config.pretrained import is_here, list_encoders
+    from abaw_emi.reproduction.requirements import find_missing
 
-    row = PublishedRow(table="text", name=preset, system=preset, preset=preset)
-    (plan,) = plan_rows([row], Path("runs"))
-    missing = list(find_missing(plan, data)) if data is not None else []
-    reads = [*plan.modalities, *list_encoders(plan)]
-    return {"reads": reads, "missing": [*missing, *find_missing_encoders(plan)]}
+    config = PRESETS[preset]
+    missing = [] if data is None else list(find_missing(config, data))
+    encoders = {encoder.name: is_here(encoder.name, encoder.revision) for encoder in list_encoders(config)}
+    missing += [name for name, here in encoders.items() if not here]
+    return {"reads": [*config.model.reads, *encoders], "missing": missing}
