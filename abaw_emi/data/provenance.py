@@ -90,6 +90,13 @@ class Provenance:
         """What is recorded of every run that the predictions come from, however deep."""
         return [record for record in _walk(self.members) if "run" in record]
 
+    def run_of_each(self) -> list[str]:
+        """The name of the run that each member is the predictions of; [] where a member is anything else."""
+        parts = [list(_walk([member])) for member in self.members]
+        names = [[str(each["run"]) for each in found if "run" in each] for found in parts]
+        combined = any(each.get("scheme") for found in parts for each in found)
+        return [] if combined or any(len(own) != 1 for own in names) else [own[0] for own in names]
+
     def precisions(self) -> tuple[str, ...]:
         """The arithmetic of the runs that the predictions come from, where it was not float32 ("bf16")."""
         return tuple(sorted({run.get("precision") or "fp32" for run in self.runs()} - {"fp32"}))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from abaw_emi.core.constants import EMOTIONS, FILENAME
@@ -13,7 +14,9 @@ from abaw_emi.core.errors import EmiError, Problem, collect_errors
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import Provenance, read_prediction_file
-from abaw_emi.ensembling.combine import combine_members
+from abaw_emi.ensembling.combine import PLAIN_MEAN, combine_members
+from abaw_emi.ensembling.fit import Recipe
+from abaw_emi.ensembling.schemes import FITTED, SCHEMES
 from abaw_emi.evaluation.diagnostics import diagnose_systems
 from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.score import score
@@ -29,8 +32,8 @@ def find_validation_score(
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
     """What is known of the validation score of a file to submit, and what it is; None for nothing.
 
-    In this order: of the predictions of valid that are named; the out-of-fold score of a fitted ensemble; the
-    mean of the runs' own predictions of valid; K-fold runs, where the runs were trained on valid.
+    In this order: of the predictions of valid that are named; the out-of-fold score of a fitted ensemble; of
+    the runs' own predictions of valid, combined as the file is; of K-fold runs, where the runs saw valid.
 
     Args:
         record: of the file to submit.
@@ -50,12 +53,17 @@ def find_validation_score(
         kind = f"of the {scheme} of {len(report['members'])} members on valid, out of fold"
         return _keep({**report["schemes"][scheme], "kind": kind}), []
     problems: list[Problem] = []
-    members = record.runs()
-    files = [Run(runs / str(run["run"])).valid_predictions for run in members]
-    if files and all(path.is_file() for path in files) and len(record.members) == len(members):
+    files, recipe = _find_own_files(record, runs), _find_recipe(record)
+    if recipe is None:
+        found = f"not known: the record of {record.scheme['scheme']} has no score out of fold"
+        step = "name its predictions of valid with --valid-preds"
+        problems.append(Problem("validation score", found, next_step=step))
+    elif files:
         with collect_errors(problems):
-            kind = f"of the mean of {len(files)} runs on valid" if len(files) > 1 else "of the run on valid"
-            return _score(files, data, kind)
+            called = f"{len(files)} runs" if len(files) > 1 else "the run"
+            plain = recipe.scheme == "mean" and len(files) == 1
+            what = called if plain else f"the {recipe.scheme} of {called}"
+            return _score(files, data, f"of {what} on valid", recipe)
     folds, more = find_fold_score(record, runs, data)
     return None if folds is None else _keep(folds.to_json()), [*problems, *more]
 
@@ -79,13 +87,16 @@ def find_harmed(
     Raises:
         EmiError: a file cannot be used.
     """
-    files = [valid_preds] if valid_preds is not None else []
-    if record is not None and not files:
-        files = [Run(runs / str(run["run"])).valid_predictions for run in record.runs()]
-    if not files or not all(path.is_file() for path in files):
+    files: list[Path] = []
+    recipe: Recipe | None = PLAIN_MEAN
+    if valid_preds is not None:
+        files = [valid_preds]
+    elif record is not None:
+        files, recipe = _find_own_files(record, runs), _find_recipe(record)
+    if not files or recipe is None:
         return []
     tables = {str(path): read_prediction_file(path)[0].table for path in files}
-    combined = combine_members(tables)
+    combined = combine_members(tables, recipe)
     truth = data.read_labels("valid")
     raw = pearson(truth, combined)
     clipped = pearson(truth, combined.with_columns(pl.col(EMOTIONS).clip(*limits)))
@@ -96,13 +107,31 @@ def find_harmed(
     ]
 
 
+def _find_own_files(record: Provenance, runs: Path) -> list[Path]:
+    """The members' own predictions of valid, in order; [] unless each member is one run that has them."""
+    files = [Run(runs / name).valid_predictions for name in record.run_of_each()]
+    return files if all(path.is_file() for path in files) else []
+
+
+def _find_recipe(record: Provenance) -> Recipe | None:
+    """How the members of a file are combined; None where that is by weights that are not recorded."""
+    scheme = record.scheme.get("scheme", "mean")
+    if scheme in SCHEMES and scheme not in FITTED:
+        return Recipe(scheme=scheme)
+    reports = (record.scheme.get("out_of_fold") or {}).get("schemes", {})
+    weights = reports.get(scheme, {}).get("weights")
+    return None if weights is None else Recipe(scheme=scheme, weights=np.array(weights).T)
+
+
 def _keep(values: dict[str, Any]) -> dict[str, Any]:
     kept = ("mean_pearson", "clipped_mean_pearson", "interval", "kind")
     return {key: values[key] for key in kept if key in values}  # records of before have no clipped one
 
 
-def _score(files: Sequence[Path], data: DataFolder, kind: str) -> tuple[dict[str, Any], list[Problem]]:
-    """The score on valid of the mean of prediction files that have not seen it, and warnings."""
+def _score(
+    files: Sequence[Path], data: DataFolder, kind: str, recipe: Recipe = PLAIN_MEAN
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The score on valid of prediction files that have not seen it, combined by `recipe`, and warnings."""
     truth = data.read_labels("valid")
     labels, clips = str(data.label_file("valid")), truth[FILENAME].to_list()
     tables: dict[str, pl.DataFrame] = {}
@@ -119,6 +148,6 @@ def _score(files: Sequence[Path], data: DataFolder, kind: str) -> tuple[dict[str
     diagnostics = diagnose_systems(tables, truth)
     if copied := [found for found in diagnostics if found.code == "labels"]:
         raise EmiError(copied)
-    result = score(truth, combine_members(tables), names=(labels, " and ".join(tables)))
+    result = score(truth, combine_members(tables, recipe), names=(labels, " and ".join(tables)))
     values = _keep({**result.to_json(), "kind": kind})
     return {**values, "signature": result.signature}, [*diagnostics, *result.problems]

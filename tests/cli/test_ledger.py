@@ -304,3 +304,62 @@ def test_runs_on_train_bring_the_score_of_the_mean_of_their_predictions(
     done = shell("submit")
     problems(done, 0)
     assert "; of the mean of 2 runs on valid\n" in done.stdout
+
+
+@pytest.fixture
+def two_runs(folder: Path) -> list[Path]:
+    """Predictions of test by two runs on other scales, whose own predictions of valid are there."""
+    files = []
+    for seed in (1, 2):
+        name, high = f"paper-seed{seed}", 10.0**-seed
+        write_csv(folder / "runs" / name / "valid_predictions.csv", values(VALID, 20 + seed, high=high))
+        file = write_csv(folder / f"test{seed}.csv", values(test_ids(), 30 + seed, high=high))
+        write_record(file, members=[{"run": name, "preset": "paper", "seed": seed}])
+        files.append(file)
+    return files
+
+
+def validation_score(shell: Shell, *options: str) -> dict[str, Any] | None:
+    done = shell("submit", "--dry-run", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["val"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", ["mean", "zscores", "ranks"])
+def test_the_ledger_gets_the_score_of_the_scheme_that_combined_what_is_sent(
+    shell: Shell, two_runs: list[Path], method: str
+) -> None:
+    own = [f"runs/paper-seed{seed}/valid_predictions.csv" for seed in (1, 2)]
+    problems(shell("ensemble", "--method", method, "--preds", *own, "--split", "valid", "--out", "v.csv"), 0)
+    problems(shell("ensemble", "--method", method, "--preds", *two_runs), 0)
+    val = validation_score(shell)
+    scored = json.loads(shell("score", "v.csv", "data/valid_split.csv", "--json").stdout)
+    assert val is not None
+    assert val["mean_pearson"] == pytest.approx(scored["mean_pearson"])
+    assert val["kind"] == f"of the {method} of 2 runs on valid"
+
+
+def test_weights_without_a_score_out_of_fold_bring_no_score_and_it_is_said(
+    shell: Shell, two_runs: list[Path], preds: Path
+) -> None:
+    members = [{"run": f"paper-seed{seed}"} for seed in (1, 2)]
+    write_record(preds, members=members, scheme={"scheme": "weights", "out_of_fold": None})
+    *_, line = problems(shell("submit"), 0)
+    assert line == (
+        "warning: validation score: not known: the record of weights has no score out of fold; "
+        "name its predictions of valid with --valid-preds"
+    )
+    assert read_ledger(preds.parents[1] / "submissions").entries[0].record["val"] is None
+
+
+def test_a_member_that_is_not_one_run_leaves_the_score_unknown(
+    shell: Shell, folder: Path, two_runs: list[Path]
+) -> None:
+    problems(shell("ensemble", "--preds", *two_runs, "--out", "both.csv"), 0)
+    stranger = write_csv(folder / "stranger.csv", values(test_ids(), 9))
+    problems(shell("ensemble", "--preds", "both.csv", stranger), 0)  # two members, and two runs
+    assert validation_score(shell) is None
+    for file, ranked in zip(two_runs, ("a.csv", "b.csv"), strict=True):
+        problems(shell("ensemble", "--method", "ranks", "--preds", file, "--out", ranked), 0)
+    problems(shell("ensemble", "--preds", "a.csv", "b.csv"), 0)
+    assert validation_score(shell) is None
