@@ -20,7 +20,7 @@ from abaw_emi.cli.submission import ledger, submit
 from abaw_emi.cli.training import describe, pipeline, reproduce, runs, search, sweep, train
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import UsageError
-from abaw_emi.core.signals import Interrupted, raise_on_signals
+from abaw_emi.core.signals import Interrupted, ignore_signals, raise_on_signals
 from abaw_emi.core.terminal import escape_controls
 
 app = typer.Typer(
@@ -93,6 +93,7 @@ def main() -> None:
     guard_streams()
     raise_on_signals()
     code = _run(sys.argv[1:])
+    ignore_signals()  # also while Python ends, where a handler would only print a traceback
     if lost := lost_output():
         print(f"stdout: {lost}; what was printed there is lost, what was done is not", file=sys.stderr)  # noqa: T201
         code = code or int(sys.argv[1:2] in _PRINTED)
@@ -104,11 +105,13 @@ def _run(arguments: list[str]) -> int:
     try:
         app()
     except Interrupted as stop:
+        ignore_signals()  # a second one would cut off the line that says how to go on
         done = str(stop) or "stopped"
         again = suggest(arguments, saved=done.startswith("saved"))
         left = "" if again.startswith("go on") else "nothing half-written is left; "
         return _report([f"{done}; {left}{again}"], stop.exit_code)
     except Exception as error:
+        ignore_signals()
         if is_given("--debug"):
             raise
         return _report(describe_error(error, arguments), 2 if isinstance(error, UsageError) else 1)

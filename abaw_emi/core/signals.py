@@ -71,6 +71,12 @@ def raise_on_signals() -> None:
         signal.signal(number, handler)
 
 
+def ignore_signals() -> None:
+    """Ignores what asks for a stop from now on: this process is ending, and is to do so in order."""
+    for number in _stop_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def blocked_signals() -> Iterator[None]:
     """Blocks what asks for a stop; processes started in the block ignore it: this one ends them."""

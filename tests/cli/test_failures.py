@@ -113,3 +113,49 @@ main()
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     (line,) = problems(done, 1)
     assert line.endswith("end other programs, and start again with: abaw-emi score a.csv b.csv")
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"),
+    [
+        ("Interrupted(2, 'saved after epoch 3')", 130, "saved after epoch 3; go on with: abaw-emi sweep"),
+        ("OSError(5, 'Input/output error', 'a')", 1, "a: Input/output error: the disk fails"),
+    ],
+)
+def test_another_ctrl_c_while_a_command_ends_changes_nothing(failure: str, code: int, line: str) -> None:
+    """One comes while the line is written, one while Python ends."""
+    text = f"""
+import atexit, io, os, signal, sys
+import abaw_emi.cli.app as module
+from abaw_emi.core.signals import Interrupted
+
+class Pressed(io.TextIOWrapper):
+    def write(self, text):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().write(text)
+
+def fail():
+    raise {failure}
+
+sys.stderr = Pressed(sys.stderr.buffer, write_through=True)
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+module.app = fail
+sys.argv = ["abaw-emi", "sweep"]
+module.main()
+"""
+    done = subprocess.run([sys.executable, "-c", text], env=environment(), capture_output=True, text=True)
+    (found,) = problems(done, code)
+    assert found.startswith(line)
+
+
+def test_ctrl_c_after_the_work_is_done_leaves_it_done() -> None:
+    text = """
+import atexit, os, signal, sys
+from abaw_emi.cli import main
+
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["abaw-emi", "--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", text], env=environment(), capture_output=True, text=True)
+    assert problems(done, 0) == []
