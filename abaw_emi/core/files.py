@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,9 @@ from abaw_emi.core.suggest import suggest_path
 
 AnyPath = str | os.PathLike[str]
 """What public functions take for a path."""
+
+_LEFT_SECONDS = 3600.0
+"""So long after its last byte nobody is writing a part any more: it is what a killed process left."""
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
@@ -54,19 +59,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def open_whole(path: Path, suffix: str = ".part") -> Iterator[IO[bytes]]:
+def open_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file that is at `path` when the block has ended: whole and on the disk; else that is as before.
 
-    Of our own: boltons' `atomic_save` leaves its part where a full disk shows when the file is closed.
+    Until then it has a name of its own, so of several that write `path` together each is whole, and the last
+    stays. A process that is killed leaves its part, a file `*.part`, which nothing reads.
 
-    Args:
-        path: the file.
-        suffix: of its name until then; one of their own for processes that may write it together.
+    Of our own: boltons' `atomic_save` leaves its part where a full disk shows when the file is closed.
 
     Raises:
         OSError: it cannot be written; it names `path`, and nothing of it is left.
     """
-    part = path.with_name(path.name + suffix)
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with part.open("wb") as file:
             yield file
@@ -79,3 +83,11 @@ def open_whole(path: Path, suffix: str = ".part") -> Iterator[IO[bytes]]:
         if isinstance(error, OSError):
             error.filename = str(path)  # that of `write` names none
         raise
+
+
+def drop_parts(folder: Path) -> None:
+    """Deletes what killed processes left of files that they were writing into `folder`."""
+    for part in folder.glob("*.part"):
+        with suppress(OSError):  # another process was faster
+            if time.time() - part.stat().st_mtime > _LEFT_SECONDS:
+                part.unlink()

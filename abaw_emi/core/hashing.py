@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
 import time
 from contextlib import suppress
@@ -74,6 +73,6 @@ class FileHashes:
             return
         known = {path: entry for path, entry in self._load().items() if Path(path).exists()}
         content = json.dumps(known | self._new, separators=(",", ":")).encode()
-        with suppress(OSError), open_whole(self._path, f".{os.getpid()}.part") as file:
+        with suppress(OSError), open_whole(self._path) as file:
             file.write(content)
         self._new.clear()

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
 from abaw_emi.core.errors import FeatureError, Problem, TableError, UsageError, show_first
-from abaw_emi.core.files import write_bytes
+from abaw_emi.core.files import drop_parts, write_bytes
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.layout import find_files
@@ -135,6 +135,7 @@ class ClipFolder:
             found = f"cannot be written: {error.strerror}"
             raise TableError(Problem(str(self.folder), found)) from error
         try:
+            drop_parts(self.folder)
             if self._overwrite:
                 for paths in self._find().values():
                     for path in paths:

@@ -220,15 +220,6 @@ def test_the_form_of_a_prediction_file() -> None:
     )
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "x.csv"
-    write_bytes(path, b"old")
-    (tmp_path / "x.csv.part").mkdir()  # the way of every new file is blocked
-    with pytest.raises(TableError, match=r"x\.csv: cannot be written"):
-        write_bytes(path, b"new")
-    assert path.read_bytes() == b"old"
-
-
 def test_what_cannot_be_written_is_a_table_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "x.csv", tmp_path):

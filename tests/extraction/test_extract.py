@@ -348,7 +348,9 @@ write, calls = output.write_bytes, []
 def kill(path, content):
     calls.append(path)
     if len([path for path in calls if path.suffix == ".npy"]) == 3:
-        Path(f"{{path}}.part").write_bytes(content[: len(content) // 2])
+        part = Path(f"{{path}}.1-ab.part")
+        part.write_bytes(content[: len(content) // 2])
+        os.utime(part, (0, 0))  # long ago: another shard may be writing a new one
         os._exit(9)
     write(path, content)
 output.write_bytes = kill

@@ -301,7 +301,7 @@ def test_what_a_kill_left_of_the_first_write_or_of_an_older_run_is_no_obstacle_a
     straight = run_of(config, data_root, tmp_path / "straight")
     run = Run(tmp_path / "killed" / "small-seed1")
     run.folder.mkdir(parents=True)
-    (run.folder / "run.toml.part").write_text("[da")
+    (run.folder / "run.toml.1-ab.part").write_text("[da")
     run_of(config, data_root, run.folder.parent, if_there="resume")
     assert weights(run) == weights(straight)
     # A checkpoint that no record speaks for is not gone on from.
