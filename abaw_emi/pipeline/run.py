@@ -33,7 +33,7 @@ from abaw_emi.report.sources import Sources
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
 from abaw_emi.submission.ledger import read_ledger
-from abaw_emi.submission.validation_score import find_harmed, find_validation_score
+from abaw_emi.submission.validation_score import find_validation
 from abaw_emi.submission.write import write_submission
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
@@ -245,20 +245,19 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
                 return archive
     file, problems = read_prediction_file(path)
     reporter.warn(problems)
-    val, warnings = find_validation_score(file.record, None, plan.out / "runs", data)
-    reporter.warn(warnings)
+    known = find_validation(file.record, None, plan.out / "runs", data, plan.profile.range)
+    reporter.warn(known.warnings)
     submission = write_submission(
         file.table,
         data.ids("test"),
         folder,
         name=plan.name,
-        bounds="auto",
-        harmed=find_harmed(file.record, None, plan.out / "runs", data, plan.profile.range),
+        harmed=known.harmed,
         source={"file": path.name, "sha256": file.sha256},
         provenance=file.record,
         where=str(path),
         profile=plan.profile,
-        val=val,
+        val=known.score,
     )
     reporter.warn(submission.warnings)
     for line in submission.describe_changes():

@@ -15,7 +15,8 @@ from abaw_emi.submission.format import SubmissionFormat
 
 Bounds = Literal["clip", "rescale", "auto", "refuse"]
 """clip: what lies outside becomes the nearest bound. rescale: the whole column by an increasing affine map,
-to which r is blind. auto: clip, or rescale where clipping harms. refuse: neither."""
+to which r is blind. auto: clip, or rescale where clipping leaves one value or is known to lower r. refuse:
+neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,8 @@ def bring_into_range(
     table: pl.DataFrame,
     where: str,
     profile: SubmissionFormat,
-    bounds: Bounds = "clip",
-    harmed: Collection[str] = (),
+    bounds: Bounds = "auto",
+    harmed: Collection[str] | None = None,
 ) -> Bounded:
     """The table with all values within the profile's range.
 
@@ -49,7 +50,7 @@ def bring_into_range(
         where: what messages call them.
         profile: says the range.
         bounds: what becomes of values outside.
-        harmed: emotions whose r on valid is lower when clipped, for "auto".
+        harmed: emotions whose r on valid is lower when clipped, for "auto"; None where that is not known.
     """
     low, high = profile.range
     outside = {
@@ -66,7 +67,7 @@ def bring_into_range(
     rescaled = {
         emotion: find_map(table[emotion].to_numpy(), low, high)
         for emotion, count in outside.items()
-        if count and _is_rescaled(table[emotion], low, high, bounds, harmed)
+        if count and _is_rescaled(table[emotion], low, high, bounds, harmed or ())
     }
     columns = [
         pl.col(emotion).cast(pl.Float64) * rescaled[emotion][0] + rescaled[emotion][1]

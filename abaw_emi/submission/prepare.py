@@ -47,7 +47,7 @@ def prepare(
     test_ids: Sequence[str],
     *,
     bounds: Bounds,
-    harmed: Collection[str] = (),
+    harmed: Collection[str] | None,
     fill: pl.DataFrame | None,
     source: dict[str, Any],
     provenance: Provenance | None,
@@ -75,6 +75,8 @@ def prepare(
         checked = check_csv(content, profile.csv_name, test_ids, profile=profile)
         problems, warnings = list(checked.problems), checked.warnings
     record = {
+        "bounds": bounds,
+        "harmed": None if harmed is None else sorted(harmed),
         "clipped": clipped,
         "rescaled": {name: list(values) for name, values in bounded.rescaled.items()},
         "filled": list(filled),

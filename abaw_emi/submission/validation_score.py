@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, collect_errors
-from abaw_emi.data.align import compare_ids
+from abaw_emi.data.align import align, compare_ids
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.provenance import Provenance, read_prediction_file
 from abaw_emi.ensembling.combine import PLAIN_MEAN, combine_members
@@ -27,22 +28,54 @@ _ROUNDING = 1e-9
 """By which clipping may lower r and not be said to harm."""
 
 
-def find_validation_score(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What is known of a file to submit by its system's predictions of valid.
+
+    Attributes:
+        score: the validation score, and what it is; None for nothing.
+        harmed: the emotions whose r is lower when the predictions are clipped; None where that is not known.
+        warnings: what must be known of both.
+    """
+
+    score: dict[str, Any] | None
+    harmed: list[str] | None
+    warnings: tuple[Problem, ...]
+
+
+def find_validation(
+    record: Provenance | None,
+    valid_preds: Path | None,
+    runs: Path,
+    data: DataFolder,
+    limits: tuple[float, float],
+) -> Validation:
+    """What is known of a file to submit by its system's predictions of valid.
+
+    Args:
+        record: of the file to submit.
+        valid_preds: the same system's predictions of valid.
+        runs: the folder of runs, whose own predictions of valid are read otherwise.
+        data: the data folder, for the labels.
+        limits: lowest and highest value that is accepted.
+
+    Raises:
+        EmiError: `valid_preds` cannot be used.
+    """
+    found, warnings = _find_score(record, valid_preds, runs, data)
+    harmed: list[str] | None = None
+    with collect_errors(warnings):
+        harmed = _find_harmed(record, valid_preds, runs, data, limits)
+    return Validation(score=found, harmed=harmed, warnings=tuple(dict.fromkeys(warnings)))
+
+
+def _find_score(
     record: Provenance | None, valid_preds: Path | None, runs: Path, data: DataFolder
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
     """What is known of the validation score of a file to submit, and what it is; None for nothing.
 
     In this order: of the predictions of valid that are named; the out-of-fold score of a fitted ensemble; of
     the runs' own predictions of valid, combined as the file is; of K-fold runs, where the runs saw valid.
-
-    Args:
-        record: of the file to submit.
-        valid_preds: the same system's predictions of valid.
-        runs: the folder of runs.
-        data: the data folder, for the labels.
-
-    Raises:
-        EmiError: `valid_preds` cannot be used.
     """
     if valid_preds is not None:
         return _score([valid_preds], data, f"of {valid_preds.name} on valid")
@@ -68,25 +101,13 @@ def find_validation_score(
     return None if folds is None else _keep(folds.to_json()), [*problems, *more]
 
 
-def find_harmed(
+def _find_harmed(
     record: Provenance | None,
     valid_preds: Path | None,
     runs: Path,
     data: DataFolder,
     limits: tuple[float, float],
-) -> list[str]:
-    """The emotions whose r on valid is lower when the predictions are clipped; [] where that is not known.
-
-    Args:
-        record: of the file to submit.
-        valid_preds: the same system's predictions of valid.
-        runs: the folder of runs, whose own predictions of valid are read otherwise.
-        data: the data folder, for the labels.
-        limits: lowest and highest value that is accepted.
-
-    Raises:
-        EmiError: a file cannot be used.
-    """
+) -> list[str] | None:
     files: list[Path] = []
     recipe: Recipe | None = PLAIN_MEAN
     if valid_preds is not None:
@@ -94,12 +115,11 @@ def find_harmed(
     elif record is not None:
         files, recipe = _find_own_files(record, runs), _find_recipe(record)
     if not files or recipe is None:
-        return []
+        return None
     tables = {str(path): read_prediction_file(path)[0].table for path in files}
-    combined = combine_members(tables, recipe)
-    truth = data.read_labels("valid")
-    raw = pearson(truth, combined)
-    clipped = pearson(truth, combined.with_columns(pl.col(EMOTIONS).clip(*limits)))
+    names = (str(data.label_file("valid")), " and ".join(tables))
+    y, p = align(data.read_labels("valid"), combine_members(tables, recipe), names)
+    raw, clipped = pearson(y, p), pearson(y, p.clip(*limits))
     return [
         emotion
         for emotion, before, after in zip(EMOTIONS, raw, clipped, strict=True)

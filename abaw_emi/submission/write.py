@@ -1,6 +1,6 @@
 """A prediction table to a submission that has been read back and checked.
 
-Clipping to the profile's range comes last, after ensembling, and is counted and recorded; nothing else is
+Values are brought into the profile's range last, after ensembling, counted and recorded; nothing else is
 changed. A submission appears under its name whole or not at all: it is made in a hidden folder beside,
 checked there, entered into the ledger, and renamed.
 """
@@ -44,6 +44,8 @@ from abaw_emi.submission.prepare import Ready, doubt, prepare
 _NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 """Names that every system takes for a folder, and that no CSV, JSON or shell misreads."""
 
+_UNKNOWN_HARM = "whether clipping lowers r is not known: no predictions of valid by what is submitted"
+
 _LEDGER_KEYS = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "val", "signature")
 
 # The first moment that a zip can hold: the archive's bytes depend on the CSV alone.
@@ -76,6 +78,8 @@ class Submission:
         lines = []
         if counts := ", ".join(f"{emotion} {count:,}" for emotion, count in self.clipped.items() if count):
             lines.append(f"clipped to [{low:g}, {high:g}]: {counts}")
+            if self.manifest["bounds"] == "auto" and self.manifest["harmed"] is None:
+                lines.append(_UNKNOWN_HARM)
         for emotion, (factor, offset) in self.manifest["rescaled"].items():
             change = f"rescaled, {factor:.6g} times the value {offset:+.6g}"
             lines.append(f"{emotion}: {change}, to which r is blind")
@@ -90,9 +94,8 @@ def write_submission(
     out: AnyPath,
     *,
     name: str = "",
-    clip: bool = True,
-    bounds: Bounds = "clip",
-    harmed: Collection[str] = (),
+    bounds: Bounds = "auto",
+    harmed: Collection[str] | None = None,
     fill: Table | None = None,
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
@@ -112,9 +115,9 @@ def write_submission(
         test_ids: ids of the test clips, each of which needs one row.
         out: the folder of submissions.
         name: of this submission; the next free `submission-<k>` where empty.
-        clip: whether values outside the profile's range are brought into it; refused otherwise.
-        bounds: how: see `bounds.Bounds`.
-        harmed: emotions whose r on valid is lower when clipped (`validation_score.find_harmed`), for "auto".
+        bounds: how values outside the profile's range are brought into it, or refused: see `bounds.Bounds`.
+        harmed: emotions whose r on valid is lower when clipped, for "auto"; None where that is not known, so
+            that only a column which clipping would flatten is rescaled.
         fill: label table whose means stand in for clips without a prediction; refused otherwise.
         source: what the manifest says of the prediction file (path, hash, ...).
         provenance: the prediction file's record: checked, and kept in the manifest.
@@ -141,7 +144,7 @@ def write_submission(
     ready = prepare(
         read_table(table, where, "predictions").table,
         ids,
-        bounds=bounds if clip else "refuse",
+        bounds=bounds,
         harmed=harmed,
         fill=None if fill is None else read_table(fill, "fill", "labels").table,
         source=source or {},

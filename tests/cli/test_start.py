@@ -124,7 +124,7 @@ def test_defaults_of_the_command_line_are_those_of_the_library() -> None:
         assert default(command, "interval") == default(function, "method")
         assert default(command, "permutations") == default(function, "permutations")
         assert default(command, "seed") == default(function, "seed")
-    assert default(submit.submit, "no_clip") is not default(write.write_submission, "clip")
+    assert default(submit.submit, "bounds") == default(write.write_submission, "bounds") == "auto"
     assert default(submit.submit, "name") == default(write.write_submission, "name")
     assert default(submit.submit, "fill") is default(write.write_submission, "fill") is None
     assert default(runs.import_weights, "revision") == RunConfig().model.revision

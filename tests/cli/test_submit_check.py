@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from abaw_emi.data.provenance import Provenance, write_with_provenance
+from abaw_emi.data.tables import read_predictions
 from tests.cli.conftest import EMOTIONS, Shell, environment, problems, test_ids, values, write_csv
 
 COUNTS = "warning: data, test: 6 clips; expected 4,586"
@@ -42,6 +44,37 @@ def test_what_submit_writes_check_finds_fit_in_every_form(shell: Shell, folder: 
         assert assumed.startswith("the format is assumed (header, id form,")
     with zipfile.ZipFile(folder / "submissions" / "mine" / "mine.zip") as archive:
         assert archive.namelist() == ["predictions.csv"]
+
+
+@pytest.mark.usefixtures("preds")
+def test_a_column_is_rescaled_where_clipping_is_known_to_harm_and_else_it_is_said_that_it_is_not_known(
+    shell: Shell, folder: Path
+) -> None:
+    unknown = "whether clipping lowers r is not known: no predictions of valid by what is submitted"
+    assert shell("submit", "--dry-run").stdout.splitlines()[:2] == ["clipped to [0, 1]: Joy 2", unknown]
+    assert unknown not in shell("submit", "--dry-run", "--bounds", "clip").stdout
+    names = [f"{i:05}" for i in range(5, 17)]
+    below = {name: [*row[:5], row[5] - 0.5] for name, row in values(names, 2).items()}  # Joy is half clipped
+    valid = write_csv(folder / "valid.csv", below | {names[0]: [0.5] * 6})
+    done = shell("submit", "--dry-run", "--valid-preds", valid)
+    problems(done, 0)
+    assert done.stdout.startswith("Joy: rescaled, ")
+    assert unknown not in done.stdout
+    made = json.loads(shell("submit", "--dry-run", "--json", "--valid-preds", valid).stdout)
+    assert (made["harmed"], list(made["rescaled"])) == (["Joy"], ["Joy"])
+
+
+def test_predictions_of_a_part_of_valid_do_not_tell_what_clipping_harms(
+    shell: Shell, folder: Path, preds: Path
+) -> None:
+    write_csv(folder / "runs" / "one" / "valid_predictions.csv", values([f"{i:05}" for i in range(5, 9)], 3))
+    test = write_csv(folder / "test.csv", values(test_ids(), 6))
+    record = Provenance(command="x", members=[{"run": "one"}])
+    write_with_provenance(read_predictions(test), preds, record)
+    done = shell("submit", "--dry-run", "--json")
+    _, line = problems(done, 0)
+    assert "8 ids missing, against data/valid_split.csv" in line
+    assert json.loads(done.stdout)["harmed"] is None
 
 
 def test_submit_json_is_one_object_and_the_manifest_names_the_source(

@@ -56,7 +56,7 @@ def test_auto_clips_unless_that_flattens_or_is_known_to_harm() -> None:
     whole = bring_into_range(table, "x", DEFAULT_PROFILE, "rescale")
     assert whole.rescaled.keys() == {"Joy", "Amusement", "Excitement"}
     assert set(whole.clipped.values()) == {0}
-    clipped = bring_into_range(table, "x", DEFAULT_PROFILE)
+    clipped = bring_into_range(table, "x", DEFAULT_PROFILE, "clip")
     assert clipped.clipped["Joy"] == 3
     assert clipped.rescaled == {}
 
@@ -64,8 +64,8 @@ def test_auto_clips_unless_that_flattens_or_is_known_to_harm() -> None:
 def test_a_system_whose_values_are_all_negative_can_be_sent(tmp_path: Path) -> None:
     table, ids = make_table(Joy=[-0.3, -0.2, -0.1]), ["00001", "00002", "00003"]
     with pytest.raises(SubmissionError, match=r"Joy: every clip has the same value.*--bounds auto rescales"):
-        write_submission(table, ids, tmp_path / "out")
-    made = write_submission(table, ids, tmp_path / "out", bounds="auto")
+        write_submission(table, ids, tmp_path / "out", bounds="clip")
+    made = write_submission(table, ids, tmp_path / "out")
     assert check_path(made.archive, ids).problems == ()
     assert made.manifest["rescaled"] == {"Joy": [1.0, pytest.approx(0.3)]}
     assert "clip:auto" in made.manifest["signature"]

@@ -121,7 +121,7 @@ def test_the_manifest_tells_hashes_ids_clipping_source_and_provenance(
     assert manifest["provenance"]["trained_on"] == ["00000-00001"]
     assert manifest["provenance"]["members"] == [{"run": "r"}]
     assert "assumed" in manifest["format"]
-    assert "rows:20|clip:yes|filled:0" in manifest["signature"]
+    assert "rows:20|clip:auto|filled:0" in manifest["signature"]
 
 
 def test_the_same_predictions_give_the_same_bytes_in_any_folder(
@@ -216,13 +216,13 @@ def test_a_name_that_is_no_plain_folder_name_is_refused(
 def test_without_clipping_values_outside_0_to_1_are_refused_by_emotion(
     predictions: pl.DataFrame, test_ids: list[str], out: Path
 ) -> None:
-    assert refusal(predictions, test_ids, out, clip=False) == [
+    assert refusal(predictions, test_ids, out, bounds="refuse") == [
         "predictions, Admiration: 2 values lie outside [0, 1]",
         "predictions, Empathic Pain: 1 values lie outside [0, 1]",
     ]
     assert not out.exists()
     inside = predictions.with_columns(pl.col(EMOTIONS).clip(0, 1))
-    made = write_submission(inside, test_ids, out, clip=False)
+    made = write_submission(inside, test_ids, out, bounds="refuse")
     assert set(made.clipped.values()) == {0}
     assert "clip:no" in made.manifest["signature"]
 
@@ -231,7 +231,9 @@ def test_a_column_that_is_constant_or_becomes_so_by_clipping_is_refused_by_name(
     predictions: pl.DataFrame, test_ids: list[str], out: Path
 ) -> None:
     table = predictions.with_columns(Joy=pl.lit(0.25), Excitement=pl.col("Excitement") + 1.5)
-    joy, excitement = sorted(refusal(table, test_ids, out), key=lambda line: "Excitement" in line)
+    joy, excitement = sorted(
+        refusal(table, test_ids, out, bounds="clip"), key=lambda line: "Excitement" in line
+    )
     assert joy.startswith("predictions, Joy: every clip has the same value")
     assert excitement.startswith("predictions, Excitement: every clip has the same value")
     assert "20 of its values were clipped to [0, 1]" in excitement
@@ -254,22 +256,22 @@ def test_missing_extra_and_duplicate_clips_are_refused_by_id(
 def test_ids_and_values_are_refused_together(
     predictions: pl.DataFrame, test_ids: list[str], out: Path
 ) -> None:
-    lines = refusal(predictions.sort("Filename")[:-1], test_ids, out, clip=False)
+    lines = refusal(predictions.sort("Filename")[:-1], test_ids, out, bounds="refuse")
     for part in ("12679", "Admiration: 2 values", "Empathic Pain: 1 values"):
         assert any(part in line for line in lines)
 
 
-@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("bounds", ["auto", "refuse"])
 @pytest.mark.parametrize("value", [float("nan"), None])
 def test_a_cell_that_is_no_number_is_refused(
-    predictions: pl.DataFrame, test_ids: list[str], out: Path, value: float | None, clip: bool
+    predictions: pl.DataFrame, test_ids: list[str], out: Path, value: float | None, bounds: str
 ) -> None:
     here = pl.col("Filename") == "12662"
     inside = predictions.with_columns(pl.col(EMOTIONS).clip(0, 1))
     broken = inside.with_columns(
         Joy=pl.when(here).then(pl.lit(value, dtype=pl.Float64)).otherwise(pl.col("Joy"))
     )
-    (line,) = refusal(broken, test_ids, out, clip=clip)
+    (line,) = refusal(broken, test_ids, out, bounds=bounds)
     assert ", Joy: " in line
     assert not out.exists()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,9 +35,9 @@ def submit(
         typer.Option(
             "--bounds",
             help="Values outside [0, 1]: clipped, or the column rescaled, which leaves r as it is; auto "
-            "rescales where clipping would flatten a column or lower its r on valid.",
+            "clips, and rescales where that would flatten a column or is known to lower its r on valid.",
         ),
-    ] = "clip",
+    ] = "auto",
     no_clip: Annotated[bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead.")] = False,
     fill: Annotated[
         Literal["train-mean"] | None,
@@ -75,7 +75,7 @@ def submit(
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_prediction_file
     from abaw_emi.submission.ledger import read_ledger
-    from abaw_emi.submission.validation_score import find_harmed, find_validation_score
+    from abaw_emi.submission.validation_score import find_validation
     from abaw_emi.submission.write import write_submission
 
     if show_format:
@@ -91,8 +91,6 @@ def submit(
     reporter = Reporter()
     problems: list[Problem] = []
     test_ids: list[str] = []
-    val: dict[str, Any] | None = None
-    harmed: list[str] = []
     with collect_errors(problems):
         test_ids = folder.ids("test")
     with collect_errors(problems):
@@ -100,12 +98,12 @@ def submit(
     with collect_errors(problems):
         file, found = read_prediction_file(preds)
         problems += found
-        val, warnings = find_validation_score(file.record, valid_preds, runs, folder)
-        if bounds == "auto":
-            harmed = find_harmed(file.record, valid_preds, runs, folder, form.range)
+        known = find_validation(file.record, valid_preds, runs, folder, form.range)
     if problems:
         raise SubmissionError(problems)
-    reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test", reads=[SOUND]), *warnings])
+    reporter.warn(
+        [*folder.check_counts("test"), *recall_audit(folder, "test", reads=[SOUND]), *known.warnings]
+    )
     if file.record is None:
         found_none = "no provenance record: whether its runs have seen test clips is not known"
         reporter.warn([Problem(str(preds), found_none)])
@@ -115,15 +113,14 @@ def submit(
             test_ids,
             out,
             name=name,
-            clip=not no_clip,
-            bounds=bounds,
-            harmed=harmed,
+            bounds="refuse" if no_clip else bounds,
+            harmed=known.harmed,
             fill=folder.read_labels("train") if fill else None,
             source={"file": preds.name, "sha256": file.sha256},
             provenance=file.record,
             where=str(preds),
             profile=form,
-            val=val,
+            val=known.score,
             force=force,
             dry_run=dry_run,
             before_commit=lambda: until_told.enter_context(deferred_signals()),
@@ -142,7 +139,8 @@ def submit(
                 "clipped": submission.clipped,
                 "rescaled": submission.manifest["rescaled"],
                 "filled": list(submission.filled),
-                "val": val,
+                "harmed": known.harmed,
+                "val": known.score,
                 "dry_run": dry_run,
                 "tries": {"used": used, "of": form.tries, "assumed": "tries" in form.assumed},
                 "assumed": list(form.assumed),
