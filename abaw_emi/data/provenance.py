@@ -16,7 +16,7 @@ import polars as pl
 from typing_extensions import TypedDict
 
 from abaw_emi.core.constants import VERSION
-from abaw_emi.core.errors import EmiError, Problem
+from abaw_emi.core.errors import EmiError, Problem, show_first
 from abaw_emi.core.files import read_bytes, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
@@ -97,6 +97,18 @@ class Provenance:
         combined = any(each.get("scheme") for found in parts for each in found)
         return [] if combined or any(len(own) != 1 for own in names) else [own[0] for own in names]
 
+    @property
+    def system(self) -> str:
+        """The members and how they were combined, "mean of 2: a-seed1, a-seed2"; of one, its name; or "".
+
+        >>> Provenance(command="ensemble", members=[{"run": "a-seed1"}, {"file": "b.csv"}]).system
+        'mean of 2: a-seed1, b.csv'
+        """
+        names = [str(member.get("run") or member.get("file") or "unnamed") for member in self.members]
+        if len(names) < 2:
+            return "".join(names)
+        return f"{self.scheme.get('scheme', 'mean')} of {len(names)}: {show_first(names)}"
+
     def precisions(self) -> tuple[str, ...]:
         """The arithmetic of the runs that the predictions come from, where it was not float32 ("bf16")."""
         return tuple(sorted({run.get("precision") or "fp32" for run in self.runs()} - {"fp32"}))
@@ -166,6 +178,14 @@ def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:
     record, problems = read_provenance(path, digest)
     problems += find_cut(content, str(path))
     return PredictionFile(table=table, sha256=digest, record=record), problems
+
+
+def read_system(path: Path) -> str:
+    """What the prediction file `path` is made of, as `Provenance.system` says; "" where there is no file."""
+    if not path.is_file():
+        return ""
+    record, _ = read_provenance(path)
+    return (record.system if record else "") or "a file without a record"
 
 
 def read_provenance(path: Path, digest: str = "") -> tuple[Provenance | None, list[Problem]]:

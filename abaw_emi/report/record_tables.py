@@ -31,6 +31,7 @@ def tabulate_submissions(ledger: Ledger) -> Table[Entry]:
             Column("Test", lambda entry: _optional_r(entry.test_score, "not yet"), number=True),
             Column("Counts as an attempt", lambda entry: "yes" if entry.sent else "no"),
             Column("Validation is", lambda entry: str((entry.val or {}).get("kind") or "not known")),
+            Column("Made of", lambda entry: entry.system),
             Column("SHA-256", lambda entry: hash_cell(entry.record.get("sha256"))),
         ],
         note=f"{ledger.used} of {len(ledger.entries)} count as attempts. Times are UTC. Clipped is the "

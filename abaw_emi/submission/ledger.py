@@ -34,6 +34,7 @@ _WAIT = 60.0
 
 
 class _Source(TypedDict, total=False):
+    file: str
     sha256: str
 
 
@@ -52,6 +53,7 @@ class _Line(TypedDict, total=False):
     sha256: str
     signature: str
     source: _Source
+    system: str
     val: _Validation | None
 
 
@@ -86,6 +88,11 @@ class Entry:
         """What is known of its validation score: "mean_pearson", "interval", "kind"; None for nothing."""
         val: Mapping[str, Any] | None = self.record.get("val")
         return val
+
+    @property
+    def system(self) -> str:
+        """The runs that it is made of; else, as for entries of before, its file's name; "" for neither."""
+        return str(self.record.get("system") or self.record.get("source", {}).get("file", ""))
 
     @property
     def hashes(self) -> frozenset[str]:

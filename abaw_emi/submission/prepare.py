@@ -85,6 +85,7 @@ def prepare(
         "signature": f"emi_submission|rows:{len(table)}|clip:{_describe_bounds(bounds)}"
         f"|filled:{len(filled)}|abaw_emi:{VERSION}",
         "source": source,
+        "system": provenance.system if provenance else "",
         "val": val,
         "provenance": provenance.to_json() if provenance else None,
     }

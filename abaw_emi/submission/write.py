@@ -46,7 +46,10 @@ _NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 
 _UNKNOWN_HARM = "whether clipping lowers r is not known: no predictions of valid by what is submitted"
 
-_LEDGER_KEYS = ("name", "created", "sha256", "zip_sha256", "rows", "clipped", "source", "val", "signature")
+_LEDGER_KEYS = (
+    *("name", "created", "sha256", "zip_sha256", "rows", "clipped"),
+    *("source", "system", "val", "signature"),
+)
 
 # The first moment that a zip can hold: the archive's bytes depend on the CSV alone.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)

@@ -57,6 +57,20 @@ def test_the_ensemble_is_the_mean_and_its_record_names_its_members(
     assert (record["trained_on"], record["trained_on_complete"]) == ([], False)
 
 
+def test_the_ensemble_says_what_it_replaces(shell: Shell, folder: Path, members: list[Path]) -> None:
+    def replaced(*names: Path) -> str:
+        said = shell("ensemble", "--preds", *names).stdout
+        return said.partition("ensemble-test.csv: replaces ")[2].partition("\n")[0]
+
+    two = [path.name for path in members[:2]]
+    assert replaced(*members[:2]) == ""
+    assert replaced(*members[:2]) == ""  # the same again
+    assert replaced(members[2]) == f"mean of 2: {', '.join(two)}"
+    (folder / "predictions" / "ensemble-test.provenance.json").unlink()
+    assert replaced(members[0]) == "a file without a record"
+    assert json.loads(shell("ensemble", "--preds", members[1], "--json").stdout)["replaced"] == two[0]
+
+
 def test_what_the_members_were_trained_on_travels_on(shell: Shell, folder: Path, members: list[Path]) -> None:
     for path, ranges in zip(members[:2], (["00000-00004"], ["00003-00006"]), strict=True):
         record = {

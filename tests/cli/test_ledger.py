@@ -40,6 +40,28 @@ def preds(folder: Path) -> Path:
     return write_csv(folder / "predictions" / "ensemble-test.csv", values(test_ids(), 6))
 
 
+def test_what_is_sent_is_named_and_told_apart_in_the_ledger(shell: Shell, folder: Path, preds: Path) -> None:
+    mean = "mean of 2: a-seed1, a-seed2"
+    write_record(preds, members=[{"run": "a-seed1"}, {"run": "a-seed2"}])
+    done = shell("submit", "--name", "both")
+    assert done.stdout.splitlines()[0] == f"predictions/ensemble-test.csv: {mean}"
+    write_csv(preds, values(test_ids(), 7))
+    write_record(preds, members=[{"run": "a-seed1"}])
+    assert json.loads(shell("submit", "--name", "one", "--json").stdout)["system"] == "a-seed1"
+    write_csv(folder / "theirs.csv", values(test_ids(), 8))
+    done = shell("submit", "--preds", "theirs.csv", "--name", "third")
+    assert done.stdout.startswith("theirs.csv: what it is made of is not recorded\n")
+    shown = shell("ledger", "--format", "markdown").stdout.splitlines()[2:5]
+    assert [line.split(" | ")[-1] for line in shown] == [f"{mean} |", "a-seed1 |", "theirs.csv |"]
+    ledger = folder / "submissions" / "ledger.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert [line["system"] for line in lines] == [mean, "a-seed1", ""]
+    del lines[0]["system"]  # as entries of before
+    ledger.write_text(json.dumps(lines[0]) + "\n")
+    (before,) = read_ledger(ledger.parent).entries
+    assert before.system == "ensemble-test.csv"
+
+
 @pytest.mark.usefixtures("preds")
 def test_the_ledger_lists_what_was_sent_with_its_interval_and_takes_the_test_score(
     shell: Shell, folder: Path

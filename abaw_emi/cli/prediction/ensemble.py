@@ -13,7 +13,7 @@ import typer
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_runs
 from abaw_emi.cli.next_step import print_next_of_predictions
-from abaw_emi.cli.output import print_line, print_result
+from abaw_emi.cli.output import print_line, print_result, print_text
 from abaw_emi.cli.prediction.predict import predict_with
 from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
@@ -84,6 +84,7 @@ def ensemble(
 ) -> None:
     """Combine the predictions of runs and of CSVs, matched by Filename: their mean, or better where shown."""
     from abaw_emi.data.folder import DataFolder
+    from abaw_emi.data.provenance import read_system
     from abaw_emi.ensembling.combine import describe_gaps, find_gaps, write_ensemble
     from abaw_emi.ensembling.fit import Recipe, find_recipe, needs_labels, pair_fit_files
     from abaw_emi.evaluation.diagnostics import diagnose_systems, find_outweighed
@@ -115,6 +116,7 @@ def ensemble(
         reporter.warn(find_outweighed(members.tables))
     # Weights that saw the labels of these very clips are applied out of fold.
     out_of_fold = recipe.fitted and split == "valid" and not fit
+    before = read_system(path)
     written = write_ensemble(
         members,
         path,
@@ -126,6 +128,7 @@ def ensemble(
     )
     gaps = find_gaps(members.tables)
     reporter.warn(describe_gaps(gaps, on_missing))
+    replaced = before if before != read_system(path) else ""
     how = "out of fold, " if out_of_fold else ""
     how += f"{recipe.scheme} of {len(members.members)}, " if len(members.members) > 1 else ""
 
@@ -134,12 +137,15 @@ def ensemble(
             print_line(_describe_member(run))
         _print_report(recipe, files)
         print_line(f"{path}: {how}{len(written):,} clips")
+        if replaced:
+            print_text(f"{path}: replaces {replaced}")
         print_next_of_predictions(path, split)
 
     print_result(
         {
             "path": str(path),
             "rows": len(written),
+            "replaced": replaced,
             "members": list(members.tables),
             "skipped": list(members.skipped),
             **recipe.to_json(),

@@ -82,10 +82,12 @@ def ledger(
                 "" if entry.test_score is None else format_r(entry.test_score),
                 "yes" if entry.sent else "no",
                 str(entry.val.get("kind", "")) if entry.val else "",
+                entry.system,
             ]
             for entry in found.entries
         ]
-        header = ["Submission", "Created (UTC)", "Validation", "Test", "Sent", "The validation score is that"]
+        header = ["Submission", "Created (UTC)", "Validation", "Test", "Sent"]
+        header += ["The validation score is that", "Made of"]
         print_line(render(TextTable(header, rows), form))
         if form == "table":
             mark = organisers.mark("tries")

@@ -129,10 +129,12 @@ def submit(
         used = read_ledger(out).used
         if not wants_json():
             if not quiet:
-                _print_submission(submission, form, used, dry_run=dry_run)
+                _print_submission(preds, submission, form, used, dry_run=dry_run)
             return
         print_json(
             {
+                "predictions": str(preds),
+                "system": submission.manifest["system"],
                 "folder": str(submission.folder),
                 "archive": str(submission.archive),
                 "sha256": submission.manifest["sha256"],
@@ -149,10 +151,13 @@ def submit(
         )
 
 
-def _print_submission(submission: Submission, form: SubmissionFormat, used: int, *, dry_run: bool) -> None:
+def _print_submission(
+    preds: Path, submission: Submission, form: SubmissionFormat, used: int, *, dry_run: bool
+) -> None:
     from abaw_emi.cli.next_step import keep, print_next, retype
     from abaw_emi.cli.output import print_text
 
+    print_text(f"{preds}: {submission.manifest['system'] or 'what it is made of is not recorded'}")
     for line in submission.describe_changes():
         print_text(line)
     val = submission.manifest["val"]
