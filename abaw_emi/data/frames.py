@@ -7,22 +7,25 @@ A frame has the columns `constants.COLUMNS`, in any order and beside any others;
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME
-from abaw_emi.core.errors import Problem, TableError
+from abaw_emi.core.errors import Problem, TableError, UsageError, collect_errors
 from abaw_emi.core.files import AnyPath, write_bytes
-from abaw_emi.core.ids import as_id
+from abaw_emi.core.ids import as_id, parse_id
 from abaw_emi.data.groups import GROUP, read_groups
 from abaw_emi.data.provenance import read_prediction_file
-from abaw_emi.data.tables import format_predictions, read_labels
+from abaw_emi.data.tables import format_predictions, read_ids, read_labels
 
 Table = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | Any
 """A CSV file, or a frame of polars or pandas."""
+
+Ids = Table | Iterable[str | int]
+"""Ids of clips, as numbers or text, or a table whose column `Filename` holds them."""
 
 _EXPECTED = "a path, or a frame of polars or pandas"
 
@@ -106,6 +109,46 @@ def read_group_table(source: Table, name: str = "groups") -> pl.DataFrame:
         found = f"columns {', '.join(frame.columns)}"
         raise TableError(Problem(name, found, f"two: {FILENAME}, and one that names the group"))
     return _with_ids(frame).select(FILENAME, pl.col(others[0]).cast(pl.String).alias(GROUP))
+
+
+def read_clip_ids(source: Ids, name: str) -> list[str]:
+    """The ids that `source` is or holds, as text of five digits, in its order; messages call it `name`.
+
+    Raises:
+        TableError: it is a single id or no ids at all, or a table without a column `Filename`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        if parse_id(str(source)):
+            raise TableError(Problem(name, f"a single id, {str(source)!r}", "a list of ids"))
+        return read_ids(Path(source))
+    if is_table(source):
+        frame = _to_polars(source, name)
+        _check_columns(frame, name, (FILENAME,))
+        return _with_ids(frame)[FILENAME].to_list()
+    if not isinstance(source, Iterable):
+        raise TableError(Problem(name, f"a {type(source).__name__}", f"a list of ids, {_EXPECTED}"))
+    return [as_id(clip) for clip in source]
+
+
+def read_trained_on(
+    trained_on: Mapping[str, Ids] | None, names: Collection[str]
+) -> dict[str, frozenset[str]]:
+    """The ids that each of the systems `names` was trained on; none for one that `trained_on` leaves out.
+
+    Raises:
+        UsageError: it names another system, or holds what is no ids; all such problems.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, frozenset[str]] = dict.fromkeys(names, frozenset())
+    for name, ids in (trained_on or {}).items():
+        with collect_errors(problems):
+            if name not in names:
+                known = ", ".join(map(str, names))
+                raise UsageError(Problem("trained_on", f"no system {name!r}", f"one of {known}"))
+            seen[name] = frozenset(read_clip_ids(ids, f"trained_on, {name}"))
+    if problems:
+        raise UsageError(problems)
+    return seen
 
 
 def _to_polars(source: Any, name: str) -> pl.DataFrame:

@@ -7,7 +7,7 @@ they predict.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +20,7 @@ from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, OnMissin
 from abaw_emi.core.errors import DiagnosticWarning, Problem, ScoreError, UsageError
 from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.align import compare_ids, list_ids
-from abaw_emi.data.frames import Table
+from abaw_emi.data.frames import Ids, Table
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.ensembling.fit import METHODS, Recipe, find_recipe, needs_labels
 from abaw_emi.ensembling.members import Members, collect_members
@@ -43,7 +43,7 @@ def ensemble(
     groups: Table | None = None,
     missing: OnMissing = "error",
     recipe: Recipe | None = None,
-    trained_on: Mapping[str, Collection[str]] | None = None,
+    trained_on: Mapping[str, Ids] | None = None,
 ) -> pl.DataFrame:
     """The members' predictions combined for each clip and emotion, sorted by id, in float64.
 
@@ -61,27 +61,35 @@ def ensemble(
         groups: of the labelled clips, never parted by a fold.
         missing: what is done with a clip that a member is missing: "error" refuses; "drop" leaves it out;
             "others" combines the members that have it.
-        recipe: how to combine (`find_recipe`), in place of `method`.
-        trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
+        recipe: how to combine (`find_recipe`), in place of `method`; of members of the same names.
+        trained_on: ids that a member was trained on, or a table of them, by its name; what a file's record
+            names is known besides.
 
     Raises:
         ScoreError: no member; a file that cannot be used; a value that is not finite; a clip that is there
             twice, or that another member has; see `find_recipe`, too. All problems of a kind together.
-        UsageError: a fitted method without labels, what a method does not look at, or an unknown method.
+        UsageError: a fitted method without labels, what a method does not look at, an unknown method, or a
+            recipe for other members.
 
     >>> table = pl.DataFrame({FILENAME: ["00001", "00002"], **dict.fromkeys(EMOTIONS, [0.25, 0.5])})
     >>> ensemble({"a": table, "b": table.with_columns(Joy=pl.Series([1.0, 0.75]))})["Joy"].to_list()
     [0.625, 0.625]
     """
+    if not isinstance(recipe, Recipe | None):
+        found = f"a {type(recipe).__name__}"
+        raise UsageError(Problem("recipe", found, "what find_recipe returns"))
     fitting = needs_labels("mean" if recipe else method, labels=labels, fit=fit, groups=groups)
     if fit is not None and fit.keys() != members.keys():
-        found = f"fit has {', '.join(fit) or 'no member'}"
-        raise UsageError(Problem("ensemble", found, f"the members' names: {', '.join(members)}"))
+        raise UsageError(_refuse_names("fit", fit, members))
     problems: list[Problem] = []
     doubts: list[Problem] = []
     given = collect_members(members, problems, doubts, trained_on)
     if problems:
         raise ScoreError(problems)
+    if recipe and recipe.members:
+        if set(recipe.members) != given.keys():
+            raise UsageError(_refuse_names("recipe", recipe.members, given))
+        given = {name: given[name] for name in recipe.members}  # the order of its weights
     if fitting:
         if labels is None:
             raise UsageError(Problem("ensemble", f"method {method} without labels", "labels to fit it on"))
@@ -96,6 +104,12 @@ def ensemble(
     for warning in [*doubts, *recipe.warnings, *diagnose_systems(tables), *narrow]:
         warnings.warn(str(warning), DiagnosticWarning, stacklevel=2)
     return combine_members(tables, recipe, missing, out_of_fold=fitting and fit is None)
+
+
+def _refuse_names(what: str, found: Iterable[str], members: Iterable[str]) -> Problem:
+    """That what belongs to members by their names has other ones than they."""
+    names, expected = (", ".join(map(str, each)) for each in (found, members))
+    return Problem("ensemble", f"{what} has {names or 'no member'}", f"the members' names: {expected}")
 
 
 def combine_members(

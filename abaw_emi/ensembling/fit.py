@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, EnsembleMethod, Scheme, Split
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, UsageError, attempt
 from abaw_emi.data.align import align, check_rows
-from abaw_emi.data.frames import Table, read_group_table, read_table
+from abaw_emi.data.frames import Ids, Table, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.ensembling.crossfit import CrossFit, cross_fit
 from abaw_emi.ensembling.members import Member, collect_members
@@ -45,6 +45,11 @@ class Recipe:
     report: CrossFit | None = None
     labelled: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Their names, in the order of the weights; none where any members may be combined so."""
+        return () if self.report is None else self.report.members
 
     @property
     def fitted(self) -> bool:
@@ -112,7 +117,7 @@ def find_recipe(
     groups: Table | None = None,
     how: Resampling | None = None,
     name: str = "labels",
-    trained_on: Mapping[str, Collection[str]] | None = None,
+    trained_on: Mapping[str, Ids] | None = None,
     combined: Mapping[str, Member] | None = None,
 ) -> Recipe:
     """The way to combine members that does best on labelled clips, out of fold.
@@ -125,7 +130,8 @@ def find_recipe(
         groups: the clips' groups, a table or a file, never parted by a fold.
         how: resampling of the report; its clusters are taken from `groups`.
         name: what messages call the labels where they are a table.
-        trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
+        trained_on: ids that a member was trained on, or a table of them, by its name; what a file's record
+            names is known besides.
         combined: the members that are to be combined so, by name, where those are other files or tables.
 
     Raises:
@@ -157,7 +163,7 @@ def _read_labelled(
     sources: Mapping[str, Table],
     groups: Table | None,
     name: str,
-    trained_on: Mapping[str, Collection[str]] | None,
+    trained_on: Mapping[str, Ids] | None,
 ) -> tuple[pl.DataFrame, dict[str, Member], npt.NDArray[np.intp] | None, Sequence[Problem]]:
     """What `find_recipe` fits on: labels and members, of the clips that all have; their groups; warnings."""
     problems: list[Problem] = []

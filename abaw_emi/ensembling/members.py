@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from abaw_emi.core.constants import FILENAME, Split
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import check_rows
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.frames import Table, check_named, read_table
+from abaw_emi.data.frames import Ids, Table, check_named, read_table, read_trained_on
 from abaw_emi.data.provenance import read_prediction_file
 from abaw_emi.data.tables import read_ids
 
@@ -119,7 +119,7 @@ def collect_members(
     sources: Mapping[str, Table],
     problems: list[Problem],
     doubts: list[Problem],
-    trained_on: Mapping[str, Collection[str]] | None = None,
+    trained_on: Mapping[str, Ids] | None = None,
     split: str = "",
 ) -> dict[str, Member]:
     """Tables and files as members, by the names of `sources`, without those that cannot be used.
@@ -128,11 +128,13 @@ def collect_members(
         sources: tables, or files, whose provenance records are read with them, by name.
         problems: where the problems of sources that cannot be used are added.
         doubts: where what is wrong with files' records is added.
-        trained_on: ids that a member was trained on, by its name, besides those that a file's record names.
+        trained_on: ids that a member was trained on, or a table of them, by its name; what a file's record
+            names is known besides.
         split: what the files are to predict; one whose record names another is not used.
     """
     check_named(sources, "members")
     members = {}
+    known = attempt(problems, read_trained_on, trained_on, sources) or {}
     for name, source in sources.items():
         with collect_errors(problems):
             if isinstance(source, (str, os.PathLike)):
@@ -142,6 +144,5 @@ def collect_members(
                 member = Member(name=name, table=read_table(source, name, "predictions").table)
                 if wrong := check_rows(member.table, name):
                     raise ScoreError(wrong)
-            known = frozenset((trained_on or {}).get(name, ()))
-            members[name] = replace(member, trained_on=member.trained_on | known)
+            members[name] = replace(member, trained_on=member.trained_on.union(known.get(name, ())))
     return members

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, UsageError, collect_errors
 from abaw_emi.data.align import align
-from abaw_emi.data.frames import Given, Table, check_named, read_group_table, read_table
+from abaw_emi.data.frames import Given, Ids, Table, check_named, read_group_table, read_table, read_trained_on
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
 from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
@@ -198,7 +198,7 @@ def compare(
     seed: int = DEFAULT_SEED,
     method: IntervalMethod = "percentile",
     groups: Table | None = None,
-    trained_on: Mapping[str, Collection[str]] | None = None,
+    trained_on: Mapping[str, Ids] | None = None,
     name: str = "labels",
 ) -> Comparison:
     """Ranks systems on the same clips; every pair is tested, and all pairs are corrected together.
@@ -211,7 +211,7 @@ def compare(
         seed: seed of all resampling.
         method: of the intervals.
         groups: the clips' groups, resampled and swapped whole.
-        trained_on: ids that a system was trained on, by its name.
+        trained_on: ids that a system was trained on, or a table of them, by its name.
         name: what messages call the labels.
 
     Raises:
@@ -234,8 +234,8 @@ def compare(
     how = Resampling(
         resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
     )
-    known = {name: each.trained_on.union((trained_on or {}).get(name, ())) for name, each in given.items()}
-    seen = {system: len(ids.intersection(clips)) for system, ids in known.items()}
+    known = read_trained_on(trained_on, given)
+    seen = {key: len((each.trained_on | known[key]).intersection(clips)) for key, each in given.items()}
     scores = {
         system: score_arrays(y, p, how, seen=seen[system], names=(name, system))
         for system, p in arrays.items()

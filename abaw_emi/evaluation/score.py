@@ -7,7 +7,7 @@ counted as 0 in the mean. Intervals take the clips as independent unless groups 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
 from abaw_emi.core.errors import Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import align
-from abaw_emi.data.frames import Given, Table, check_named, read_group_table, read_table
+from abaw_emi.data.frames import Given, Ids, Table, check_named, read_clip_ids, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import (
     CONFIDENCE,
@@ -134,7 +134,7 @@ def score(
     groups: Table | None = None,
     against: Mapping[str, Table] | None = None,
     permutations: int = DEFAULT_PERMUTATIONS,
-    trained_on: Collection[str] = (),
+    trained_on: Ids = (),
     precisions: Sequence[str] = (),
     names: tuple[str, str] = ("labels", "predictions"),
 ) -> Score:
@@ -152,7 +152,7 @@ def score(
             independent.
         against: rivals' predictions of the same clips, by name: paired intervals and tests.
         permutations: of each paired test.
-        trained_on: ids that the predictor was trained on.
+        trained_on: ids that the predictor was trained on, or a table of them.
         precisions: its arithmetic where that was not float32, for the signature.
         names: what messages call the two tables.
 
@@ -180,6 +180,7 @@ def score(
         with collect_errors(problems):
             given.append(read_table(source, name, "predictions"))
             arrays.append(align(labels, given[-1].table, (names[0], name)))
+    known = attempt(problems, read_clip_ids, trained_on, "trained_on") or ()
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
     if groups is not None:
         table = attempt(problems, read_group_table, groups)
@@ -195,7 +196,7 @@ def score(
         p,
         how,
         rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
-        seen=len(given[0].trained_on.union(trained_on).intersection(clips)),
+        seen=len(given[0].trained_on.union(known).intersection(clips)),
         precisions=precisions,
         names=names,
     )
