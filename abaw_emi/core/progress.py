@@ -69,13 +69,15 @@ class Reporter:
     def warn(self, problems: Sequence[Problem], shown: int | None = None) -> None:
         """Prints the problems as warnings, quiet or not; at most `shown` of them and how many more.
 
-        All of them are kept in `warnings`, for `--json`.
+        All of them are kept in `warnings`, for `--json`. None is said twice, though a file is read twice.
         """
-        self.warnings += problems
-        for problem in problems[:shown]:
+        told = set(self.warnings)
+        new = [problem for problem in dict.fromkeys(problems) if problem not in told]
+        self.warnings += new
+        for problem in new[:shown]:
             self._print_line(f"warning: {problem}")
-        if shown is not None and len(problems) > shown:
-            more = len(problems) - shown
+        if shown is not None and len(new) > shown:
+            more = len(new) - shown
             self.console.print(f"warning: and {more:,} more like these; --json has all of them")
 
     def fail(self, problems: Sequence[Problem]) -> None:

@@ -36,7 +36,7 @@ class Given(NamedTuple):
     Attributes:
         table: with `constants.COLUMNS`.
         trained_on: ids that the record beside a prediction file names.
-        doubts: what is wrong with that record.
+        doubts: what is wrong with that record, or doubtful of the file.
     """
 
     table: pl.DataFrame
@@ -58,8 +58,9 @@ def read_table(source: Table, name: str, kind: Literal["labels", "predictions"])
     if isinstance(source, (str, os.PathLike)):
         if kind == "labels":
             return Given(read_labels(Path(source)))
-        file, doubts = read_prediction_file(Path(source))
-        return Given(file.table, file.record.trained_on if file.record else frozenset(), tuple(doubts))
+        file, problems = read_prediction_file(Path(source))
+        trained_on = file.record.trained_on if file.record else frozenset()
+        return Given(file.table, trained_on, (*file.warnings, *problems))
     frame = _to_polars(source, name)
     _check_columns(frame, name, COLUMNS)
     texts = [emotion for emotion in EMOTIONS if not frame[emotion].dtype.is_numeric()]

@@ -159,15 +159,25 @@ def write_with_provenance(table: pl.DataFrame, path: Path, record: Provenance) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionFile:
-    """A prediction file, read once: its table, the hash of its bytes, and the record that belongs to it."""
+    """A prediction file, read once: its table, the hash of its bytes, and the record that belongs to it.
+
+    Attributes:
+        table: the predictions.
+        sha256: of its bytes.
+        record: None where none belongs to it.
+        warnings: of its form, such as a last line without an end; never a reason to refuse the file.
+    """
 
     table: pl.DataFrame
     sha256: str
     record: Provenance | None
+    warnings: tuple[Problem, ...] = ()
 
 
 def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:
-    """The prediction file `path`, and what is doubtful: its end, its record (see `read_provenance`).
+    """The prediction file `path`, and what is wrong with its record (see `read_provenance`).
+
+    What rests on the record, as a submission does, refuses such a file; what does not, warns of it.
 
     Raises:
         TableError: the file is missing, or breaks the schema of predictions; all problems together.
@@ -176,8 +186,8 @@ def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:
     table = parse_table(content, str(path), "predictions")
     digest = sha256(content)
     record, problems = read_provenance(path, digest)
-    problems += find_cut(content, str(path))
-    return PredictionFile(table=table, sha256=digest, record=record), problems
+    warnings = tuple(find_cut(content, str(path)))
+    return PredictionFile(table=table, sha256=digest, record=record, warnings=warnings), problems
 
 
 def read_system(path: Path) -> str:

@@ -83,7 +83,7 @@ def ensemble(
         raise UsageError(_refuse_names("fit", fit, members))
     problems: list[Problem] = []
     doubts: list[Problem] = []
-    given = collect_members(members, problems, doubts, trained_on)
+    given = collect_members(members, problems, doubts, doubts, trained_on)
     if problems:
         raise ScoreError(problems)
     if recipe and recipe.members:
@@ -101,7 +101,7 @@ def ensemble(
         recipe = Recipe(scheme=method)  # type: ignore[arg-type]  # "auto" needs labels
     tables = {name: member.table for name, member in given.items()}
     narrow = find_outweighed(tables) if recipe.scheme == "mean" else []
-    for warning in [*doubts, *recipe.warnings, *diagnose_systems(tables), *narrow]:
+    for warning in dict.fromkeys([*doubts, *recipe.warnings, *diagnose_systems(tables), *narrow]):
         warnings.warn(str(warning), DiagnosticWarning, stacklevel=2)
     return combine_members(tables, recipe, missing, out_of_fold=fitting and fit is None)
 

@@ -167,8 +167,9 @@ def _read_labelled(
 ) -> tuple[pl.DataFrame, dict[str, Member], npt.NDArray[np.intp] | None, Sequence[Problem]]:
     """What `find_recipe` fits on: labels and members, of the clips that all have; their groups; warnings."""
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     labels = attempt(problems, _read_labels, truth, name)
-    members = collect_members(sources, problems, problems, trained_on)
+    members = collect_members(sources, problems, problems, warnings, trained_on)
     grouped = None if groups is None else attempt(problems, read_group_table, groups)
     if labels is None:
         raise ScoreError(problems)
@@ -189,7 +190,7 @@ def _read_labelled(
     if problems:
         raise ScoreError(problems)
     kept = {key: replace(member, table=member.table.filter(is_shared)) for key, member in members.items()}
-    return common, kept, clusters, diagnostics
+    return common, kept, clusters, [*warnings, *diagnostics]
 
 
 def _name(source: Table | None, name: str) -> str:

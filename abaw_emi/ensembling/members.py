@@ -60,8 +60,8 @@ class Members:
         return {member.name: member.table for member in self.members}
 
 
-def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem]]:
-    """The prediction file `path` as a member of an ensemble, and what is wrong with its record.
+def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem], Sequence[Problem]]:
+    """The prediction file `path` as a member of an ensemble, what is wrong with its record, and warnings.
 
     Raises:
         TableError: the file is not a prediction file.
@@ -79,7 +79,7 @@ def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem]]:
         trained_on_complete=bool(record and record.trained_on_complete),
         runs=frozenset(str(run["run"]) for run in record.runs()) if record else frozenset(),
     )
-    return member, problems
+    return member, problems, file.warnings
 
 
 def read_members(
@@ -93,7 +93,7 @@ def read_members(
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    members = collect_members({str(path): path for path in files}, problems, warnings, split=split)
+    members = collect_members({str(path): path for path in files}, problems, warnings, warnings, split=split)
     labelled: list[Split] = ["train", "valid"]
     known = [other for other in labelled if data.label_file(other).is_file()]
     for other in known:
@@ -119,6 +119,7 @@ def collect_members(
     sources: Mapping[str, Table],
     problems: list[Problem],
     doubts: list[Problem],
+    warnings: list[Problem],
     trained_on: Mapping[str, Ids] | None = None,
     split: str = "",
 ) -> dict[str, Member]:
@@ -127,7 +128,8 @@ def collect_members(
     Args:
         sources: tables, or files, whose provenance records are read with them, by name.
         problems: where the problems of sources that cannot be used are added.
-        doubts: where what is wrong with files' records is added.
+        doubts: where what is wrong with files' records is added: problems, or warnings.
+        warnings: where what is doubtful of files themselves is added.
         trained_on: ids that a member was trained on, or a table of them, by its name; what a file's record
             names is known besides.
         split: what the files are to predict; one whose record names another is not used.
@@ -138,8 +140,9 @@ def collect_members(
     for name, source in sources.items():
         with collect_errors(problems):
             if isinstance(source, (str, os.PathLike)):
-                member, found = _read_member(Path(source), split)
-                doubts += found
+                member, wrong, doubtful = _read_member(Path(source), split)
+                doubts += wrong
+                warnings += doubtful
             else:
                 member = Member(name=name, table=read_table(source, name, "predictions").table)
                 if wrong := check_rows(member.table, name):

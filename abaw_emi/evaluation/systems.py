@@ -57,7 +57,7 @@ def read_systems(labels: Path, files: Sequence[Path], groups: Path | None = None
         if read := attempt(problems, read_prediction_file, path):
             file, found = read
             tables[str(path)], records[str(path)] = file.table, file.record
-            warnings += [*found, *_doubt(path, file.record)]
+            warnings += [*file.warnings, *found, *_doubt(path, file.record)]
     grouped = None if groups is None else attempt(problems, read_groups, groups)
     if truth is not None:
         clips = truth[FILENAME].to_list()

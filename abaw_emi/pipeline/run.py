@@ -16,7 +16,7 @@ from abaw_emi.audit.record import AUDIT, find_audit, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import SEVERITIES, Problem, UsageError, collect_errors
+from abaw_emi.core.errors import SEVERITIES, EmiError, Problem, UsageError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -244,9 +244,10 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
                 reporter.say(f"submit: {archive} holds these predictions already")
                 return archive
     file, problems = read_prediction_file(path)
-    reporter.warn(problems)
+    if problems:
+        raise EmiError(problems)
     known = find_validation(file.record, None, plan.out / "runs", data, plan.profile.range)
-    reporter.warn(known.warnings)
+    reporter.warn([*file.warnings, *known.warnings])
     submission = write_submission(
         file.table,
         data.ids("test"),

@@ -156,10 +156,12 @@ def _score(
     labels, clips = str(data.label_file("valid")), truth[FILENAME].to_list()
     tables: dict[str, pl.DataFrame] = {}
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     for path in files:
         with collect_errors(problems):
             file, found = read_prediction_file(path)
             tables[str(path)] = file.table
+            warnings += file.warnings
             problems += [*found, *compare_ids(clips, file.table[FILENAME].to_list(), str(path), labels)]
             if seen := file.record.trained_on.intersection(clips) if file.record else ():
                 problems.append(Problem(str(path), f"SEEN IN TRAINING: {len(seen):,} of its clips"))
@@ -170,4 +172,4 @@ def _score(
         raise EmiError(copied)
     result = score(truth, combine_members(tables, recipe), names=(labels, " and ".join(tables)))
     values = _keep({**result.to_json(), "kind": kind})
-    return {**values, "signature": result.signature}, [*diagnostics, *result.problems]
+    return {**values, "signature": result.signature}, [*warnings, *diagnostics, *result.problems]

@@ -200,6 +200,24 @@ def test_members_that_saw_the_labelled_clips_are_refused(shell: Shell, folder: P
 
 
 @pytest.mark.usefixtures("fitted")
+def test_a_last_line_without_an_end_is_a_warning_wherever_predictions_are_read(
+    shell: Shell, folder: Path
+) -> None:
+    for name in ("a.csv", "valid-a.csv"):
+        (folder / name).write_bytes((folder / name).read_bytes().rstrip())
+    cut = "warning: {}: ends without a line break; see that it is whole, and its last number"
+    test, valid = cut.format("a.csv"), cut.format("valid-a.csv")
+    pair = ("ensemble", "--preds", "a.csv", "b.csv")
+    assert test in problems(shell(*pair), 0)
+    assert {test, valid} <= set(problems(shell(*pair, *FIT[:3], *FIT[4:], "--method", "auto"), 0))
+    on_valid = ("ensemble", "--preds", *FIT[1:3], *FIT[4:], "--split", "valid", "--method", "weights")
+    assert problems(shell(*on_valid), 0).count(valid) == 1
+    assert valid in problems(shell("score", "valid-a.csv", "valid.csv"), 0)
+    assert test in problems(shell("check", "a.csv", "--kind", "predictions"), 0)
+    assert test in problems(shell("submit", "--preds", "a.csv", "--bounds", "rescale"), 0)
+
+
+@pytest.mark.usefixtures("fitted")
 def test_a_fit_file_for_each_member(shell: Shell) -> None:
     (line,) = problems(shell("ensemble", "--preds", "a.csv", "b.csv", *FIT, "--method", "auto"), 2)
     assert line.startswith("--fit: 3 files; expected 2, one for each of --preds")

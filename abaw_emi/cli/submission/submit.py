@@ -101,9 +101,8 @@ def submit(
         known = find_validation(file.record, valid_preds, runs, folder, form.range)
     if problems:
         raise SubmissionError(problems)
-    reporter.warn(
-        [*folder.check_counts("test"), *recall_audit(folder, "test", reads=[SOUND]), *known.warnings]
-    )
+    reporter.warn([*folder.check_counts("test"), *recall_audit(folder, "test", reads=[SOUND])])
+    reporter.warn([*file.warnings, *known.warnings])
     if file.record is None:
         found_none = "no provenance record: whether its runs have seen test clips is not known"
         reporter.warn([Problem(str(preds), found_none)])
