@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from abaw_emi.cli.app import app
-from tests.end_to_end.test_four_lines import FOUR_LINES
+from abaw_emi.cli.training import train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,9 +68,18 @@ def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == command
 
 
-@pytest.mark.parametrize("line", FOUR_LINES.split("\n")[1:-1])
-def test_the_four_lines_stand_in_the_readme(line: str) -> None:
-    assert line in indented(README) or f"`{line}`" in README
+def test_the_way_to_a_submission_is_the_same_everywhere() -> None:
+    guide = (ROOT / "docs" / "first-submission.md").read_text(encoding="utf-8")
+    last = (ROOT / "abaw_emi" / "cli" / "demo.py").read_text(encoding="utf-8")
+    steps = [line for line in indented(guide) if re.match("abaw-emi (train --train|ensemble)", line)]
+    assert len(steps) == 2
+    for step in steps:
+        assert step in indented(README)
+        assert f"\n  {step}\n" in last
+    assert steps[0] in train.EXAMPLES
+    texts = [*TEXTS, last, train.EXAMPLES]
+    alone = [line for text in texts for line in re.findall(r"abaw-emi train .*--train-plus-val.*", text)]
+    assert all("--epochs-from" in line for line in alone)
 
 
 def test_the_table_of_commands_has_the_groups_of_the_help() -> None:

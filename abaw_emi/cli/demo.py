@@ -88,6 +88,7 @@ nothing about the challenge.
 
 With the official data in data/, type:
 
-  abaw-emi train --train-plus-val
-  abaw-emi ensemble --ckpts runs/*
+  abaw-emi train --seeds 1 2 3
+  abaw-emi train --train-plus-val --seeds 1 2 3 --epochs-from runs/paper-seed1
+  abaw-emi ensemble --ckpts runs/paper-trainval-seed*
   abaw-emi submit --out submissions/""")

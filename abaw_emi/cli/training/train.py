@@ -28,7 +28,7 @@ EXAMPLES = """abaw-emi presets lists the presets, abaw-emi options every key of 
 
 Examples:
   abaw-emi train                                   the paper's system, seed 1
-  abaw-emi train --train-plus-val --seeds 1 2 3    what a submission is made of
+  abaw-emi train --train-plus-val --seeds 1 2 3 --epochs-from runs/paper-seed1    of which to submit the mean
   abaw-emi train --limit 64                        how long would it take here?
   abaw-emi train --preset paper-dropout --set training.epochs=10 training.patience=3
   abaw-emi train --fold 1/5                        validates on a fifth of the training clips
