@@ -122,10 +122,11 @@ def read_split_clips(
     """
     cache = ClipCache(reporter)
     clips = cache.read_clips(ids, data.find_files(ids), max_seconds=max_seconds)
+    misplaced = data.find_misplaced(clips.skipped)
     if clips.skipped and on_bad == "error":
-        raise ClipError(clips.problems)
+        raise ClipError([*clips.problems, *misplaced])
     reporter.warn(clips.warnings, shown=_SHOWN_WARNINGS)
-    reporter.warn(clips.problems)
+    reporter.warn([*clips.problems, *misplaced])
     seconds = sum(clip.samples for clip in clips.clips) / constants.SAMPLE_RATE
     text = f"{len(clips.clips):,} clips, {seconds / 3600:.2f} h"
     if cache.decoded:

@@ -208,8 +208,9 @@ def read_clip(
             for each of the two.
     """
     if files.audio is None and files.video is None:
+        step = "copy it into audio/ or raw/ of the data folder; --on-bad-clip skip leaves such clips out"
         raise ClipError(
-            Problem(f"clip {files.filename}", "has neither a sound file nor a video", "one of the two")
+            Problem(f"clip {files.filename}", "has neither a sound file nor a video", "one of the two", step)
         )
     problems: list[Problem] = []
     if files.audio is not None:

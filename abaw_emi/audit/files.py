@@ -16,6 +16,7 @@ from abaw_emi.data.layout import (
     PACKAGES,
     VIDEO_FOLDER,
     ClipFiles,
+    find_nested,
     find_unread,
     parse_stem,
 )
@@ -66,25 +67,31 @@ def check_files(
         splits: which clip belongs where.
         named: splits that a file of the data folder names the clips of.
     """
+    nested = find_nested(data, files)
     return [
-        *_check_missing(data, files, splits),
+        *_check_missing(data, files, splits, nested),
         *_check_unlisted(files, splits.unlisted),
         *([] if "test" in named else _check_test(data, files, splits)),
-        *_check_listing(data),
+        *_check_nested(nested),
+        *_check_listing(data, nested),
     ]
 
 
-def _check_missing(data: Path, files: Mapping[str, ClipFiles], splits: Splits) -> Iterator[Diagnostic]:
+def _check_missing(
+    data: Path, files: Mapping[str, ClipFiles], splits: Splits, nested: Mapping[Path, Collection[str]]
+) -> Iterator[Diagnostic]:
     for split, ids in splits.ids.items():
         if lost := [clip for clip in ids if clip not in files]:
             refused = "training refuses them" if split != "test" else "no prediction can be made of them"
+            places = [f"{inner}/" for inner, clips in nested.items() if set(clips) & set(lost)]
+            step = f"move up those that lie in {', '.join(places)}; of the others " if places else ""
             unread = [own.audio for own in find_unread(data, set(lost)).values() if own.audio]
             yield make_finding(
                 "no file",
                 "error",
                 "{n} clips have neither a sound file nor a video",
                 f"{refused}, or, with --on-bad-clip skip, goes on without them",
-                f"get {AUDIO_FOLDER}/ or {VIDEO_FOLDER}/ of these clips",
+                f"{step}get {AUDIO_FOLDER}/ or {VIDEO_FOLDER}/{'' if places else ' of these clips'}",
                 splits=[split],
                 ids=lost,
                 examples=[f"{path}: the suffix {path.suffix!r} is not read" for path in unread],
@@ -133,7 +140,19 @@ def _check_test(data: Path, files: Mapping[str, ClipFiles], splits: Splits) -> I
         )
 
 
-def _check_listing(data: Path) -> Iterator[Diagnostic]:
+def _check_nested(nested: Mapping[Path, Sequence[str]]) -> Iterator[Diagnostic]:
+    for inner, clips in nested.items():
+        yield make_finding(
+            "in a subfolder",
+            "warning",
+            f"{inner}/ holds {{n}} clips",
+            f"they are not read: clips lie in {inner.parent}/ itself",
+            "move them up",
+            ids=clips,
+        )
+
+
+def _check_listing(data: Path, nested: Collection[Path]) -> Iterator[Diagnostic]:
     """Files in the clips' folders that are not looked at, or that another one hides."""
     strangers: list[Path] = []
     media = 0
@@ -143,7 +162,7 @@ def _check_listing(data: Path) -> Iterator[Diagnostic]:
             known = path.suffix.lower() in suffixes
             if known and (clip := parse_stem(path.stem)):
                 clips.setdefault((name, clip), []).append(path)
-            else:
+            elif path not in nested:
                 strangers.append(path)
                 media += known
     if strangers:

@@ -82,15 +82,19 @@ def read_tables(files: Mapping[Split, Path]) -> SplitTables:
 
 
 def _unusable(split: Split, path: Path, problems: Collection[Problem]) -> Diagnostic:
+    count = len(problems)
+    found = (
+        f"cannot be used, {{n}} problem{'s' if count > 1 else ''} in it" if path.exists() else "is missing"
+    )
     what = "test ids" if split == "test" else "labels"
     return make_finding(
         "label file",
         "error",
-        f"{path.name} cannot be used, {{n}} problem{'s' if len(problems) > 1 else ''} in it",
+        f"{path.name} {found}",
         f"no command runs that needs the {what} of this split",
         "put the file as delivered in its place",
         splits=[split],
-        count=len(problems),
+        count=count,
         examples=map(str, problems),
     )
 

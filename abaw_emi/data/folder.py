@@ -14,7 +14,7 @@ import polars as pl
 
 from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, SPLITS, AnySplit, Split
 from abaw_emi.core.errors import CorpusError, Problem, TableError, collect_errors, show_first
-from abaw_emi.data.layout import ClipFiles, find_clips, find_unread
+from abaw_emi.data.layout import ClipFiles, check_root, find_clips, find_nested, find_unread
 from abaw_emi.data.tables import read_ids, read_labels
 
 
@@ -38,19 +38,32 @@ class DataFolder:
     @cached_property
     def files(self) -> Mapping[str, ClipFiles]:
         """The media files of every clip, by id."""
-        return find_clips(self.root)
+        found = find_clips(self.root)
+        if not found:
+            check_root(self.root)
+        return found
 
     def find_files(self, ids: Collection[str]) -> Mapping[str, ClipFiles]:
         """The media files of these clips; those of a suffix that is not read only where there is no other."""
         missing = {clip for clip in ids if clip not in self.files}
         return {**self.files, **find_unread(self.root, missing)} if missing else self.files
 
+    def find_misplaced(self, ids: Collection[str]) -> list[Problem]:
+        """A problem for each folder that is not read and has clips in it, some of which are among `ids`."""
+        if set(ids) <= self.files.keys():
+            return []
+        return [
+            Problem(f"{inner}/", f"holds {len(clips):,} clips", f"them in {inner.parent}/", "move them up")
+            for inner, clips in find_nested(self.root, self.files).items()
+            if not set(ids).isdisjoint(clips)
+        ]
+
     def read_labels(self, *splits: Split) -> pl.DataFrame:
         """The label table of the splits, one after the other, in the files' order.
 
         Raises:
             TableError: problems of any of the files, all together.
-            CorpusError: an id stands in two splits, or there is no data folder.
+            CorpusError: an id stands in two splits, or there is no data folder, or it is beside.
         """
         problems: list[Problem] = []
         for split in splits:
@@ -60,6 +73,7 @@ class DataFolder:
         if problems and not self.root.is_dir():
             find_clips(self.root)  # raises, and says how to name the folder
         if problems:
+            check_root(self.root)
             raise TableError(problems)
         table = pl.concat([self._labels[split] for split in splits])
         twice = table.filter(table[FILENAME].is_duplicated())[FILENAME].unique().sort().to_list()

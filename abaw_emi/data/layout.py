@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from abaw_emi.core.constants import SPLITS
 from abaw_emi.core.errors import CorpusError, Problem
 from abaw_emi.core.ids import parse_id
 from abaw_emi.data.suffixes import SOUND, VIDEO
@@ -72,8 +73,10 @@ def find_clips(data: Path) -> dict[str, ClipFiles]:
         clips = find_files(folder, suffixes)
         for filename, paths in clips.items():
             found[name].setdefault(filename, paths[0])
-        if not clips:
-            problems += _find_nested(folder, suffixes)
+        if not clips and (nested := _find_nested(folder, suffixes)):
+            holding = ", ".join(f"{inner.name}/ in it holds {len(own):,}" for inner, own in nested.items())
+            expected = f"the clips in {name}/ itself"
+            problems.append(Problem(str(folder), f"holds no clip, but {holding}", expected, "move them up"))
     if problems:
         raise CorpusError(problems)
     audio, video = found.values()
@@ -83,13 +86,45 @@ def find_clips(data: Path) -> dict[str, ClipFiles]:
     }
 
 
-def _find_nested(folder: Path, suffixes: tuple[str, ...]) -> list[Problem]:
-    """A problem where a folder without a clip has a folder of clips in it, as unpacking an archive does."""
-    for inner in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if clips := find_files(inner, suffixes):
-            found = f"holds no clip, but {inner.name}/ in it holds {len(clips):,}"
-            return [Problem(str(folder), found, f"the clips in {folder.name}/ itself", "move them up")]
-    return []
+def check_root(data: Path) -> None:
+    """Passes unless `data` has no split file, while the folder `data/` in it, or one above it, has.
+
+    Raises:
+        CorpusError: it is so; the folder that has them is named.
+    """
+    if not data.is_dir() or _has_splits(data):
+        return
+    above = data.parents if data.name not in ("", "..") else data.resolve().parents
+    for other in (data / "data", *above[:2]):
+        if _has_splits(other):
+            step = f"did you mean --data {other}?"
+            raise CorpusError(Problem(str(data), "no split file, such as train_split.csv", next_step=step))
+
+
+def _has_splits(folder: Path) -> bool:
+    return any((folder / f"{split}_split.csv").is_file() for split in SPLITS)
+
+
+def find_nested(data: Path, files: Collection[str]) -> dict[Path, list[str]]:
+    """Folders inside the folders of clips, each with its clips that are not among `files`, if it has any.
+
+    They are not read: unpacking an archive makes such folders.
+    """
+    found = {}
+    for package, (name, suffixes) in product(PACKAGES, FOLDERS.items()):
+        for inner, clips in _find_nested(data / package / name, suffixes).items():
+            if lost := sorted(clips.keys() - set(files)):
+                found[inner] = lost
+    return found
+
+
+def _find_nested(folder: Path, suffixes: tuple[str, ...]) -> dict[Path, dict[str, list[Path]]]:
+    """The folders in a folder of clips that hold clips themselves, and these."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        inner = sorted(folder / entry.name for entry in entries if entry.is_dir())
+    return {path: clips for path in inner if (clips := find_files(path, suffixes))}
 
 
 def find_unread(data: Path, wanted: Collection[str]) -> dict[str, ClipFiles]:

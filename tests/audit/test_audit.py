@@ -74,6 +74,28 @@ def overwrite(data: Path, number: int, wave: np.ndarray, rate: int = RATE) -> No
     soundfile.write(sound(data, number), wave, rate)
 
 
+def test_clips_in_a_subfolder_are_named_and_what_is_lost_is_to_be_moved_up(data: Path) -> None:
+    inner = data / "audio" / "b"
+    inner.mkdir()
+    for number in (3, 4):
+        sound(data, number).rename(inner / f"{number:05}.wav")
+    sound(data, 5).unlink()
+    findings = run(data)
+    (nested,) = of_kind(findings, "in a subfolder")
+    assert str(nested) == f"data: {inner}/ holds 2 clips: 00003-00004; move them up"
+    assert nested.severity == "warning"
+    (lost,) = of_kind(findings, "no file")
+    assert lost.ids == ("00003-00005",)
+    assert lost.next_step == f"move up those that lie in {inner}/; of the others get audio/ or raw/"
+    assert of_kind(findings, "not looked at") == []
+
+
+def test_a_label_file_that_is_not_there_is_missing(data: Path) -> None:
+    (data / "valid_split.csv").unlink()
+    (found,) = of_kind(run(data), "label file")
+    assert found.found == "valid_split.csv is missing"
+
+
 def clip_hard(data: Path) -> None:
     overwrite(data, 3, np.clip(6 * speak(3), -1, 1))
 

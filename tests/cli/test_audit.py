@@ -39,6 +39,12 @@ def test_an_audit_leaves_a_record_and_changes_nothing(shell: Shell, spoilt: Path
     assert {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")} == before
 
 
+def test_a_folder_beside_the_data_folder_is_not_audited(shell: Shell, spoilt: Path) -> None:
+    for wrong, meant in ((spoilt / "audio", spoilt), (".", "data")):
+        (line,) = problems(shell("audit", "--data", wrong), 1)
+        assert line == f"{wrong}: no split file, such as train_split.csv; did you mean --data {meant}?"
+
+
 def test_json_is_one_object_with_the_findings(shell: Shell, spoilt: Path) -> None:
     done = shell("audit", "--data", spoilt, "--json")
     problems(done, 0)

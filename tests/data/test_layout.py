@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from abaw_emi.core.errors import CorpusError
+from abaw_emi.audio.cache import read_split_clips
+from abaw_emi.core.errors import ClipError, CorpusError
+from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import find_clips
 
@@ -91,6 +93,45 @@ def test_clips_one_folder_too_deep_are_said_in_one_line(data: Path, folder: str)
     ) as caught:
         find_clips(data)
     assert [problem.where for problem in caught.value.problems] == [str(data / folder)]
+
+
+def test_every_folder_that_is_one_too_deep_is_named(data: Path) -> None:
+    for number, part in enumerate(("a", "a", "b")):
+        touch(data / "audio" / part / f"{number:05}.mp3")
+    with pytest.raises(CorpusError, match=r"holds no clip, but a/ in it holds 2, b/ in it holds 1; expected"):
+        find_clips(data)
+
+
+def test_clips_in_a_folder_beside_others_are_said_where_clips_are_missing(data: Path) -> None:
+    touch(data / "audio" / "00001.mp3")
+    for number in (1, 2, 3):
+        touch(data / "audio" / "b" / f"{number:05}.mp3")
+    folder, ids = DataFolder(data), ["00001", "00002", "00004"]
+    assert [str(found) for found in folder.find_misplaced(ids)] == [
+        f"{data}/audio/b/: holds 2 clips; expected them in {data}/audio/; move them up"
+    ]
+    assert folder.find_misplaced(["00001", "00004"]) == []
+    with pytest.raises(ClipError) as caught:
+        read_split_clips(folder, ids[1:], 12, "error", Reporter(quiet=True))
+    missing, _, nested = map(str, caught.value.problems)
+    assert missing == (
+        "clip 00002: has neither a sound file nor a video; expected one of the two; "
+        "copy it into audio/ or raw/ of the data folder; --on-bad-clip skip leaves such clips out"
+    )
+    assert nested.endswith("move them up")
+
+
+def test_the_folder_of_the_split_files_is_named_where_one_beside_it_is_given(data: Path) -> None:
+    touch(data / "audio" / "00001.mp3")
+    touch(data / "train_split.csv")
+    for wrong in (data.parent, data / "audio"):
+        for ask in (lambda folder: folder.files, lambda folder: folder.read_labels("train")):
+            with pytest.raises(CorpusError) as caught:
+                ask(DataFolder(wrong))
+            (problem,) = caught.value.problems
+            assert str(problem) == (
+                f"{wrong}: no split file, such as train_split.csv; did you mean --data {data}?"
+            )
 
 
 def test_a_folder_beside_clips_is_nobodys_business(data: Path) -> None:

@@ -18,6 +18,7 @@ from abaw_emi.core.files import check_writable
 from abaw_emi.core.installation import SOUND, require
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.terminal import Console
+from abaw_emi.data.layout import check_root
 from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def audit(
     quiet: options.Quiet = False,
 ) -> None:
     """Look whether the data is whole and sound: files, sound, labels. Changes nothing in it."""
+    check_root(data)
     if data.resolve() in out.resolve().parents:
         raise UsageError(Problem("--out", f"{out} lies in the data folder", "a place where files are made"))
     check_writable(out)
