@@ -18,11 +18,11 @@ from abaw_emi.core.errors import Problem, TableError, UsageError, collect_errors
 from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.ids import as_id, parse_id
 from abaw_emi.data.groups import GROUP, read_groups
-from abaw_emi.data.provenance import read_prediction_file
+from abaw_emi.data.provenance import find_prediction_file, read_prediction_file
 from abaw_emi.data.tables import format_predictions, read_ids, read_labels
 
 Table = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | Any
-"""A CSV file, or a frame of polars or pandas."""
+"""A CSV file, or a frame of polars or pandas; of predictions, a run folder, too."""
 
 Ids = Table | Iterable[str | int]
 """Ids of clips, as numbers or text, or a table whose column `Filename` holds them."""
@@ -52,13 +52,15 @@ def is_table(value: object) -> bool:
 def read_table(source: Table, name: str, kind: Literal["labels", "predictions"]) -> Given:
     """The table of labels or predictions that `source` is or holds; messages call a frame `name`.
 
+    A run folder stands for its predictions of what it held out.
+
     Raises:
         TableError: a file breaks the schema, or a frame lacks columns or holds text; all problems together.
     """
     if isinstance(source, (str, os.PathLike)):
         if kind == "labels":
-            return Given(read_labels(Path(source)))
-        file, problems = read_prediction_file(Path(source))
+            return Given(read_labels(_find_label_file(Path(source))))
+        file, problems = read_prediction_file(find_prediction_file(Path(source)))
         trained_on = file.record.trained_on if file.record else frozenset()
         return Given(file.table, trained_on, (*file.warnings, *problems))
     frame = _to_polars(source, name)
@@ -69,6 +71,19 @@ def read_table(source: Table, name: str, kind: Literal["labels", "predictions"])
             Problem(f"{name}, {each}", f"{frame[each].dtype} values", "numbers") for each in texts
         )
     return Given(_with_ids(frame).select(COLUMNS).with_columns(pl.col(EMOTIONS).cast(pl.Float64)))
+
+
+def _find_label_file(path: Path) -> Path:
+    """The path of a label file.
+
+    Raises:
+        TableError: it is a folder.
+    """
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*_split.csv"), reverse=True)  # valid before train
+    step = f"did you mean {files[0]}?" if files else ""
+    raise TableError(Problem(str(path), "a folder", "a label file", step))
 
 
 def check_named(tables: object, what: str) -> None:

@@ -16,7 +16,7 @@ import polars as pl
 from typing_extensions import TypedDict
 
 from abaw_emi.core.constants import VERSION
-from abaw_emi.core.errors import EmiError, Problem, show_first
+from abaw_emi.core.errors import EmiError, Problem, UsageError, show_first
 from abaw_emi.core.files import read_bytes, write_bytes
 from abaw_emi.core.hashing import sha256
 from abaw_emi.core.ids import pack_ids, unpack_ids
@@ -25,6 +25,9 @@ from abaw_emi.data.csv import MAX_BYTES, find_cut
 from abaw_emi.data.tables import format_predictions, parse_table
 
 SUFFIX = ".provenance.json"
+
+HELD_OUT = "valid_predictions.csv"
+"""A run folder's predictions of the clips that it held out: valid, or a fold."""
 
 
 class _OutOfFold(TypedDict):
@@ -172,6 +175,23 @@ class PredictionFile:
     sha256: str
     record: Provenance | None
     warnings: tuple[Problem, ...] = ()
+
+
+def find_prediction_file(path: Path) -> Path:
+    """The prediction file that a path names: a run folder stands for its own of what it held out.
+
+    Raises:
+        UsageError: it is a folder without any.
+    """
+    if not path.is_dir():
+        return path
+    file = path / HELD_OUT
+    if file.is_file():
+        return file
+    step = "a run on train+val has none; abaw-emi predict writes those of a split"
+    if runs := sorted(path.glob(f"*/{HELD_OUT}")):
+        step = f"did you mean {runs[0].parent}?"
+    raise UsageError(Problem(str(path), f"a folder without {HELD_OUT}", "a CSV, or a run folder", step))
 
 
 def read_prediction_file(path: Path) -> tuple[PredictionFile, list[Problem]]:

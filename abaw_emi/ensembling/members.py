@@ -15,7 +15,7 @@ from abaw_emi.core.errors import EmiError, Problem, ScoreError, attempt, collect
 from abaw_emi.data.align import check_rows
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.frames import Ids, Table, check_named, read_table, read_trained_on
-from abaw_emi.data.provenance import read_prediction_file
+from abaw_emi.data.provenance import find_prediction_file, read_prediction_file
 from abaw_emi.data.tables import read_ids
 
 
@@ -61,20 +61,26 @@ class Members:
 
 
 def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem], Sequence[Problem]]:
-    """The prediction file `path` as a member of an ensemble, what is wrong with its record, and warnings.
+    """The prediction file of `path` as a member of an ensemble, what is wrong with its record, and warnings.
 
     Raises:
+        UsageError: `path` is a folder, and not that of a run with predictions.
         TableError: the file is not a prediction file.
         ScoreError: its record says that it predicts another split than `split`, where that is given.
     """
-    file, problems = read_prediction_file(path)
+    found = find_prediction_file(path)
+    file, problems = read_prediction_file(found)
     record = file.record
     if split and record and record.split and record.split != split:
         raise ScoreError(Problem(str(path), f"its record says split {record.split}", f"split {split}"))
     member = Member(
         name=str(path),
         table=file.table,
-        record={"file": path.name, "sha256": file.sha256, "provenance": record.to_json() if record else None},
+        record={
+            "file": found.name,
+            "sha256": file.sha256,
+            "provenance": record.to_json() if record else None,
+        },
         trained_on=record.trained_on if record else frozenset(),
         trained_on_complete=bool(record and record.trained_on_complete),
         runs=frozenset(str(run["run"]) for run in record.runs()) if record else frozenset(),

@@ -7,6 +7,7 @@ chance, labels, outside, rounded, clipped, saturated, duplicate, constant, scale
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +15,9 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
-from abaw_emi.core.errors import Diagnostic
+from abaw_emi.core.errors import Diagnostic, DiagnosticWarning, Problem, ScoreError, collect_errors
+from abaw_emi.data.align import align
+from abaw_emi.data.frames import Given, Table, check_named, read_table
 from abaw_emi.evaluation.misalignment import find_columns, find_order, find_signs
 from abaw_emi.evaluation.pearson import clipped_mean_pearson, mean_pearson, pearson
 
@@ -38,20 +41,43 @@ _PILE = 0.02
 
 
 def diagnose(
-    truth: pl.DataFrame,
-    prediction: pl.DataFrame,
-    *,
-    name: str = "predictions",
-    others: Mapping[str, pl.DataFrame] | None = None,
+    truth: Table, prediction: Table, *, name: str = "predictions", others: Mapping[str, Table] | None = None
 ) -> list[Diagnostic]:
-    """Every sign of a mistake in predictions whose labels are known.
+    """Every sign of a mistake in predictions whose labels are known; of constant columns `score` speaks.
+
+    Tables are CSV files or frames of polars or pandas (`data.frames`). What is doubtful of a file itself is
+    a `DiagnosticWarning`.
 
     Args:
         truth: the labels.
         prediction: predictions of exactly these clips.
         name: what messages call the predictions.
-        others: further files, by name, that this one should differ from.
+        others: further predictions, by name, that these should differ from.
+
+    Raises:
+        ScoreError: a table cannot be used; ids are missing, extra or duplicate; all problems together.
     """
+    check_named(others or {}, "others")
+    problems: list[Problem] = []
+    given: list[Given] = []
+    labels = read_table(truth, "labels", "labels").table
+    for called, source in [(name, prediction), *(others or {}).items()]:
+        with collect_errors(problems):
+            given.append(read_table(source, called, "predictions"))
+            if len(given) == 1:
+                align(labels, given[0].table, ("labels", name))
+    if problems:
+        raise ScoreError(problems)
+    for doubt in [doubt for each in given for doubt in each.doubts]:
+        warnings.warn(str(doubt), DiagnosticWarning, stacklevel=2)
+    first, *further = (each.table for each in given)
+    return _diagnose(labels, first, name, dict(zip(others or {}, further, strict=True)))
+
+
+def _diagnose(
+    truth: pl.DataFrame, prediction: pl.DataFrame, name: str, others: Mapping[str, pl.DataFrame]
+) -> list[Diagnostic]:
+    """What `diagnose` finds in tables that are read and have the same clips."""
     by_id = truth.select(FILENAME).join(prediction, on=FILENAME, how="left", maintain_order="left")
     order = np.argsort(np.array(truth[FILENAME].to_list()))
     y = truth.select(EMOTIONS).to_numpy()[order]
@@ -63,7 +89,7 @@ def diagnose(
     found = find_order(y, p, truth, prediction, name) + find_columns(y, p, name)
     found = found or find_signs(y, p, name) or _chance(y, p, name)
     found += _outside(y, p, name)
-    return [*found, *_values(p, name, y), *find_duplicates(prediction, name, others or {})]
+    return [*found, *_values(p, name, y), *find_duplicates(prediction, name, others)]
 
 
 def inspect_values(
@@ -96,7 +122,7 @@ def diagnose_systems(
         else:
             labelled = truth.join(table, on=FILENAME, how="semi", maintain_order="left")
             predicted = table.join(truth, on=FILENAME, how="semi", maintain_order="left")
-            found += diagnose(labelled, predicted, name=name, others=others)
+            found += _diagnose(labelled, predicted, name, others)
     return found
 
 

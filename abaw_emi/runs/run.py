@@ -33,6 +33,7 @@ from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids
 from abaw_emi.core.records import parse_json, read_json
 from abaw_emi.core.suggest import suggest_path
+from abaw_emi.data.provenance import HELD_OUT
 
 _DATA_FILE = "data.json"
 _REMOVED = ".removed"
@@ -125,7 +126,7 @@ class Run:
     @property
     def valid_predictions(self) -> Path:
         """The predictions for valid, where it was not trained on."""
-        return self.folder / "valid_predictions.csv"
+        return self.folder / HELD_OUT
 
     @property
     def provenance_file(self) -> Path:

@@ -14,23 +14,6 @@ if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
 
 
-def find_predictions(path: Path) -> Path:
-    """The predictions that a path names: a run folder stands for its own of what it held out.
-
-    Raises:
-        UsageError: it is a folder without any.
-    """
-    from abaw_emi.runs.run import Run
-
-    if not path.is_dir():
-        return path
-    file = Run(path).valid_predictions
-    if file.is_file():
-        return file
-    step = "a run on train+val has none; abaw-emi predict writes those of a split"
-    raise UsageError(Problem(str(path), f"a folder without {file.name}", "a CSV, or a run folder", step))
-
-
 def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Path:
     """The labels to score by: those given, or of the split that the predictions' record names.
 

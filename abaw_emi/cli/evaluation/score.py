@@ -66,19 +66,20 @@ def score(
     ] = False,
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
-    from abaw_emi.cli.evaluation.inputs import find_labels, find_predictions
+    from abaw_emi.cli.evaluation.inputs import find_labels
     from abaw_emi.cli.output import print_json, print_line, print_score, print_text, score_to_json, wants_json
     from abaw_emi.cli.submission.ledger import describe_val
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
+    from abaw_emi.data.provenance import find_prediction_file
     from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.evaluation.score import score as score_tables
     from abaw_emi.evaluation.systems import read_systems
     from abaw_emi.runs.kfold import find_fold_score
 
     folder = DataFolder(data)
-    predictions = find_predictions(predictions)
-    rivals = [find_predictions(path) for path in against or []]
+    predictions = find_prediction_file(predictions)
+    rivals = [find_prediction_file(path) for path in against or []]
     labels = find_labels(predictions, labels, folder)
     systems = read_systems(labels, [predictions, *rivals], groups)
     tables, warnings = systems.tables, systems.warnings
@@ -170,10 +171,11 @@ def compare(
     form: TableFormat = "table",
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
-    from abaw_emi.cli.evaluation.inputs import find_predictions, refuse_swapped
+    from abaw_emi.cli.evaluation.inputs import refuse_swapped
     from abaw_emi.cli.output import describe_intervals, print_json, print_line, print_text, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
+    from abaw_emi.data.provenance import find_prediction_file
     from abaw_emi.evaluation.compare import compare as compare_tables
     from abaw_emi.evaluation.diagnostics import diagnose_systems
     from abaw_emi.evaluation.systems import read_systems
@@ -183,7 +185,7 @@ def compare(
     if len(paths) < 2 or labels.is_dir():
         found = f"{labels} in the place of the labels" if labels.is_dir() else "1 file of predictions"
         raise UsageError(Problem("compare", found, "two at least, then the label file", "PREDS PREDS LABELS"))
-    given, paths = paths, [find_predictions(path) for path in paths]
+    given, paths = paths, [find_prediction_file(path) for path in paths]
     systems = read_systems(labels, paths, groups)
     result = compare_tables(
         systems.truth,
