@@ -42,12 +42,12 @@ def compare_ids(
         problems.append(Problem(name, found_missing, next_step=if_missing))
     if extra:
         problems.append(Problem(name, list_ids(extra, f"too many, against {against}")))
-    return problems + _duplicates(pl.Series(FILENAME, list(found), dtype=pl.String), name)
+    return problems + find_repeated(pl.Series(FILENAME, list(found), dtype=pl.String), name)
 
 
 def check_rows(table: pl.DataFrame, name: str) -> list[Problem]:
     """What no table of clips may hold: an id twice, and values that are missing or not finite."""
-    return [*_duplicates(table[FILENAME], name), *_check_finite(table, name)]
+    return [*find_repeated(table[FILENAME], name), *_check_finite(table, name)]
 
 
 def list_ids(ids: Collection[str], what: str, shown: int = 10) -> str:
@@ -60,7 +60,8 @@ def list_ids(ids: Collection[str], what: str, shown: int = 10) -> str:
     return f"{len(ids):,} {'id' if len(ids) == 1 else 'ids'} {what}: {', '.join(list(ids)[:shown])}{more}"
 
 
-def _duplicates(ids: pl.Series, name: str) -> list[Problem]:
+def find_repeated(ids: pl.Series, name: str) -> list[Problem]:
+    """A problem where ids are there more than once; messages call the table `name`."""
     twice = ids.filter(ids.is_duplicated()).unique().sort().to_list()
     return [Problem(name, list_ids(twice, "more than once"), "each id once")] if twice else []
 

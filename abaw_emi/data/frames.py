@@ -14,9 +14,11 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME
-from abaw_emi.core.errors import Problem, TableError, UsageError, collect_errors
+from abaw_emi.core.errors import Problem, TableError, UsageError, collect_errors, show_first
 from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.ids import as_id, parse_id
+from abaw_emi.data.align import check_rows, find_repeated, list_ids
+from abaw_emi.data.csv import BLANKS
 from abaw_emi.data.groups import GROUP, read_groups
 from abaw_emi.data.provenance import find_prediction_file, read_prediction_file
 from abaw_emi.data.tables import format_predictions, read_ids, read_labels
@@ -55,7 +57,8 @@ def read_table(source: Table, name: str, kind: Literal["labels", "predictions"])
     A run folder stands for its predictions of what it held out.
 
     Raises:
-        TableError: a file breaks the schema, or a frame lacks columns or holds text; all problems together.
+        TableError: a file breaks the schema, or a frame lacks columns or ids, or holds text; all problems
+            together.
     """
     if isinstance(source, (str, os.PathLike)):
         if kind == "labels":
@@ -70,7 +73,7 @@ def read_table(source: Table, name: str, kind: Literal["labels", "predictions"])
         raise TableError(
             Problem(f"{name}, {each}", f"{frame[each].dtype} values", "numbers") for each in texts
         )
-    return Given(_with_ids(frame).select(COLUMNS).with_columns(pl.col(EMOTIONS).cast(pl.Float64)))
+    return Given(_with_ids(frame, name).select(COLUMNS).with_columns(pl.col(EMOTIONS).cast(pl.Float64)))
 
 
 def _find_label_file(path: Path) -> Path:
@@ -104,9 +107,13 @@ def write_predictions(table: Table, path: AnyPath) -> Path:
     float64 too: a score of the file equals the score of the predictions in memory.
 
     Raises:
-        TableError: columns are missing or hold text.
+        TableError: columns are missing or hold text, an id is missing or there twice, or a value is not
+            finite in float32.
     """
-    write_bytes(Path(path), format_predictions(read_table(table, "predictions", "predictions").table))
+    given = read_table(table, "predictions", "predictions").table
+    if problems := check_rows(given.with_columns(pl.col(EMOTIONS).cast(pl.Float32)), "predictions"):
+        raise TableError(problems)
+    write_bytes(Path(path), format_predictions(given))
     return Path(path)
 
 
@@ -114,7 +121,8 @@ def read_group_table(source: Table, name: str = "groups") -> pl.DataFrame:
     """The table of groups (`groups.read_groups`) that `source` is or holds.
 
     Raises:
-        TableError: it has no column `Filename`, or not one other.
+        TableError: it has no column `Filename`, or not one other; an id is missing or there twice, or a clip
+            has no group.
     """
     if isinstance(source, (str, os.PathLike)):
         return read_groups(Path(source))
@@ -124,7 +132,13 @@ def read_group_table(source: Table, name: str = "groups") -> pl.DataFrame:
     if len(others) != 1:
         found = f"columns {', '.join(frame.columns)}"
         raise TableError(Problem(name, found, f"two: {FILENAME}, and one that names the group"))
-    return _with_ids(frame).select(FILENAME, pl.col(others[0]).cast(pl.String).alias(GROUP))
+    table = _with_ids(frame, name).select(FILENAME, _to_text(frame[others[0]]).alias(GROUP))
+    problems = find_repeated(table[FILENAME], name)
+    if bare := table.filter(pl.col(GROUP).is_null())[FILENAME].to_list():
+        problems.append(Problem(f"{name}, {others[0]}", list_ids(bare, "without a group")))
+    if problems:
+        raise TableError(problems)
+    return table
 
 
 def read_clip_ids(source: Ids, name: str) -> list[str]:
@@ -140,7 +154,7 @@ def read_clip_ids(source: Ids, name: str) -> list[str]:
     if is_table(source):
         frame = _to_polars(source, name)
         _check_columns(frame, name, (FILENAME,))
-        return _with_ids(frame)[FILENAME].to_list()
+        return _with_ids(frame, name)[FILENAME].to_list()
     if not isinstance(source, Iterable):
         raise TableError(Problem(name, f"a {type(source).__name__}", f"a list of ids, {_EXPECTED}"))
     return [as_id(clip) for clip in source]
@@ -176,7 +190,8 @@ def _to_polars(source: Any, name: str) -> pl.DataFrame:
     if not _is_pandas(source):
         raise TableError(Problem(name, f"a {type(source).__name__}", _EXPECTED))
     frame = source.reset_index() if source.index.name == FILENAME else source
-    return pl.DataFrame({str(column): frame[column].to_list() for column in frame.columns}, strict=False)
+    known = frame.astype(object).where(frame.notna(), None)  # pandas has several signs for a missing value
+    return pl.DataFrame({str(column): known[column].to_list() for column in frame.columns}, strict=False)
 
 
 def _is_pandas(value: object) -> bool:
@@ -190,7 +205,23 @@ def _check_columns(frame: pl.DataFrame, name: str, columns: tuple[str, ...]) -> 
         raise TableError(Problem(name, f"column {column} is missing") for column in missing)
 
 
-def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with ids as text of five digits; other text, such as a path, stays as it is."""
-    ids = [text if text is None else as_id(text) for text in frame[FILENAME].cast(pl.String)]
-    return frame.with_columns(pl.Series(FILENAME, ids, pl.String))
+def _with_ids(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The frame with ids as text of five digits; other text, such as a path, stays as it is.
+
+    Raises:
+        TableError: a row has no id.
+    """
+    ids = _to_text(frame[FILENAME])
+    if bare := ids.is_null().arg_true().to_list():
+        found = (
+            f"no id in {len(bare):,} of {len(ids):,} rows, from 0: {show_first([str(row) for row in bare])}"
+        )
+        raise TableError(Problem(f"{name}, {FILENAME}", found, "an id in each row"))
+    return frame.with_columns(pl.Series(FILENAME, [as_id(text) for text in ids], pl.String))
+
+
+def _to_text(values: pl.Series) -> pl.Series:
+    """The values as text; null for NaN and for blanks, too."""
+    numbers = values.fill_nan(None) if values.dtype.is_float() else values
+    text = numbers.cast(pl.String)
+    return text.set(text.str.strip_chars(BLANKS) == "", None)

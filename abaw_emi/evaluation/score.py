@@ -16,7 +16,7 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
-from abaw_emi.core.errors import Problem, ScoreError, attempt, collect_errors
+from abaw_emi.core.errors import Problem, ScoreError, attempt
 from abaw_emi.data.align import align
 from abaw_emi.data.frames import Given, Ids, Table, check_named, read_clip_ids, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
@@ -172,14 +172,14 @@ def score(
     problems: list[Problem] = []
     labels = read_table(truth, names[0], "labels").table
     clips = labels[FILENAME].to_list()
-    arrays: list[tuple[Array, Array]] = []
-    given: list[Given] = []
     if against is not None:
         check_named(against, "against")
-    for name, source in {names[1]: prediction, **(against or {})}.items():
-        with collect_errors(problems):
-            given.append(read_table(source, name, "predictions"))
-            arrays.append(align(labels, given[-1].table, (names[0], name)))
+    # Apart from the rivals, one of which may have its name.
+    own = attempt(problems, _read, prediction, names[1], labels, names[0])
+    rivals = {
+        name: attempt(problems, _read, source, name, labels, names[0])
+        for name, source in (against or {}).items()
+    }
     known = attempt(problems, read_clip_ids, trained_on, "trained_on") or ()
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
     if groups is not None:
@@ -188,20 +188,27 @@ def score(
             table if table is None else attempt(problems, number_groups, table, clips, (names[0], "groups"))
         )
         how = replace(how, clusters=clusters)
-    if problems:
+    if problems or own is None:
         raise ScoreError(problems)
-    y, p = arrays[0]
+    given, y, p = own
+    others = {name: rival for name, rival in rivals.items() if rival is not None}
     found = score_arrays(
         y,
         p,
         how,
-        rivals=dict(zip(against or {}, (other for _, other in arrays[1:]), strict=True)),
-        seen=len(given[0].trained_on.union(known).intersection(clips)),
+        rivals={name: array for name, (_, _, array) in others.items()},
+        seen=len(given.trained_on.union(known).intersection(clips)),
         precisions=precisions,
         names=names,
     )
-    doubts = [doubt for each in given for doubt in each.doubts]
+    doubts = [doubt for each, _, _ in (own, *others.values()) for doubt in each.doubts]
     return replace(found, problems=(*found.problems, *how.doubts, *doubts))
+
+
+def _read(source: Table, name: str, labels: pl.DataFrame, called: str) -> tuple[Given, Array, Array]:
+    """Predictions as they were given, and the labels, which are `called` so, and them as arrays (N, 6)."""
+    given = read_table(source, name, "predictions")
+    return given, *align(labels, given.table, (called, name))
 
 
 def score_arrays(
@@ -217,7 +224,7 @@ def score_arrays(
     """The score of arrays (N, 6) whose rows are the same clips; see `score`."""
     r = pearson(truth, prediction)
     per_emotion = {e: None if np.isnan(v) else float(v) for e, v in zip(EMOTIONS, r, strict=True)}
-    problems = _find_constant(truth, {names[1]: prediction, **(rivals or {})}, names[0])
+    problems = _find_constant(truth, [(names[1], prediction), *(rivals or {}).items()], names[0])
     if seen:
         found = f"SEEN IN TRAINING: the predictor was trained on {seen:,} of these {len(truth):,} clips"
         problems.append(Problem(names[1], f"{found}; this is not a validation score"))
@@ -271,12 +278,12 @@ def sign(n: int, how: Resampling, *, tests: int = 0, precisions: Sequence[str] =
     return f"{MEAN}|n:{n}|undefined:as0|ci:{ci}{test}{precision}|abaw_emi:{VERSION}"
 
 
-def _find_constant(truth: Array, systems: Mapping[str, Array], name: str) -> list[Problem]:
+def _find_constant(truth: Array, systems: Sequence[tuple[str, Array]], name: str) -> list[Problem]:
     """A problem for every constant column: of the labels, called `name`, or of a system."""
     found = "are constant, so Pearson's r is undefined; counted as 0"
     return [
         Problem(f"{table}, {emotion}", f"the {'labels' if values is truth else 'predictions'} {found}")
-        for table, values in ((name, truth), *systems.items())
+        for table, values in ((name, truth), *systems)
         for emotion, column in zip(EMOTIONS, values.T, strict=True)
         if np.ptp(column) == 0
     ]

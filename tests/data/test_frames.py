@@ -46,6 +46,11 @@ def make(seed: int, error: float, rows: int = 40) -> pl.DataFrame:
     )
 
 
+def without_ids(table: pl.DataFrame) -> pl.DataFrame:
+    ids = table[FILENAME].to_list()
+    return table.with_columns(pl.Series(FILENAME, [*ids[:3], None, *ids[4:7], " ", *ids[8:]]))
+
+
 LABELS, NEW, OLD = make(1, 0), make(2, 0.5), make(3, 2)
 GROUPS = pl.DataFrame({FILENAME: LABELS[FILENAME], "speaker": [i // 4 for i in range(len(LABELS))]})
 
@@ -105,6 +110,11 @@ def test_the_record_beside_a_file_is_read_with_it(tmp_path: Path) -> None:
             "predictions, Joy: 40 ids with a value that is not",
         ),
         (pl.concat([LABELS, LABELS[:1]]), "predictions: 1 id more than once: 00000"),
+        (without_ids(LABELS), "predictions, Filename: no id in 2 of 40 rows, from 0: 3, 7; expected an id"),
+        (
+            to_pandas(without_ids(LABELS)),
+            "predictions, Filename: no id in 2 of 40 rows, from 0: 3, 7; expected an id",
+        ),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_described(frame: object, message: str) -> None:
@@ -124,6 +134,47 @@ def test_every_form_is_written_checked_and_submitted_with_ids_of_any_kind(form: 
     made = abaw_emi.write_submission(given, numbers, str(tmp_path / "submissions"), name="mine")
     for ids in (numbers, NEW[FILENAME].to_list()):
         assert abaw_emi.check_path(made.archive, ids).problems == ()
+
+
+def test_a_rival_may_have_the_name_that_messages_give_the_predictions() -> None:
+    flat = OLD.with_columns(Joy=pl.lit(0.5))
+    found = abaw_emi.score(LABELS, NEW, against={"predictions": flat}, resamples=0, permutations=20)
+    assert found.mean_pearson == abaw_emi.score(LABELS, NEW, resamples=0).mean_pearson
+    assert list(found.against) == ["predictions"]
+    flat_itself = abaw_emi.score(LABELS, flat, against={"predictions": NEW}, resamples=0, permutations=20)
+    assert any("the predictions are constant" in str(problem) for problem in flat_itself.problems)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pl.concat([NEW, NEW[:1]]), r"predictions: 1 id more than once: 00000"),
+        (
+            NEW.with_columns(Joy=pl.lit(float("nan"))),
+            r"predictions, Joy: 40 ids with a value that is not finite",
+        ),
+        (NEW.with_columns(Joy=pl.lit(1e39)), r"predictions, Joy: 40 ids with a value that is not finite"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(
+    frame: pl.DataFrame, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(EmiError, match=message):
+        abaw_emi.write_predictions(frame, tmp_path / "p.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", [lambda table: table, to_pandas])
+def test_a_frame_of_groups_is_refused_like_a_file(form: Callable[[pl.DataFrame], Any]) -> None:
+    speakers = [str(speaker) for speaker in GROUPS["speaker"]]
+    groups = GROUPS.with_columns(pl.Series("speaker", [None, *speakers[1:]]))
+    again = pl.concat([groups, groups[5:6].with_columns(speaker=pl.lit("x"))])
+    with pytest.raises(EmiError) as caught:
+        abaw_emi.score(LABELS, NEW, groups=form(again))
+    assert [str(problem) for problem in caught.value.problems] == [
+        "groups: 1 id more than once: 00005; expected each id once",
+        "groups, speaker: 1 id without a group: 00000",
+    ]
 
 
 def test_tables_without_names_are_refused() -> None:
