@@ -21,7 +21,8 @@ import torch
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.encoders import write_encoders
-from abaw_emi.runs.run import Run, name_run
+from abaw_emi.runs.resume import name_run
+from abaw_emi.runs.run import Run
 from tests.command import run_command
 from tests.small_encoders import write_audio
 

@@ -1,4 +1,4 @@
-"""The configuration of a run: read from TOML, changed by key, compared, written."""
+"""The configuration of a run: read from TOML, changed by key, written."""
 
 from __future__ import annotations
 
@@ -77,22 +77,6 @@ def replace_values(config: RunConfig, values: Mapping[str, Any], where: str) -> 
 def has_key(config: RunConfig, key: str) -> bool:
     """Whether `--set` can change this key of a run."""
     return _find_table(asdict(config), key)[0] is not None
-
-
-def compare_configs(found: RunConfig, asked: RunConfig) -> list[str]:
-    """What two runs do not share, in words.
-
-    >>> from abaw_emi.config.run import TrainingConfig
-    >>> compare_configs(RunConfig(), RunConfig(training=TrainingConfig(epochs=3)))
-    ['training.epochs is 30, not 3']
-    """
-    wanted = asdict(asked)
-    return [
-        f"{table}.{key} is {value!r}, not {wanted[table][key]!r}"
-        for table, values in asdict(found).items()
-        for key, value in values.items()
-        if wanted[table][key] != value
-    ]
 
 
 def format_config(config: RunConfig) -> str:

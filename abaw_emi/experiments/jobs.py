@@ -5,19 +5,25 @@ The run folders are the queue: what is done, and what another process or machine
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from abaw_emi.core.errors import Problem, UsageError
+from abaw_emi.config.presets import find_preset
+from abaw_emi.config.read import change_config, replace_values
+from abaw_emi.config.run import RunConfig
+from abaw_emi.core.errors import Problem, RunError, UsageError, collect_errors
 from abaw_emi.runs.lock import find_holder
-from abaw_emi.runs.run import Run, name_run
+from abaw_emi.runs.resume import check_config, name_run
+from abaw_emi.runs.run import Run
 from abaw_emi.runs.summary import Summary, summarise_run
 
-State = Literal["waiting", "stopped", "in use", "finished"]
-"""waiting: not begun. stopped: begun, and to be continued. in use: another process trains it."""
+State = Literal["waiting", "failed", "stopped", "in use", "finished"]
+"""waiting: not begun. failed: before it began, and to be tried again. stopped: begun, and to be continued. in
+use: another process trains it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +58,8 @@ class Job:
             return "in use", f"by {holder}{_progress(self.summarise())}"
         found = self.summarise()
         if found is None:
-            return "waiting", ""
+            early = self.run.failed_early
+            return ("failed", f"before it began, see {self.run.log_file}") if early else ("waiting", "")
         if found.finished:
             valid = "" if found.mean_pearson is None else f", valid {found.mean_pearson:.4f}"
             return "finished", f"epoch {found.best_epoch}{valid}"
@@ -91,10 +98,12 @@ def list_jobs(
 
     Raises:
         UsageError: a single fold.
+        RunError: runs that are there were trained with other options; names all of them.
     """
     if folds == 1 or folds < 0:
         raise UsageError(Problem(f"--folds {folds}", "no part would be left to train on", "2 or more"))
     jobs = []
+    problems: list[Problem] = []
     for seed in dict.fromkeys(seeds):
         for preset, changes in presets.items():
             for fold in [f"{part}/{folds}" for part in range(1, folds + 1)] or [""]:
@@ -103,5 +112,20 @@ def list_jobs(
                 options += ["--train-plus-val"] * train_plus_val
                 options += ["--fold", fold] if fold else []
                 options += ["--set", *changes] if changes else []
-                jobs.append(Job(run=Run(out / name), options=(*options, *common)))
+                jobs.append(job := Job(run=Run(out / name), options=(*options, *common)))
+                config = change_config(find_preset(preset), changes)
+                with collect_errors(problems):
+                    problems += _compare(job, config, fold=fold, seed=seed)
+    if problems:
+        raise RunError(problems)
     return jobs
+
+
+def _compare(job: Job, config: RunConfig, *, fold: str, seed: int) -> list[Problem]:
+    """That the run is there and has other options than this job's; [] where it has not, or is not there."""
+    if not job.run.config_file.is_file():
+        return []
+    again = [word for word in job.command if word != "--resume"]
+    step = f"move it away, or train it anew: {shlex.join([*again, '--overwrite'])}"
+    asked = {"data.fold": fold or None, "training.seed": seed}
+    return check_config(job.run, replace_values(config, asked, job.run.name), step)

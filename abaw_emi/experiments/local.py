@@ -17,7 +17,6 @@ from abaw_emi.core.errors import Problem
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import Interrupted, deferred_signals
 from abaw_emi.experiments.jobs import Job
-from abaw_emi.runs.run import LOG
 
 _PAUSE = 0.2
 _LOOK = 2.0
@@ -128,14 +127,14 @@ class _Queue:
 
 
 def open_log(job: Job) -> IO[bytes]:
-    """The file of a run's messages, which are added at its end."""
+    """The file of a run's messages, which are added at its end, or replace those of one that failed early."""
     job.run.folder.mkdir(parents=True, exist_ok=True)
-    return (job.run.folder / LOG).open("ab")
+    return job.run.log_file.open("wb" if job.run.failed_early else "ab")
 
 
 def explain(job: Job, code: int) -> Problem:
     """What a failed run said last."""
-    path = job.run.folder / LOG
+    path = job.run.log_file
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
     return Problem(job.run.name, f"failed, exit code {code}: {last}", next_step=f"all it said: {path}")

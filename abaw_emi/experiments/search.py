@@ -27,7 +27,7 @@ from abaw_emi.experiments.jobs import Job
 from abaw_emi.experiments.local import explain, open_log
 from abaw_emi.experiments.selection import score_choice, score_choice_by_folds
 from abaw_emi.experiments.study import SearchPlan, next_trial, open_study
-from abaw_emi.runs.run import read_metrics
+from abaw_emi.runs.metrics import read_metrics
 
 BEST = "best.toml"
 

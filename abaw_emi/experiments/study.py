@@ -19,7 +19,8 @@ from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.experiments.jobs import Job
 from abaw_emi.experiments.space import Dimension
 from abaw_emi.runs.lock import lock_runs
-from abaw_emi.runs.run import Run, name_run
+from abaw_emi.runs.resume import name_run
+from abaw_emi.runs.run import Run
 
 JOURNAL = "journal.log"
 

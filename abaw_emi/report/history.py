@@ -17,7 +17,8 @@ from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import ClipError, Problem, collect_errors
 from abaw_emi.core.progress import Track, track_nothing
 from abaw_emi.data.layout import ClipFiles
-from abaw_emi.runs.run import Run, read_metrics
+from abaw_emi.runs.metrics import read_metrics
+from abaw_emi.runs.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

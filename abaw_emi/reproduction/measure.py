@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from typing_extensions import TypedDict
 
-from abaw_emi.config.read import compare_configs
+from abaw_emi.config.compare import compare_configs
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, ScoreError, collect_errors
 from abaw_emi.core.records import read_json
@@ -202,7 +202,7 @@ def _measure_folds(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, li
     same = []
     for fold in found:
         differences = compare_configs(Run(fold.folder).read_config(), plan.config_of(fold.seed))
-        if other := [text for text in differences if not text.startswith("data.fold ")]:
+        if other := [str(each) for each in differences if each.key != "data.fold"]:
             problems.append(Problem(str(fold.folder), "; ".join(other), next_step="it is not counted"))
         else:
             same.append(fold)

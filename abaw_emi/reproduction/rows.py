@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from abaw_emi.config.compare import compare_configs
 from abaw_emi.config.presets import PRESETS, find_preset
-from abaw_emi.config.read import change_config, compare_configs, has_key
+from abaw_emi.config.read import change_config, has_key
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, UsageError, collect_errors
 from abaw_emi.core.suggest import suggest_name
 from abaw_emi.reproduction.published import PublishedRow
 from abaw_emi.reproduction.table import State
-from abaw_emi.runs.run import Run, name_run
+from abaw_emi.runs.resume import name_run
+from abaw_emi.runs.run import Run
 
 BACKBONES: Mapping[str, str] = {
     "audeering": PRESETS["paper"].model.backbone,
@@ -160,7 +162,7 @@ def inspect_runs(plan: RowPlan) -> tuple[State, list[Problem]]:
             if changed := compare_configs(run.read_config(), plan.config_of(seed)):
                 expected = f"the config of row {plan.row.name}"
                 step = "use the --set and --backbone that it was trained with, or another --runs"
-                problems.append(Problem(str(run.folder), "; ".join(changed), expected, step))
+                problems.append(Problem(str(run.folder), "; ".join(map(str, changed)), expected, step))
             finished += [run] if run.finished else []
     if problems:
         return "refused", problems

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Required
+from typing import Any, Literal, NotRequired
 
 from pydantic_core import from_json
 from typing_extensions import TypedDict
@@ -31,30 +30,25 @@ from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import EmiError, Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids
-from abaw_emi.core.records import parse_json, read_json
+from abaw_emi.core.records import read_json
 from abaw_emi.core.suggest import suggest_path
 from abaw_emi.data.provenance import HELD_OUT
+from abaw_emi.runs.resume import name_training
 
 _DATA_FILE = "data.json"
-_REMOVED = ".removed"
+REMOVED = ".removed"
+"""What the hidden name of a run that is being removed ends with."""
 
 LOG = "train.log"
 """The messages of a run that nobody watched, in its folder; there before the run itself is."""
 
 
-class _Valid(TypedDict):
+class ValidRecord(TypedDict):
+    """What a record or a line of metrics says of a validation."""
+
     mean_pearson: float
     pearson: dict[str, float | None]
     clipped_mean_pearson: NotRequired[float]
-
-
-class _Metrics(TypedDict, total=False):
-    """What is read of a line of metrics."""
-
-    epoch: Required[int]
-    step: int
-    train_loss: float
-    valid: _Valid
 
 
 class _Record(TypedDict, total=False):
@@ -68,7 +62,7 @@ class _Record(TypedDict, total=False):
     trained_on_complete: bool | None
     best_epoch: int | None
     epochs: int | None
-    valid: _Valid | None
+    valid: ValidRecord | None
     weights_sha256: str | None
     files_sha256: dict[Literal["config.json", "run.toml", "tokenizer.json"], str] | None
     precision: str | None
@@ -132,6 +126,11 @@ class Run:
     def provenance_file(self) -> Path:
         """Where the run comes from."""
         return self.folder / "provenance.json"
+
+    @property
+    def log_file(self) -> Path:
+        """Its messages, where nobody watched; there before the run itself is."""
+        return self.folder / LOG
 
     @property
     def state_folder(self) -> Path:
@@ -207,6 +206,12 @@ class Run:
         """Whether `trained_on` is all that the run has seen."""
         return self.trained_on is not None and bool(self.read_provenance().get("trained_on_complete", True))
 
+    @property
+    def failed_early(self) -> bool:
+        """Whether messages are all that is there: it failed before it began, or is about to begin."""
+        said = self.log_file.is_file() and self.log_file.stat().st_size > 0
+        return said and holds_messages_only(self.folder)
+
     def drop_state(self) -> None:
         """Removes what only an unfinished run needs."""
         shutil.rmtree(self.state_folder, ignore_errors=True)
@@ -215,7 +220,7 @@ class Run:
         """Removes the run folder, where it exists, with everything in it."""
         if self.folder.exists():
             # Out of sight in one step: a process killed on the way leaves no half of a run.
-            aside = self.folder.with_name(f".{self.folder.name}{_REMOVED}")
+            aside = self.folder.with_name(f".{self.folder.name}{REMOVED}")
             shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
             shutil.rmtree(aside)
@@ -230,40 +235,6 @@ def find_runs(folder: Path) -> list[Run]:
     ]
 
 
-def find_leftovers(folder: Path) -> list[Problem]:
-    """A warning for each run in a folder that was on its way out when `--overwrite` was killed."""
-    return [
-        Problem(
-            str(path),
-            "a run that --overwrite was removing when it was killed",
-            next_step=f"delete it, or rename it to {path.name[1:].removesuffix(_REMOVED)} to keep it",
-        )
-        for path in sorted(folder.glob(f".*{_REMOVED}"))
-    ]
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; one that is being written, or was cut off by a kill, is passed over.
-
-    Lines that stand for whole epochs hold `epoch`; lines inside an epoch hold `step`, too.
-
-    Raises:
-        RunError: the file is there and cannot be read, or a line is of another shape.
-    """
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(Problem(str(path), f"cannot be read: {error}")) from error
-    lines: list[dict[str, Any]] = []
-    for number, text in enumerate(texts, start=1):
-        with suppress(ValueError):
-            from_json(text)
-            lines.append(parse_json(text.encode(), f"{path}, line {number}", _Metrics, "a line of metrics"))
-    return lines
-
-
 def find_run(path: Path) -> Run:
     """The finished run at `path`.
 
@@ -275,17 +246,28 @@ def find_run(path: Path) -> Run:
         step = suggest_path(path)
         raise RunError(Problem(str(path), "no such run", "a run folder, as abaw-emi train makes them", step))
     if not run.config_file.is_file():
-        step = f"did you mean {path}/*?" if path.is_dir() and find_runs(path) else ""
-        raise RunError(
-            Problem(str(path), "not a run folder (no run.toml)", "a folder made by abaw-emi train", step)
-        )
+        raise RunError(_explain_no_run(run))
     if not run.finished:
-        step = "finish it with abaw-emi train --resume, or leave it out"
+        step = f"leave it out, or finish it with: {name_training(run, run.read_config(), '--resume')}"
         raise RunError(Problem(str(path), "the run is not finished", next_step=step))
     if not run.weights_file.is_file():
         raise RunError(Problem(str(run.weights_file), "no such file", "the run's weights"))
     _ = run.trained_on  # a damaged record is reported now, not after hours of predicting
     return run
+
+
+def _explain_no_run(run: Run) -> Problem:
+    where = str(run.folder)
+    if run.failed_early:
+        step = f"see {run.log_file}, then delete the folder or leave it out"
+        return Problem(where, "a run that failed before it began", next_step=step)
+    step = f"did you mean {run.folder}/*?" if run.folder.is_dir() and find_runs(run.folder) else ""
+    return Problem(where, "not a run folder (no run.toml)", "a folder made by abaw-emi train", step)
+
+
+def holds_messages_only(folder: Path) -> bool:
+    """Whether a folder holds nothing but messages, and what a killed process left of a first write."""
+    return all(path.suffix == ".part" or path.name == LOG for path in folder.iterdir())
 
 
 def check_absent(run: Run) -> None:
@@ -302,15 +284,3 @@ def refuse_there(run: Run) -> Problem:
     """That a run that is to be made is there."""
     step = "continue it with --resume, or start again with --overwrite"
     return Problem(str(run.folder), "the run is already there", next_step=step)
-
-
-def name_run(preset: str, *, train_plus_val: bool, fold: str, seed: int) -> str:
-    """The name of a run's folder.
-
-    >>> name_run("paper", train_plus_val=True, fold="", seed=3)
-    'paper-trainval-seed3'
-    >>> name_run("paper", train_plus_val=False, fold="1/5", seed=3)
-    'paper-fold1of5-seed3'
-    """
-    part = f"-fold{fold.replace('/', 'of')}" if fold else ""
-    return f"{preset}{'-trainval' if train_plus_val else ''}{part}-seed{seed}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abaw_emi.core.errors import Problem, RunError, collect_errors
-from abaw_emi.runs.run import Run, find_runs, read_metrics
+from abaw_emi.runs.metrics import read_metrics
+from abaw_emi.runs.run import REMOVED, Run, find_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +93,15 @@ def summarise_run(run: Run) -> Summary:
         precision=record.get("precision"),
         finished=record.get("finished"),
     )
+
+
+def find_leftovers(folder: Path) -> list[Problem]:
+    """A warning for each run in a folder that was on its way out when `--overwrite` was killed."""
+    return [
+        Problem(
+            str(path),
+            "a run that --overwrite was removing when it was killed",
+            next_step=f"delete it, or rename it to {path.name[1:].removesuffix(REMOVED)} to keep it",
+        )
+        for path in sorted(folder.glob(f".*{REMOVED}"))
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from abaw_emi.core.files import open_whole
 from abaw_emi.evaluation.score import Score
-from abaw_emi.runs.run import read_metrics
+from abaw_emi.runs.metrics import read_metrics
 from abaw_emi.training.checkpoint import Checkpoint
 
 TENSORBOARD_FOLDER = "tensorboard"

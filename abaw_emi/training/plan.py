@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from abaw_emi.config.read import compare_configs
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import Problem, RunError, UsageError, collect_errors
@@ -15,7 +14,8 @@ from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.distributed import World
-from abaw_emi.runs.run import LOG, Run, name_run, refuse_there
+from abaw_emi.runs.resume import check_config, name_run
+from abaw_emi.runs.run import Run, holds_messages_only, refuse_there
 
 SAVE_MINUTES = 5.0
 """Time after which an unfinished epoch is saved."""
@@ -93,7 +93,8 @@ def check_folders(plan: Plan) -> None:
         RunError: names, for all of them together, what prevents it.
     """
     problems: list[Problem] = []
-    for run in map(plan.run_of, plan.seeds):
+    for seed in plan.seeds:
+        run = plan.run_of(seed)
         if not run.folder.exists():
             with collect_errors(problems):
                 check_writable(run.config_file)
@@ -104,24 +105,10 @@ def check_folders(plan: Plan) -> None:
             problems.append(Problem(str(run.folder), found, next_step="use another --runs"))
         elif plan.if_there == "refuse":
             problems.append(refuse_there(run))
-        elif not run.config_file.is_file() and _holds_something(run.folder):
+        elif not run.config_file.is_file() and not holds_messages_only(run.folder):
             found = "there, but not a run folder (no run.toml); it is left alone"
             problems.append(Problem(str(run.folder), found, next_step="move it away, or use another --runs"))
         elif plan.if_there == "resume" and run.config_file.is_file():
-            problems += _compare_config(run, plan)
+            problems += check_config(run, plan.config_of(seed), "start again with --overwrite")
     if problems:
         raise RunError(problems)
-
-
-def _holds_something(folder: Path) -> bool:
-    """Whether anything but messages, and what a killed process left of a first write, lies there."""
-    return any(path.suffix != ".part" and path.name != LOG for path in folder.iterdir())
-
-
-def _compare_config(run: Run, plan: Plan) -> list[Problem]:
-    before = run.read_config()
-    changed = compare_configs(plan.config_of(before.training.seed), before)
-    if not changed:
-        return []
-    step = "start again with --overwrite"
-    return [Problem(str(run.folder), "; ".join(changed), "the config it was started with", step)]

@@ -88,7 +88,7 @@ def test_a_run_that_fails_says_why_one_that_is_held_is_left_to_its_process_and_t
     (problem,) = found["problems"]
     assert problem.startswith("tiny-seed1: failed, exit code 1: ")
     assert "not a run folder (no run.toml)" in problem
-    assert [each["state"] for each in found["runs"]] == ["waiting", "in use", "finished"]
+    assert [each["state"] for each in found["runs"]] == ["failed", "in use", "finished"]
     assert found["runs"][1]["detail"].startswith(f"by process {os.getpid()} on ")
     assert not held.config_file.exists()
 

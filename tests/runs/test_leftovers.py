@@ -6,8 +6,8 @@ from pathlib import Path
 
 from abaw_emi.config.run import RunConfig
 from abaw_emi.runs.kfold import find_fold_runs
-from abaw_emi.runs.run import Run, find_leftovers, find_runs
-from abaw_emi.runs.summary import summarise_runs
+from abaw_emi.runs.run import Run, find_runs
+from abaw_emi.runs.summary import find_leftovers, summarise_runs
 
 
 def test_a_run_that_was_being_removed_is_listed_nowhere_and_named(tmp_path: Path) -> None:

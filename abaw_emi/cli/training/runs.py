@@ -35,8 +35,7 @@ IMPORT_EXAMPLES = (
 def runs(folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs")) -> None:
     """List the runs: preset, seed, best epoch, validation per emotion, and whether finished or in use."""
     from abaw_emi.core.progress import Reporter
-    from abaw_emi.runs.run import find_leftovers
-    from abaw_emi.runs.summary import summarise_runs
+    from abaw_emi.runs.summary import find_leftovers, summarise_runs
 
     found, leftovers = summarise_runs(folder), find_leftovers(folder)
     Reporter().warn(leftovers)

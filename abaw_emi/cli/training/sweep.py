@@ -11,7 +11,7 @@ import typer
 
 from abaw_emi.cli import options
 from abaw_emi.cli.completion import complete_presets
-from abaw_emi.cli.next_step import print_next, retype
+from abaw_emi.cli.next_step import print_next, print_words, retype
 from abaw_emi.cli.output import print_command, print_line, print_result
 from abaw_emi.core.progress import Reporter
 
@@ -134,7 +134,8 @@ def _submit(
     queued = find_queued(out)
     for name, number in queued.items():
         reporter.say(f"{name}: in Slurm's queue already, job {number}")
-    todo = [job for job in planned if job.run.name not in queued and job.look()[0] in ("waiting", "stopped")]
+    free = [job for job in planned if job.run.name not in queued]
+    todo = [job for job in free if job.look()[0] not in ("in use", "finished")]
     numbers = submit_jobs(todo, out, settings, at_once) if todo else []
     lines = [f"{job.run.name}: job {number}" for job, number in zip(todo, numbers, strict=True)]
     lines.append(f"messages: RUN/train.log; of the cluster: {out / FOLDER}; next: abaw-emi runs {out}")
@@ -145,7 +146,11 @@ def _submit(
 def _print_jobs(planned: Sequence[Job], failed: Sequence[Problem], reporter: Reporter) -> None:
     from abaw_emi.evaluation.text_tables import TextTable, render
 
-    states = [(job, *job.look()) for job in planned]
+    broken = {problem.where for problem in failed}
+    states = [
+        (job, *(("failed", f"see {job.run.log_file}") if job.run.name in broken else job.look()))
+        for job in planned
+    ]
     rows = [[job.run.name, state, detail] for job, state, detail in states]
     reporter.fail(failed)
     done = [job.run.folder for job, state, _ in states if state == "finished"]
@@ -154,7 +159,10 @@ def _print_jobs(planned: Sequence[Job], failed: Sequence[Problem], reporter: Rep
         print_line(render(TextTable(["run", "state", ""], rows), "table"))
         if len(done) < len(planned):
             print_line(f"{len(planned) - len(done)} of {len(planned)} are to be trained")
-            print_next(*retype("--dry-run"))
+            if failed:
+                print_words("mend what made runs fail, then type the same command again")
+            else:
+                print_next(*retype("--dry-run"))
         else:
             print_next("ensemble", "--ckpts", *done)
 

@@ -52,7 +52,7 @@ def train(
     config_file: Annotated[
         Path | None,
         typer.Option(
-            "--config", metavar="FILE", help="A TOML file as a run's run.toml, instead of a preset."
+            "--config", metavar="FILE", help="A run's run.toml, or a TOML file like it, instead of a preset."
         ),
     ] = None,
     changes: options.Changes = None,
@@ -143,7 +143,8 @@ def train(
     from abaw_emi.config.read import replace_values
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.shard import Shard
-    from abaw_emi.runs.run import Run, name_run
+    from abaw_emi.runs.resume import name_run
+    from abaw_emi.runs.run import Run
 
     trial = verify or limit is not None
     wrong = {
@@ -241,9 +242,12 @@ def _read_config(preset: str | None, config_file: Path | None, changes: list[str
     """The name and the config of a preset or of a file, with the changes of `--set`."""
     from abaw_emi.config.presets import find_preset
     from abaw_emi.config.read import change_config, read_config
+    from abaw_emi.runs.resume import name_config
 
-    name = config_file.stem if config_file else preset or "paper"
-    return name, change_config(read_config(config_file) if config_file else find_preset(name), changes)
+    if config_file is None:
+        name = preset or "paper"
+        return name, change_config(find_preset(name), changes)
+    return name_config(config_file), change_config(read_config(config_file), changes)
 
 
 def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool) -> None:
