@@ -53,6 +53,18 @@ def suggest_path(path: Path) -> str:
     return f"did you mean {path.with_name(close[0])}?" if close else ""
 
 
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Passes if the value of the argument `name` is one of its choices.
+
+    Raises:
+        UsageError: it is not.
+    """
+    known = list(choices)
+    if value not in known:
+        step = suggest_name(str(value), known)
+        raise UsageError(Problem(name, repr(value), f"one of {', '.join(known)}", step))
+
+
 def check_device(name: str) -> str:
     """The name of a device, which may be missing on this machine.
 
@@ -66,4 +78,4 @@ def check_device(name: str) -> str:
     if kind in _DEVICES and (not colon or number.isdecimal()):
         return name
     step = "a GPU is called cuda" if "gpu" in name.lower() else suggest_name(kind, _DEVICES)
-    raise UsageError(Problem("--device", f"{name!r} is no device", "auto, cpu, cuda, cuda:1 or mps", step))
+    raise UsageError(Problem("device", f"{name!r} is no device", "auto, cpu, cuda, cuda:1 or mps", step))

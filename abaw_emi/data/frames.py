@@ -150,6 +150,9 @@ def read_clip_ids(source: Ids, name: str) -> list[str]:
     if isinstance(source, (str, os.PathLike)):
         if parse_id(str(source)):
             raise TableError(Problem(name, f"a single id, {str(source)!r}", "a list of ids"))
+        if Path(source).is_dir():
+            step = "read_test_ids lists those of a data folder"
+            raise TableError(Problem(str(source), "a folder", f"a list of ids, {_EXPECTED}", step))
         return read_ids(Path(source))
     if is_table(source):
         frame = _to_polars(source, name)

@@ -226,5 +226,7 @@ def _compare_runs(fitted: Mapping[str, Member], combined: Mapping[str, Member]) 
             f"it comes from {', '.join(sorted(member.runs))}, but is fitted on {other.name}, "
             f"which comes from {', '.join(sorted(other.runs))}"
         )
-        warnings.append(Problem(member.name, found, "--fit in the order of --preds"))
+        warnings.append(
+            Problem(member.name, found, "one run for both: fit (--fit) in the order of the members (--preds)")
+        )
     return warnings

@@ -153,7 +153,7 @@ def find_outweighed(members: Mapping[str, pl.DataFrame]) -> list[Diagnostic]:
             f"its values spread {spreads[widest] / spread:,.0f} times less than those of {widest}: "
             "the mean hardly counts it",
             "members of one scale",
-            "use --method zscores",
+            "use method zscores",
             code="scale",
         )
         for name, spread in spreads.items()

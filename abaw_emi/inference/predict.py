@@ -179,7 +179,7 @@ def _narrow_encoder(model: EmiModel) -> None:
     error = float((found.float() - expected).norm() / expected.norm())
     if not error <= _BF16_ERROR:
         what = f"bf16 on this CPU gives frames that are off by {error:.0%}"
-        raise UsageError(Problem("--precision", what, f"at most {_BF16_ERROR:.0%}", "use fp32"))
+        raise UsageError(Problem("precision", what, f"at most {_BF16_ERROR:.0%}", "use fp32"))
 
 
 def describe_run(run: Run, runtime: Runtime) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Runtime:
         world = world or World()
         if world.size > 1 and device.startswith("cuda:"):
             found = f"{device!r} under torchrun, for {world.size} processes"
-            raise UsageError(Problem("--device", found, "auto or cuda: a GPU for each"))
+            raise UsageError(Problem("device", found, "auto or cuda: a GPU for each"))
         chosen = choose_device(device, world.local_rank)
         arithmetic = choose_precision(precision, preset, chosen)
         set_up_gpus(arithmetic)
@@ -90,7 +90,7 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         found = f"{name!r} cannot be used: {shorten_error(error)}"
-        raise UsageError(Problem("--device", found, "auto, cpu, cuda, cuda:1 or mps")) from None
+        raise UsageError(Problem("device", found, "auto, cpu, cuda, cuda:1 or mps")) from None
     return device
 
 
@@ -103,7 +103,7 @@ def choose_precision(asked: Precision, preset: Precision, device: torch.device) 
         UsageError: fp16 was asked for on a CPU.
     """
     if asked == "fp16" and device.type == "cpu":
-        raise UsageError(Problem("--precision", "fp16 on a CPU", "fp32 or bf16"))
+        raise UsageError(Problem("precision", "fp16 on a CPU", "fp32 or bf16"))
     wanted = asked if asked != "auto" else preset
     if wanted == "fp16" and device.type == "cpu":
         return "fp32"
@@ -129,7 +129,7 @@ def choose_for_prediction(name: str, asked: Precision) -> tuple[torch.device, Pr
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if precision == "bf16" and device.type == "cpu" and not has_bf16:
         found = "bf16 on a CPU that has neither AVX512_BF16 nor AMX"
-        raise UsageError(Problem("--precision", found, "fp32, or a processor with one of the two"))
+        raise UsageError(Problem("precision", found, "fp32, or a processor with one of the two"))
     return device, precision
 
 

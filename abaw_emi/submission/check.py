@@ -11,23 +11,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 from typing_extensions import TypedDict
 
 from abaw_emi.core.constants import FILENAME, ID_WIDTH
-from abaw_emi.core.errors import EmiError, Problem, SubmissionError
+from abaw_emi.core.errors import EmiError, Problem, SubmissionError, TableError
 from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.core.hashing import sha256
-from abaw_emi.core.ids import as_id, parse_id
+from abaw_emi.core.ids import parse_id
 from abaw_emi.core.records import read_json
+from abaw_emi.core.suggest import check_choice
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import MAX_BYTES, CsvText, find_cut, parse_csv, shorten
-from abaw_emi.data.frames import Table, read_table
+from abaw_emi.data.frames import Ids, Table, read_clip_ids, read_table
 from abaw_emi.data.tables import Kind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.archive import check_members, is_csv, read_zip
-from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
+from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat, find_profile
 
 MANIFEST = "manifest.json"
 
@@ -52,23 +54,26 @@ class Check:
 
 def check_path(
     path: AnyPath,
-    test_ids: Sequence[str | int],
+    test_ids: Ids,
     kind: Kind = "submission",
-    profile: SubmissionFormat = DEFAULT_PROFILE,
+    profile: SubmissionFormat | AnyPath = DEFAULT_PROFILE,
 ) -> Check:
     """Checks a CSV, a zip or a submission folder against the ids of the test clips.
 
     Args:
         path: the CSV, zip or folder.
-        test_ids: the ids that must be there, each once.
+        test_ids: the ids that must be there, each once, or a table of them.
         kind: "submission" (in the profile's form, no constant column) or "predictions" (raw model output).
-        profile: the form of a submission, assumed where nobody gave it (`format.read_profile`).
+        profile: the form of a submission (`format.read_profile`), or its TOML file; assumed where nobody
+            gave it.
 
     Raises:
-        TableError: `path` does not exist or cannot be read.
+        TableError: `path` does not exist or cannot be read, or there is no test id.
+        UsageError: no such kind.
     """
-    path = Path(path)
-    ids = [as_id(clip) for clip in test_ids]
+    check_choice("kind", kind, get_args(Kind))
+    path, profile = Path(path), find_profile(profile)
+    ids = list_test_ids(test_ids)
     if path.is_dir():
         return _check_folder(path, ids, kind, profile)
     content = read_bytes(path, MAX_BYTES)
@@ -78,14 +83,14 @@ def check_path(
 
 
 def check_submission(
-    submission: Table, test_ids: Sequence[str | int], *, profile: SubmissionFormat = DEFAULT_PROFILE
+    submission: Table, test_ids: Ids, *, profile: SubmissionFormat | AnyPath = DEFAULT_PROFILE
 ) -> Check:
     r"""Checks a submission, of any origin, as `check_path` does; signs of likely mistakes are warnings.
 
     A frame, of polars or pandas, is checked as the file that it would be in the profile's form.
 
     Raises:
-        TableError: columns of a frame are missing or hold text.
+        TableError: columns of a frame are missing or hold text, or there is no test id.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -99,8 +104,20 @@ def check_submission(
     if isinstance(submission, (str, os.PathLike)):
         return check_path(submission, test_ids, "submission", profile)
     table = read_table(submission, "submission", "predictions").table
-    ids = [as_id(clip) for clip in test_ids]
+    ids, profile = list_test_ids(test_ids), find_profile(profile)
     return check_csv(profile.format(table), "submission", ids, profile=profile)
+
+
+def list_test_ids(test_ids: Ids) -> list[str]:
+    """The ids of the test clips, of a list or a table.
+
+    Raises:
+        TableError: there is none.
+    """
+    ids = read_clip_ids(test_ids, "test_ids")
+    if not ids:
+        raise TableError(Problem("test_ids", "no id", "those of the test clips"))
+    return ids
 
 
 def check_csv(

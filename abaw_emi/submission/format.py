@@ -18,6 +18,7 @@ What a file does not give stays assumed, and whatever rests on it says so.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -29,7 +30,7 @@ import polars as pl
 from pydantic import Field
 
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, INTENSITY_RANGE
-from abaw_emi.core.errors import Problem, SubmissionError
+from abaw_emi.core.errors import Problem, SubmissionError, UsageError
 from abaw_emi.core.files import AnyPath
 from abaw_emi.core.ids import parse_id
 from abaw_emi.core.records import read_toml
@@ -219,6 +220,20 @@ def read_profile(path: AnyPath) -> SubmissionFormat:
     if problems:
         raise SubmissionError(problems)
     return replace(profile, given=frozenset(values), source=str(path))
+
+
+def find_profile(profile: SubmissionFormat | AnyPath) -> SubmissionFormat:
+    """The profile, read where it is a file's name.
+
+    Raises:
+        SubmissionError: what `read_profile` raises.
+        UsageError: it is neither.
+    """
+    if isinstance(profile, SubmissionFormat):
+        return profile
+    if not isinstance(profile, (str, os.PathLike)):
+        raise UsageError(Problem("profile", f"a {type(profile).__name__}", "what read_profile returns"))
+    return read_profile(profile)
 
 
 def _check(profile: SubmissionFormat, path: Path) -> list[Problem]:

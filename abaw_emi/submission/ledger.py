@@ -130,14 +130,18 @@ class Ledger:
 
 
 def read_ledger(out: AnyPath) -> Ledger:
-    """The ledger of the folder `out`; empty where there is none yet.
+    """The ledger of the folder `out`, or that file of it; empty where there is none yet.
 
     Two submissions of one name, as in the joined ledgers of two people, are two attempts.
 
     Raises:
-        SubmissionError: it is there and cannot be read.
+        SubmissionError: it is there and cannot be read, or `out` is another file.
     """
     out = Path(out)
+    if out.is_file():
+        if out.name != LEDGER:
+            raise SubmissionError(Problem(str(out), "a file", "the folder of submissions"))
+        out = out.parent
     path = out / LEDGER
     entries: list[Entry] = []
     problems: list[Problem] = []

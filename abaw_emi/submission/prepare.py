@@ -23,6 +23,8 @@ from abaw_emi.submission.check import check_csv
 from abaw_emi.submission.format import SubmissionFormat
 from abaw_emi.submission.ledger import LEDGER, Ledger
 
+FORCE = "--force (in Python force=True)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
@@ -63,10 +65,10 @@ def prepare(
     for emotion, constant in find_constant(table, where).items():
         count = clipped[emotion]
         low, high = profile.range
-        step = f"{count:,} of its values were clipped to [{low:g}, {high:g}]; --bounds auto rescales them"
+        step = f"{count:,} of its values were clipped to [{low:g}, {high:g}]; bounds auto rescales them"
         problems.append(replace(constant, next_step=step if count else ""))
     table, filled = _fill(table, test_ids, fill)
-    step = "predict them, or use --fill train-mean, which is recorded"
+    step = "predict them, or use --fill train-mean (in Python fill=LABELS), which is recorded"
     problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
     content = profile.format(table)
     warnings: tuple[Problem, ...] = ()
@@ -136,7 +138,7 @@ def check_origin(
 def doubt(ready: Ready, out: Path, ledger: Ledger, profile: SubmissionFormat, where: str) -> list[Problem]:
     """What only `force` overrides: no try left, labels, an earlier submission over again."""
     doubts = _check_quota(out, ledger, profile)
-    step = "--force to send it all the same"
+    step = f"{FORCE} to send it all the same"
     again, earlier = [], {}
     for entry in ledger.entries:
         if not entry.sent:
@@ -162,7 +164,7 @@ def _check_quota(out: Path, ledger: Ledger, profile: SubmissionFormat) -> list[P
     if ledger.used < profile.tries:
         return []
     found = f"{ledger.used} of {profile.tries} tries{profile.mark('tries')} are used"
-    return [Problem(str(out / LEDGER), found, "one try left", "--force to go on all the same")]
+    return [Problem(str(out / LEDGER), found, "one try left", f"{FORCE} to go on all the same")]
 
 
 def _fill(

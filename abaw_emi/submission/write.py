@@ -15,20 +15,21 @@ import zipfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, SubmissionError, UsageError, show_first
 from abaw_emi.core.files import AnyPath, write_bytes
 from abaw_emi.core.hashing import sha256
-from abaw_emi.core.ids import as_id, pack_ids
+from abaw_emi.core.ids import pack_ids
 from abaw_emi.core.records import timestamp
-from abaw_emi.data.frames import Table, read_table
+from abaw_emi.core.suggest import check_choice
+from abaw_emi.data.frames import Ids, Table, read_table
 from abaw_emi.data.provenance import Provenance
 from abaw_emi.submission.archive import read_zip
 from abaw_emi.submission.bounds import Bounds
-from abaw_emi.submission.check import MANIFEST
-from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
+from abaw_emi.submission.check import MANIFEST, list_test_ids
+from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat, find_profile
 from abaw_emi.submission.ledger import (
     LEDGER,
     Ledger,
@@ -45,6 +46,8 @@ _NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 """Names that every system takes for a folder, and that no CSV, JSON or shell misreads."""
 
 _UNKNOWN_HARM = "whether clipping lowers r is not known: no predictions of valid by what is submitted"
+
+_RENAME = "use --name (in Python name=NAME)"
 
 _LEDGER_KEYS = (
     *("name", "created", "sha256", "zip_sha256", "rows", "clipped"),
@@ -93,7 +96,7 @@ class Submission:
 
 def write_submission(
     table: Table,
-    test_ids: Sequence[str | int],
+    test_ids: Ids,
     out: AnyPath,
     *,
     name: str = "",
@@ -103,7 +106,7 @@ def write_submission(
     source: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
     where: str = "predictions",
-    profile: SubmissionFormat = DEFAULT_PROFILE,
+    profile: SubmissionFormat | AnyPath = DEFAULT_PROFILE,
     val: dict[str, Any] | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -115,7 +118,7 @@ def write_submission(
 
     Args:
         table: the predictions: a CSV file, or a frame of polars or pandas.
-        test_ids: ids of the test clips, each of which needs one row.
+        test_ids: ids of the test clips, each of which needs one row, or a table of them.
         out: the folder of submissions.
         name: of this submission; the next free `submission-<k>` where empty.
         bounds: how values outside the profile's range are brought into it, or refused: see `bounds.Bounds`.
@@ -125,7 +128,7 @@ def write_submission(
         source: what the manifest says of the prediction file (path, hash, ...).
         provenance: the prediction file's record: checked, and kept in the manifest.
         where: what messages call the predictions.
-        profile: the organisers' format, and how many tries they give.
+        profile: the organisers' format, and how many tries they give; or the TOML file of it.
         val: what is known of the system's validation score, for the ledger.
         force: whether to go on where no try is left, or the file is that of an earlier submission or looks
             like labels.
@@ -134,16 +137,15 @@ def write_submission(
             them back from there on: what is entered is not called off any more.
 
     Raises:
-        TableError: columns of a frame are missing or hold text.
+        TableError: columns of a frame are missing or hold text, or there is no test id.
         SubmissionError: everything that would get the file rejected, all together; nothing is written.
-        UsageError: `name` is not a plain folder name.
+        UsageError: `name` is not a plain folder name, or `bounds` unknown.
     """
     out = Path(out)
     if name and not _NAME.fullmatch(name):
-        raise UsageError(
-            Problem("--name", repr(name), "a plain folder name: letters, digits, . _ - or spaces")
-        )
-    ids = [as_id(clip) for clip in test_ids]
+        raise UsageError(Problem("name", repr(name), "a plain folder name: letters, digits, . _ - or spaces"))
+    check_choice("bounds", bounds, get_args(Bounds))
+    ids, profile = list_test_ids(test_ids), find_profile(profile)
     ready = prepare(
         read_table(table, where, "predictions").table,
         ids,
@@ -184,9 +186,9 @@ def _check_place(out: Path, name: str, ledger: Ledger) -> list[Problem]:
         return []
     if (out / name).exists():
         found = "a submission of this name is already there"
-        return [Problem(str(out / name), found, next_step="use --name")]
+        return [Problem(str(out / name), found, next_step=_RENAME)]
     if ledger.find(name):
-        return [Problem(str(out / LEDGER), f"it already holds a submission {name!r}", next_step="use --name")]
+        return [Problem(str(out / LEDGER), f"it already holds a submission {name!r}", next_step=_RENAME)]
     return []
 
 

@@ -293,9 +293,9 @@ def test_fit_files_in_another_order_than_their_members_are_warned_of(shell: Shel
     done = shell(*arguments, "--fit", "valid-b.csv", "valid-a.csv")
     assert problems(done, 0) == [
         "warning: a.csv: it comes from run-a, but is fitted on valid-b.csv, which comes from run-b; "
-        "expected --fit in the order of --preds",
+        "expected one run for both: fit (--fit) in the order of the members (--preds)",
         "warning: b.csv: it comes from run-b, but is fitted on valid-a.csv, which comes from run-a; "
-        "expected --fit in the order of --preds",
+        "expected one run for both: fit (--fit) in the order of the members (--preds)",
     ]
     assert "fitted on: a.csv on valid-b.csv, b.csv on valid-a.csv\n" in done.stdout
 

@@ -118,7 +118,7 @@ def test_one_try_too_many_is_refused_without_force(shell: Shell, folder: Path, p
     lines = problems(shell("submit", "--profile", "rules.toml"), 1)
     assert lines[-1] == (
         "submissions/ledger.jsonl: 1 of 1 tries are used; expected one try left; "
-        "--force to go on all the same"
+        "--force (in Python force=True) to go on all the same"
     )
     done = shell("submit", "--profile", "rules.toml", "--force")
     assert any(line.startswith("warning: submissions/ledger.jsonl: 1 of 1") for line in problems(done, 0))
@@ -169,7 +169,7 @@ def test_a_file_sent_before_is_refused_though_its_folder_is_gone(shell: Shell, f
         lines = problems(shell("submit", *arguments), 1)
         assert lines[-1] == (
             "predictions/ensemble-test.csv: the same file as submission mine; expected another system; "
-            "--force to send it all the same"
+            "--force (in Python force=True) to send it all the same"
         )
     problems(shell("ledger", "set", "mine", "--not-sent"), 0)
     problems(shell("submit"), 0)

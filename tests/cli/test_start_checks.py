@@ -25,7 +25,7 @@ def light(process: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 needs_train = pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra train")
 
-DEVICE = "--device: 'gpu' is no device; expected auto, cpu, cuda, cuda:1 or mps; a GPU is called cuda"
+DEVICE = "device: 'gpu' is no device; expected auto, cpu, cuda, cuda:1 or mps; a GPU is called cuda"
 
 
 @pytest.mark.parametrize(

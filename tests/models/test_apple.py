@@ -180,7 +180,7 @@ def test_its_precision_is_float32_unless_another_is_asked_for() -> None:
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one here")
 def test_one_that_is_not_there_is_refused_in_one_short_line() -> None:
-    with pytest.raises(Exception, match=r"--device: 'mps' cannot be used: there is no GPU of Apple's"):
+    with pytest.raises(Exception, match=r"device: 'mps' cannot be used: there is no GPU of Apple's"):
         choose_device("mps")
 
 

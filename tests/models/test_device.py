@@ -40,10 +40,10 @@ def test_a_model_in_float32_stays_so_beside_one_in_half_precision() -> None:
     [
         (
             "gpu",
-            "--device: 'gpu' is no device; expected auto, cpu, cuda, cuda:1 or mps; a GPU is called cuda",
+            "device: 'gpu' is no device; expected auto, cpu, cuda, cuda:1 or mps; a GPU is called cuda",
         ),
         ("gpu:0", "a GPU is called cuda"),
-        ("quantum", "--device: 'quantum' is no device; expected auto, cpu, cuda, cuda:1 or mps"),
+        ("quantum", "device: 'quantum' is no device; expected auto, cpu, cuda, cuda:1 or mps"),
     ],
 )
 def test_a_device_that_there_is_not_is_named_in_one_short_line(name: str, said: str) -> None:

@@ -63,7 +63,7 @@ def test_auto_clips_unless_that_flattens_or_is_known_to_harm() -> None:
 
 def test_a_system_whose_values_are_all_negative_can_be_sent(tmp_path: Path) -> None:
     table, ids = make_table(Joy=[-0.3, -0.2, -0.1]), ["00001", "00002", "00003"]
-    with pytest.raises(SubmissionError, match=r"Joy: every clip has the same value.*--bounds auto rescales"):
+    with pytest.raises(SubmissionError, match=r"Joy: every clip has the same value.*bounds auto rescales"):
         write_submission(table, ids, tmp_path / "out", bounds="clip")
     made = write_submission(table, ids, tmp_path / "out")
     assert check_path(made.archive, ids).problems == ()

@@ -197,7 +197,9 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_touched(
 ) -> None:
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     lines = refusal(changed(predictions, 9), test_ids, out, name="first")
-    assert lines == [f"{out / 'first'}: a submission of this name is already there; use --name"]
+    assert lines == [
+        f"{out / 'first'}: a submission of this name is already there; use --name (in Python name=NAME)"
+    ]
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -355,8 +357,8 @@ def test_one_try_too_many_is_refused_unless_forced(
     for number in range(5):
         write_submission(changed(predictions, number), test_ids, out)
     (line,) = refusal(predictions, test_ids, out)
-    used = "5 of 5 tries (assumed) are used; expected one try left; --force to go on all the same"
-    assert line == f"{out / 'ledger.jsonl'}: {used}"
+    used = "5 of 5 tries (assumed) are used; expected one try left"
+    assert line == f"{out / 'ledger.jsonl'}: {used}; --force (in Python force=True) to go on all the same"
     six = SubmissionFormat(tries=6, given=frozenset({"tries"}), source="rules.toml")
     write_submission(predictions, test_ids, out, profile=six)
     (line,) = refusal(changed(predictions, 8), test_ids, out, profile=six)
@@ -374,7 +376,7 @@ def test_an_earlier_submission_over_again_is_refused_unless_forced(
     near = predictions.with_columns(pl.col("Joy") + 1e-7)
     (line,) = refusal(near, test_ids, out)
     assert "all but identical to (every r > 0.9999) submission first" in line
-    assert line.endswith("--force to send it all the same")
+    assert line.endswith("--force (in Python force=True) to send it all the same")
     assert write_submission(near, test_ids, out, force=True).folder.name == "submission-1"
     amend(out, "first", sent=False)
     amend(out, "submission-1", sent=False)
@@ -423,7 +425,7 @@ def test_a_name_of_the_ledger_is_not_used_again_though_its_folder_is_gone(
     shutil.rmtree(submission.folder)
     other = changed(predictions, 8)
     (line,) = refusal(other, test_ids, out, name="first")
-    assert line.endswith("it already holds a submission 'first'; use --name")
+    assert line.endswith("it already holds a submission 'first'; use --name (in Python name=NAME)")
     assert write_submission(other, test_ids, out).folder.name == "submission-1"
 
 
