@@ -45,13 +45,22 @@ _SAFETENSORS_TYPES = {
 def find_features(data: Path, features: Path, name: str) -> dict[str, Path]:
     """The feature file of each clip that has one in a folder `name`, by id, in the order of the ids.
 
+    Args, order and errors are those of `find_in_folders`.
+    """
+    return find_in_folders(data, features, name, SUFFIXES)
+
+
+def find_in_folders(data: Path, features: Path, name: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """The file of each clip that has one in a folder `name`, by id, in the order of the ids.
+
     Folders are `data/name`, the same in the test package, and `features/name`; none of them need exist. None
     is preferred: a clip with two files that differ is an error, since either may be the old one.
 
     Args:
         data: the data folder.
-        features: the folder that `abaw-emi extract` writes to.
-        name: such as "vit".
+        features: the folder that `abaw-emi extract` and `transcribe` write to.
+        name: such as "vit" or "text".
+        suffixes: that are looked for, in lower case; of equal files in a folder, the first one's is taken.
 
     Raises:
         CorpusError: a folder cannot be listed.
@@ -59,12 +68,12 @@ def find_features(data: Path, features: Path, name: str) -> dict[str, Path]:
     """
     found: dict[str, list[Path]] = {}
     for folder in (*(data / package / name for package in PACKAGES), features / name):
-        for filename, paths in find_files(folder, SUFFIXES).items():
+        for filename, paths in find_files(folder, suffixes).items():
             found.setdefault(filename, []).extend(paths)
     problems = [
         Problem(
             f"clip {filename}",
-            f"has several {name} features that differ: {' and '.join(map(str, paths))}",
+            f"has several {name} files that differ: {' and '.join(map(str, paths))}",
             "one file",
             "remove the others",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from abaw_emi.core.errors import FeatureError, Problem
-from abaw_emi.data.layout import PACKAGES, find_files
+from abaw_emi.features.files import find_in_folders
 
 TEXT_FOLDER = "text"
 TEXT_SUFFIX = ".txt"
@@ -17,17 +17,9 @@ TEXT_SUFFIX = ".txt"
 def find_transcripts(data: Path, features: Path) -> dict[str, Path]:
     """The transcript of each clip that has one, by id, in the order of the ids.
 
-    Folders are `data/text`, the same in the test package, and `features/text`, the first that has a clip's
-    preferred; none of them need exist.
-
-    Raises:
-        CorpusError: a folder cannot be listed.
+    Folders and errors are those of `files.find_in_folders`: a clip with two transcripts that differ is one.
     """
-    found: dict[str, Path] = {}
-    for folder in (*(data / package / TEXT_FOLDER for package in PACKAGES), features / TEXT_FOLDER):
-        for filename, paths in find_files(folder, (TEXT_SUFFIX,)).items():
-            found.setdefault(filename, paths[0])
-    return dict(sorted(found.items()))
+    return find_in_folders(data, features, TEXT_FOLDER, (TEXT_SUFFIX,))
 
 
 def parse_transcript(path: Path, content: bytes) -> str:

@@ -21,6 +21,7 @@ from abaw_emi.core.errors import FeatureError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.features.files import MAX_UNPACKED, find_features, read_array
 from abaw_emi.features.reader import FeatureCache, FrameLimits
+from abaw_emi.features.transcripts import find_transcripts
 
 FORMS: dict[str, Callable[[Path, Any], object]] = {
     ".pkl": lambda path, array: path.write_bytes(pickle.dumps(array)),
@@ -153,8 +154,19 @@ def test_two_different_files_of_one_clip_are_told(tmp_path: Path) -> None:
     write(data / "own" / "vit" / "00003.npy", draw(3))
     assert list(find_features(data, data / "own", "vit")) == ["00003"]
     write(data / "own" / "vit" / "00003.npy", draw(4))
-    with pytest.raises(FeatureError, match="has several vit features that differ"):
+    with pytest.raises(FeatureError, match="has several vit files that differ"):
         find_features(data, data / "own", "vit")
+
+
+def test_two_different_transcripts_of_one_clip_are_told(tmp_path: Path) -> None:
+    paths = [tmp_path / place / "text" / "00000.txt" for place in ("data", "data/test_data", "own")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text("one")
+    assert find_transcripts(tmp_path / "data", tmp_path / "own") == {"00000": paths[0]}
+    paths[2].write_text("two")
+    with pytest.raises(FeatureError, match=r"^clip 00000: has several text files that differ: .*remove the"):
+        find_transcripts(tmp_path / "data", tmp_path / "own")
 
 
 def test_arrays_come_in_the_order_asked_for_and_cut(tmp_path: Path) -> None:
