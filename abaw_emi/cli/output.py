@@ -140,7 +140,7 @@ def score_to_json(
         for each in diagnostics
     ]
     return {
-        **score.to_json(),
+        **score.numbers,
         "n": score.n,
         "groups": score.groups,
         "signature": score.signature,

@@ -89,10 +89,10 @@ class CrossFit:
         return {
             "chosen": self.chosen,
             "members": list(self.members),
-            "best_single": self.best.to_json(),
+            "best_single": self.best.numbers,
             "schemes": {
                 scheme: {
-                    **report.score.to_json(),
+                    **report.score.numbers,
                     "against_best": report.against_best.to_json(),
                     "against_mean": report.against_mean and report.against_mean.to_json(),
                     "weights": report.weights.T.tolist(),

@@ -112,13 +112,13 @@ class Comparison:
         named += ["Correlation", "Gain of mean"]
         return TextTable(header, ranking, "Systems"), TextTable(named, pairs, "Pairs")
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything, unrounded, as JSON values."""
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the problems, unrounded."""
         systems = [
             {
                 "rank": rank,
                 "name": name,
-                **found.to_json(),
+                **found.numbers,
                 "contaminated": found.seen > 0,
                 "beats": list(self.beats(name)),
             }
@@ -135,10 +135,6 @@ class Comparison:
             for pair in self.pairs
         ]
         return {"n": self.n, "signature": self.signature, "systems": systems, "pairs": pairs}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, unrounded: `to_json`."""
-        return self.to_json()
 
     def to_frame(self) -> pl.DataFrame:
         """Each system's mean and emotions: `System`, `Statistic`, `r`, `low`, `high`; the best first."""
@@ -163,7 +159,7 @@ class Comparison:
         if form not in FORMATS:
             raise UsageError(Problem("form", repr(form), f"one of {', '.join(FORMATS)}"))
         if form == "json":
-            return json.dumps(self.to_json(), indent=2, allow_nan=False)
+            return json.dumps(self.to_dict(), indent=2, allow_nan=False)
         if form == "csv":
             return render(self._values(), form)
         return "\n\n".join(render(table, form) for table in self.tables())

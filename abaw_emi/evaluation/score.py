@@ -73,8 +73,9 @@ class Score:
         """The emotions whose correlation is undefined."""
         return tuple(emotion for emotion, value in self.pearson.items() if value is None)
 
-    def to_json(self) -> dict[str, Any]:
-        """The numbers as JSON values."""
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The scores and their intervals, without what made them."""
         return {
             "mean_pearson": self.mean_pearson,
             "clipped_mean_pearson": self.clipped_mean_pearson,
@@ -103,7 +104,7 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the problems, unrounded."""
         return {
-            **self.to_json(),
+            **self.numbers,
             "n": self.n,
             "groups": self.groups,
             "signature": self.signature,

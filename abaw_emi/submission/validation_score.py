@@ -171,5 +171,5 @@ def _score(
     if copied := [found for found in diagnostics if found.code == "labels"]:
         raise EmiError(copied)
     result = score(truth, combine_members(tables, recipe), names=(labels, " and ".join(tables)))
-    values = _keep({**result.to_json(), "kind": kind})
+    values = _keep({**result.numbers, "kind": kind})
     return {**values, "signature": result.signature}, [*warnings, *diagnostics, *result.problems]

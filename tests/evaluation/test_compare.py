@@ -109,5 +109,5 @@ def test_one_system_and_other_clips_are_refused(tables: dict[str, pl.DataFrame])
 def test_a_system_that_saw_the_clips_is_marked(tables: dict[str, pl.DataFrame]) -> None:
     systems = {key: tables[key] for key in ("best", "mid")}
     found = compare(tables["labels"], systems, resamples=0, permutations=9, trained_on={"mid": {"08072"}})
-    assert [entry["contaminated"] for entry in found.to_json()["systems"]] == [False, True]
+    assert [entry["contaminated"] for entry in found.to_dict()["systems"]] == [False, True]
     assert "mid (SEEN IN TRAINING)" in found.render("markdown")

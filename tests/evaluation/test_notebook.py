@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ def test_a_score_is_a_dict_a_frame_a_table_and_a_plot(tables: dict[str, pl.DataF
     values = found.to_dict()
     assert values["mean_pearson"] == found.mean_pearson
     assert values["pearson"]["Joy"] is None
+    assert values.keys() == {each.name for each in fields(found)} - {"problems"}
+    assert found.numbers.items() < values.items()
     frame = found.to_frame()
     assert frame["Statistic"].to_list() == ["mean_pearson", *EMOTIONS]
     assert frame["r"].to_list() == [found.mean_pearson, *found.pearson.values()]
@@ -52,7 +55,10 @@ def test_a_comparison_is_a_frame_a_table_whose_names_are_escaped_and_a_plot(
     tables: dict[str, pl.DataFrame],
 ) -> None:
     found = compare(tables["truth"], {"<b>": tables["<b>"], "a": tables["a"]}, resamples=200)
-    assert found.to_dict() == found.to_json()
+    values = found.to_dict()
+    assert values.keys() == {"n", "signature", "systems", "pairs"}
+    for system, score_of_it in zip(values["systems"], found.scores.values(), strict=True):
+        assert score_of_it.numbers.items() < system.items()
     frame = found.to_frame()
     assert frame["System"].to_list() == ["a"] * 7 + ["<b>"] * 7
     assert frame.filter(Statistic="mean_pearson")["r"].to_list() == [

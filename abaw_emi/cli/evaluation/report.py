@@ -123,7 +123,7 @@ def _to_json(written: Written) -> dict[str, object]:
         "systems": [
             {"name": standing.name, **score_to_json(standing.score)} for standing in results.standings
         ],
-        "comparison": None if results.comparison is None else results.comparison.to_json(),
+        "comparison": None if results.comparison is None else results.comparison.to_dict(),
         "ensemble_gain": None
         if results.gain is None
         else {

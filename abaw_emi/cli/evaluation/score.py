@@ -201,7 +201,7 @@ def compare(
     diagnostics = diagnose_systems(systems.tables, systems.truth)
     warnings = [*systems.warnings, *diagnostics, *result.problems]
     if wants_json():
-        print_json({**result.to_json(), "problems": texts(warnings)})
+        print_json({**result.to_dict(), "problems": texts(warnings)})
     else:
         print_line(result.render(form))
         if form == "table":

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from abaw_emi.cli.next_step import print_next
-from abaw_emi.cli.options import Quiet
 from abaw_emi.cli.output import print_line, print_result, print_text
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.installation import check_installation, require_training
@@ -74,7 +73,6 @@ def import_weights(
             show_default="that of the preset",
         ),
     ] = "",
-    quiet: Quiet = False,
 ) -> None:
     """Turn a checkpoint of the public code of the paper, or of a winner, into a run folder."""
     from abaw_emi.config.pretrained import BACKBONE, check_pretrained
