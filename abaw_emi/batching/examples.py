@@ -199,7 +199,7 @@ def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter:
         widths=widths,
         missing=_find_missing(examples, spec),
     )
-    if spec.names:
+    if spec.names and examples:
         _report_coverage(inputs, spec, reporter)
     return inputs
 

@@ -97,6 +97,30 @@ def name_training(run: Run, config: RunConfig, *more: str) -> str:
     return shlex.join([*words, *more])
 
 
+_FREE = ("training.epochs", "training.schedule_epochs", "training.seed", "training.patience")
+"""What may differ between a run on train+val and the validated one: length, seed, and how that was ended."""
+
+_FORCED = ("data.fold", "training.schedule")
+"""What must differ where the validated run held a fold out, or followed its validation."""
+
+
+def compare_with_validated(config: RunConfig, validated: Run) -> list[Problem]:
+    """A problem where a run on train+val is to be another system than the one whose length it takes.
+
+    Raises:
+        ConfigError: the `run.toml` of the validated run is missing or damaged.
+    """
+    changed = [each for each in compare_configs(config, validated.read_config()) if each.key not in _FREE]
+    forced = [each.change for each in changed if each.key in _FORCED]
+    other = [str(each) for each in changed if each.key not in _FORCED]
+    if not other:
+        return []
+    words = shlex.join(["--config", str(validated.config_file), *(["--set", *forced] if forced else [])])
+    found = f"only the length is taken from it: {'; '.join(other)}"
+    step = f"for the system that was validated, with {words}"
+    return [Problem(f"--epochs-from {validated.folder}", found, next_step=step)]
+
+
 def check_config(run: Run, asked: RunConfig, step: str) -> list[Problem]:
     """A problem where the run has other options than are asked for, with each of them.
 

@@ -76,3 +76,13 @@ def test_a_folder_that_no_clip_has_is_named(data: DataFolder) -> None:
     spec = replace(SPEC, names=("gte", "faces"), on_bad="skip")
     with pytest.raises(CorpusError, match=r"feature folder faces: no clip has any; .*abaw-emi extract"):
         read_training_data(data, spec, QUIET)
+
+
+def test_nothing_is_counted_where_no_clip_is_read(
+    data: DataFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of valid, where it is trained on."""
+    read_inputs(data, ["00000"], SPEC, Reporter())
+    assert "of 1 clips: sound 1, vit 1, gte 1" in capsys.readouterr().err
+    read_inputs(data, [], SPEC, Reporter())
+    assert "clips" not in capsys.readouterr().err

@@ -12,7 +12,7 @@ from abaw_emi.config.compare import compare_configs
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.read import change_config
 from abaw_emi.core.errors import RunError
-from abaw_emi.runs.resume import name_training
+from abaw_emi.runs.resume import compare_with_validated, name_training
 from abaw_emi.runs.run import Run, find_run
 from tests.cli.conftest import Shell, problems
 
@@ -107,3 +107,35 @@ def test_a_run_that_failed_before_it_began_is_named_as_such(shell: Shell, folder
         "runs/tiny-seed1: a run that failed before it began; see runs/tiny-seed1/train.log, "
         "then delete the folder or leave it out"
     )
+
+
+@needs_train
+def test_train_plus_val_of_another_system_than_the_validated_one_is_warned_of(
+    shell: Shell, folder: Path
+) -> None:
+    changes = ["training.learning_rate=0.002", "model.logmel.dropout=0.1", "training.epochs=3"]
+    run = begin(folder / "runs" / "tiny-seed7", *changes, "training.seed=7", "training.patience=2")
+    run.write_provenance({"finished": "now", "best_epoch": 2, "preset": "tiny"})
+    run.weights_file.touch()
+    words = ("train", "--train-plus-val", "--seeds", "7", "--epochs-from", "runs/tiny-seed7")
+    warned = shell(*words, "--preset", "tiny").stderr.splitlines()
+    assert (
+        "warning: --epochs-from runs/tiny-seed7: only the length is taken from it: "
+        "model.logmel.dropout is 0.3, not 0.1; training.learning_rate is 0.004, not 0.002; "
+        "for the system that was validated, with --config runs/tiny-seed7/run.toml"
+    ) in warned
+    same = shell(*words, "--config", "runs/tiny-seed7/run.toml").stderr
+    assert "2 epochs, up to the best epoch of runs/tiny-seed7, of a cosine over 3" in same
+    assert "only the length" not in same
+
+
+def test_what_a_validated_fold_must_change_is_said_with_what_it_needs(folder: Path) -> None:
+    run = begin(folder / "yu-fold1of5-seed1", "data.fold=1/5", preset="yu")
+    asked = find_preset("yu")
+    cosine = change_config(asked, ["training.schedule=cosine", "training.epochs=9"])
+    assert compare_with_validated(cosine, run) == []
+    (problem,) = compare_with_validated(change_config(cosine, ["training.batch_size=64"]), run)
+    assert problem.found.endswith(": training.batch_size is 64, not 128")
+    words = shlex.split(problem.next_step.partition("with ")[2])
+    assert words[:3] == ["--config", str(run.config_file), "--set"]
+    assert compare_configs(change_config(run.read_config(), [*words[3:], "training.epochs=9"]), cosine) == []

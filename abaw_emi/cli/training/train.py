@@ -254,6 +254,8 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
     """Trains what is planned, or makes the trial that was asked for, and prints the result."""
     from abaw_emi.audit.record import recall_audit
     from abaw_emi.models.distributed import join_world
+    from abaw_emi.runs.resume import compare_with_validated
+    from abaw_emi.runs.run import Run
     from abaw_emi.training.train import train as train_runs
     from abaw_emi.training.train import try_out
     from abaw_emi.training.verify_resume import verify_resume
@@ -261,6 +263,7 @@ def _carry_out(plan: Plan, data: DataFolder, reporter: Reporter, *, verify: bool
     reporter.warn(recall_audit(data, "train", "valid", reads=plan.config.model.reads))
     if plan.epochs_from:
         training = plan.config.training
+        reporter.warn(compare_with_validated(plan.config, Run(Path(plan.epochs_from))))
         reporter.say(
             f"{training.epochs} epochs, up to the best epoch of {plan.epochs_from}, of a cosine over "
             f"{training.cosine_epochs}"
