@@ -7,15 +7,15 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO
+from dataclasses import dataclass
 
 from rich.live import Live
 from rich.table import Table
 
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.prefetch import count_cores
 from abaw_emi.core.progress import Reporter
-from abaw_emi.core.signals import Interrupted, deferred_signals
+from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
 from abaw_emi.experiments.jobs import Job
 
 _PAUSE = 0.2
@@ -29,22 +29,7 @@ class _Started:
 
     job: Job
     gpu: str
-    process: subprocess.Popen[bytes] = field(init=False)
-
-    def start(self, threads: int) -> None:
-        environment = dict(os.environ)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
-        if self.gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
-        with open_log(self.job) as log:
-            self.process = subprocess.Popen(
-                self.job.words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # or Ctrl-C would reach it twice
-            )
+    process: subprocess.Popen[bytes]
 
 
 def run_jobs(
@@ -61,24 +46,34 @@ def run_jobs(
         gpus: names for CUDA_VISIBLE_DEVICES; each process has one for itself.
 
     Raises:
-        Interrupted: a signal asked for a stop; every run was stopped and saved first.
+        Interrupted: a signal asked for a stop.
+        RunError: the record of a run is damaged.
+
+    Whatever is raised, every run was stopped and saved first.
     """
-    looked = 0.0
     with deferred_signals() as stop, _Screen(jobs, reporter) as screen:
         queue = _Queue(jobs, at_once, gpus, screen)
-        while queue.waiting or queue.running:
-            if not stop:
-                queue.start()
-            queue.collect(stopped=bool(stop))
-            if stop:
-                raise Interrupted(stop.signum, f"saved: {queue.end()} runs were stopped")
-            if not queue.running and all(job.look()[0] == "in use" for job in queue.waiting):
-                break
-            if time.monotonic() - looked > _LOOK:
-                looked = time.monotonic()
-                screen.look()
-            time.sleep(_PAUSE)
+        try:
+            _work_off(queue, stop, screen)
+        finally:
+            queue.end()
     return queue.failed
+
+
+def _work_off(queue: _Queue, stop: StopRequest, screen: _Screen) -> None:
+    looked = 0.0
+    while queue.waiting or queue.running:
+        if not stop:
+            queue.start()
+        queue.collect(stopped=bool(stop))
+        if stop:
+            raise Interrupted(stop.signum, f"saved: {queue.end()} runs were stopped")
+        if not queue.running and all(job.look()[0] == "in use" for job in queue.waiting):
+            break
+        if time.monotonic() - looked > _LOOK:
+            looked = time.monotonic()
+            screen.look()
+        time.sleep(_PAUSE)
 
 
 class _Queue:
@@ -90,7 +85,7 @@ class _Queue:
         self.failed: list[Problem] = []
         self._at_once, self._screen = at_once, screen
         self._free = deque(gpus or [""] * at_once)
-        self._threads = max(1, (os.cpu_count() or 1) // at_once)
+        self._threads = max(1, count_cores() // at_once)
 
     def start(self) -> None:
         """Starts as many jobs as may run at once; each that another process holds goes to the end."""
@@ -102,10 +97,22 @@ class _Queue:
             if state == "in use":
                 self.waiting.append(job)
             elif state != "finished":
-                started = _Started(job, self._free.popleft())
-                started.start(self._threads)
-                self.running.append(started)
-                self._screen.say(job, "started" + (f" on GPU {started.gpu}" if started.gpu else ""))
+                self._start_one(job)
+
+    def _start_one(self, job: Job) -> None:
+        gpu = self._free[0]
+        environment = {"OMP_NUM_THREADS": str(self._threads), **os.environ}
+        if gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        try:
+            process = start_process(job, environment)
+        except RunError as error:
+            self.failed += error.problems
+            self._screen.say(job, "failed")
+            return
+        self._free.popleft()
+        self.running.append(_Started(job, gpu, process))
+        self._screen.say(job, "started" + (f" on GPU {gpu}" if gpu else ""))
 
     def collect(self, *, stopped: bool) -> None:
         """Looks which jobs have ended; one that was `stopped` has not failed."""
@@ -126,10 +133,33 @@ class _Queue:
         return len(self.running)
 
 
-def open_log(job: Job) -> IO[bytes]:
-    """The file of a run's messages, which are added at its end, or replace those of one that failed early."""
-    job.run.folder.mkdir(parents=True, exist_ok=True)
-    return job.run.log_file.open("wb" if job.run.failed_early else "ab")
+def start_process(job: Job, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """The process that trains the run.
+
+    Its messages are added to the run's log, or replace those of one that failed early.
+
+    Args:
+        job: the run.
+        environment: its variables; None for those of this process.
+
+    Raises:
+        RunError: it cannot be started, or its log cannot be written.
+    """
+    try:
+        job.run.folder.mkdir(parents=True, exist_ok=True)
+        with job.run.log_file.open("wb" if job.run.failed_early else "ab") as log:
+            return subprocess.Popen(
+                job.words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # or Ctrl-C would reach it twice
+            )
+    except OSError as error:
+        found = f"cannot be started: {error.strerror}"
+        step = f"see that {job.run.log_file} can be written"
+        raise RunError(Problem(job.run.name, found, next_step=step)) from error
 
 
 def explain(job: Job, code: int) -> Problem:

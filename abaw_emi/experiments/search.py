@@ -6,7 +6,6 @@ searches; the runs lie beside it, so that none of them is taken for a member of 
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,9 +23,10 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
 from abaw_emi.data.tables import read_predictions
 from abaw_emi.experiments.jobs import Job
-from abaw_emi.experiments.local import explain, open_log
+from abaw_emi.experiments.local import explain, start_process
 from abaw_emi.experiments.selection import score_choice, score_choice_by_folds
 from abaw_emi.experiments.study import SearchPlan, next_trial, open_study
+from abaw_emi.runs.lock import find_holder
 from abaw_emi.runs.metrics import read_metrics
 
 BEST = "best.toml"
@@ -68,7 +68,7 @@ def search(plan: SearchPlan, trials: int, reporter: Reporter) -> Found:
 
     A trial is given up on where its epochs are below the median of the others' at the same epoch, or, with
     folds, where a Wilcoxon test finds its folds worse than those of the best. One whose process has ended
-    is taken over.
+    is taken over, where the disk has locks that tell so. Of what was given up or failed no checkpoint stays.
 
     Raises:
         RunError: three runs failed, one after the other.
@@ -80,15 +80,17 @@ def search(plan: SearchPlan, trials: int, reporter: Reporter) -> Found:
     with deferred_signals() as stop:
         while len(failures) < _FAILURES:
             with ExitStack() as lock:
-                trial = next_trial(study, plan, trials, lock)
+                trial = next_trial(study, plan, trials, lock, reporter)
                 if trial is None:
                     return summarise_search(plan, study)
                 try:
                     value = _run_trial(plan, trial, stop, reporter)
                 except optuna.TrialPruned as pruned:
+                    _drop_states(plan, trial)
                     study.tell(trial, state=TrialState.PRUNED)
                     reporter.say(f"trial {trial.number}: given up after {pruned}")
                 except RunError as error:
+                    _drop_states(plan, trial)
                     study.tell(trial, state=TrialState.FAIL)
                     reporter.warn(error.problems)
                     failures += error.problems
@@ -98,6 +100,13 @@ def search(plan: SearchPlan, trials: int, reporter: Reporter) -> Found:
                     reporter.say(f"trial {trial.number}: {value:.4f}")
                 failures = []
     raise RunError(failures)
+
+
+def _drop_states(plan: SearchPlan, trial: Trial) -> None:
+    """Deletes the checkpoints of a trial that nobody goes on with: gigabytes of them."""
+    for run in [plan.job(trial.number, fold).run for fold in plan.parts]:
+        if not find_holder(run):  # a process that outlived its search may
+            run.drop_state()
 
 
 def _run_trial(plan: SearchPlan, trial: Trial, stop: StopRequest, reporter: Reporter) -> float:
@@ -117,10 +126,7 @@ def _run_trial(plan: SearchPlan, trial: Trial, stop: StopRequest, reporter: Repo
 
 def _train(job: Job, trial: Trial | None, stop: StopRequest) -> float:
     """The run's validation mean Pearson; its epochs are reported to `trial`, which may give it up."""
-    with open_log(job) as log:
-        process = subprocess.Popen(
-            job.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+    process = start_process(job)
     try:
         seen = 0
         while process.poll() is None:

@@ -19,7 +19,7 @@ from abaw_emi.core.files import write_bytes
 from abaw_emi.core.installation import require
 from abaw_emi.core.records import read_json
 from abaw_emi.experiments.jobs import Job
-from abaw_emi.experiments.local import explain, open_log
+from abaw_emi.experiments.local import explain, start_process
 
 FOLDER = ".slurm"
 """Beside the runs: what submitit writes, and which run is which job."""
@@ -42,12 +42,10 @@ class Trainer:
         """Trains the run, or continues it.
 
         Raises:
+            RunError: it cannot be started.
             RuntimeError: it failed; with what it said last.
         """
-        with open_log(job) as log:
-            self._process = subprocess.Popen(
-                job.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        self._process = start_process(job)
         if code := self._wait():
             raise RuntimeError(str(explain(job, code)))
 
@@ -91,9 +89,10 @@ def check_slurm() -> None:
         UsageError: Slurm is.
     """
     require(["submitit"], "slurm")
-    if shutil.which("sbatch") is None:
-        step = "run it where sbatch is, or take --executor local"
-        raise UsageError(Problem("--executor slurm", "no sbatch on this machine", next_step=step))
+    if missing := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
+        found = f"no {' and no '.join(missing)} on this machine"
+        step = "run it where Slurm's commands are, or take --executor local"
+        raise UsageError(Problem("--executor slurm", found, next_step=step))
 
 
 def submit_jobs(
@@ -132,13 +131,21 @@ def submit_jobs(
 
 
 def find_queued(out: Path) -> dict[str, str]:
-    """The jobs of runs, by the runs' names, that Slurm has not done yet."""
+    """The jobs of runs, by the runs' names, that Slurm has not done yet.
+
+    Raises:
+        RunError: Slurm does not tell; with what squeue said.
+    """
     known = _read_jobs(out)
     if not known:
         return {}
-    listed = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True, check=False
-    )
+    command = ["squeue", "--noheader", "--array", "--format=%i"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = str(getattr(error, "stderr", None) or "").strip() or shorten_error(error)
+        step = "try again: without it, runs that are in the queue would be submitted twice"
+        raise RunError(Problem("squeue", said.splitlines()[-1], next_step=step)) from error
     waiting = set(listed.stdout.split())
     return {name: number for name, number in known.items() if number in waiting}
 

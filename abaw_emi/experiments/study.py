@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import polars as pl
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from abaw_emi.config.read import format_config
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.errors import Problem, RunError
+from abaw_emi.core.progress import Reporter
 from abaw_emi.experiments.jobs import Job
 from abaw_emi.experiments.space import Dimension
 from abaw_emi.runs.lock import lock_runs
@@ -96,26 +98,38 @@ def open_study(plan: SearchPlan) -> optuna.Study:
     return study
 
 
-def next_trial(study: optuna.Study, plan: SearchPlan, trials: int, lock: ExitStack) -> Trial | None:
-    """A trial that no other process has, locked; None if there are as many as are wanted."""
+def next_trial(
+    study: optuna.Study, plan: SearchPlan, trials: int, lock: ExitStack, reporter: Reporter
+) -> Trial | None:
+    """A trial that no other process has, locked; None if there are as many as are wanted.
 
-    def take(number: int) -> bool:
-        held, _ = lock_runs([Run(plan.config_file(number).with_suffix(""))], lock)
-        return not held
-
+    On a disk without locks, which is reported once, nobody can tell whether the process of a trial has ended:
+    none is taken over there, and only new ones are made.
+    """
     for left in study.get_trials(states=(TrialState.RUNNING,)):
-        if take(left.number):
+        if _take(plan, left.number, lock, reporter) == "locked":
             (now,) = (each for each in study.trials if each.number == left.number)
             if now.state == TrialState.RUNNING:
                 return Trial(study, now._trial_id)
     if _count(study.trials) >= trials:
         return None
     trial = study.ask()
-    taken = take(trial.number)
+    taken = _take(plan, trial.number, lock, reporter) != "held"
     if not taken or _count(study.trials[: trial.number]) >= trials:  # others have asked at the same time
         study.tell(trial, state=TrialState.FAIL)
         return None
     return trial
+
+
+def _take(
+    plan: SearchPlan, number: int, lock: ExitStack, reporter: Reporter
+) -> Literal["locked", "held", "no locks"]:
+    """Locks a trial until `lock` is closed, unless another process holds it, or the disk has no locks."""
+    held, warnings = lock_runs([Run(plan.config_file(number).with_suffix(""))], lock)
+    step = "trials that were stopped, or whose process was killed, are not gone on with"
+    without = [replace(warning, where=str(plan.folder), next_step=step) for warning in warnings]
+    reporter.warn([warning for warning in without if warning not in reporter.warnings])
+    return "held" if held else "no locks" if without else "locked"
 
 
 def _count(trials: Sequence[FrozenTrial]) -> int:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
+import optuna
 import polars as pl
 import pytest
 
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.read import read_config
 from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME
-from abaw_emi.core.errors import ConfigError
+from abaw_emi.core.errors import ConfigError, RunError
+from abaw_emi.core.progress import Reporter
+from abaw_emi.data.frames import write_predictions
 from abaw_emi.evaluation.pearson import mean_pearson
+from abaw_emi.experiments.jobs import Job
+from abaw_emi.experiments.search import search as run_search
 from abaw_emi.experiments.selection import score_choice
 from abaw_emi.experiments.space import Dimension, read_space
+from abaw_emi.experiments.study import SearchPlan, next_trial, open_study
+from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import find_run
 from tests.command import run_command
 
@@ -109,6 +119,82 @@ def test_with_folds_a_trial_is_the_mean_of_its_folds(data_root: Path, tmp_path: 
     assert found["value"] == pytest.approx(np.mean(values), abs=1e-12)
 
 
+def random_tables(count: int) -> list[pl.DataFrame]:
+    """Tables of predictions that have nothing to do with each other."""
+    rng = np.random.default_rng(5)
+    ids = [f"{number:05}" for number in range(300)]
+    columns = [dict(zip(EMOTIONS, rng.random((6, len(ids))), strict=True)) for _ in range(count)]
+    return [pl.DataFrame({FILENAME: ids, **each}).select(COLUMNS) for each in columns]
+
+
+def plan_search(folder: Path) -> SearchPlan:
+    """A search that has no trials yet."""
+    space = (Dimension(key="training.learning_rate", low=1e-4, high=1e-1, log=True),)
+    (labels,) = random_tables(1)
+    folder.mkdir()
+    return SearchPlan(name="tiny", config=find_preset("tiny"), space=space, folder=folder, labels=labels)
+
+
+def train_instead(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """Has trials write one bad epoch and a checkpoint in place of training."""
+    code = """
+import json, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+(folder / "state").mkdir(parents=True, exist_ok=True)
+(folder / "state" / "training-1.pt").touch()
+valid = {"mean_pearson": 0.1, "pearson": {}}
+(folder / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "valid": valid}) + chr(10))
+"""
+    words = property(lambda job: [sys.executable, "-c", code + then, str(job.run.folder)])
+    monkeypatch.setattr(Job, "words", words)
+
+
+def test_a_trial_that_is_given_up_leaves_no_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_search(tmp_path / "tiny")
+    study = open_study(plan)
+    for number in range(5):  # without five of them none is given up
+        study.add_trial(optuna.trial.create_trial(value=0.9, intermediate_values={1: 0.9}))
+        plan.config_file(number).touch()
+        write_predictions(plan.labels, plan.job(number, "").run.valid_predictions)
+    train_instead(monkeypatch, "time.sleep(60)")
+    found = run_search(plan, 6, Reporter(quiet=True))
+    assert (found.trials, found.pruned) == (5, 1)
+    folder = plan.job(5, "").run.folder
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "train.log"]
+
+
+def test_trials_that_fail_leave_no_checkpoints_but_those_of_a_process_that_trains_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_search(tmp_path / "tiny")
+    train_instead(monkeypatch, "sys.exit(1)")
+    runs = [plan.job(number, "").run for number in range(3)]
+    with ExitStack() as locks:
+        lock_runs(runs[:1], locks)
+        with pytest.raises(RunError):
+            run_search(plan, 9, Reporter(quiet=True))
+    assert [run.state_folder.exists() for run in runs] == [True, False, False]
+
+
+def test_without_locks_each_process_has_trials_of_its_own_and_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    plan = plan_search(tmp_path / "tiny")
+    study, reporter = open_study(plan), Reporter(quiet=True)
+    with ExitStack() as locks:
+        asked = [next_trial(study, plan, 2, locks, reporter) for _ in range(3)]
+    assert [trial and trial.number for trial in asked] == [0, 1, None]
+    (warning,) = map(str, reporter.warnings)
+    assert f"{plan.folder}: cannot be locked: No locks available; trials that were stopped" in warning
+
+
 def test_what_cannot_be_searched_over_is_named_all_at_once(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text(
@@ -132,14 +218,7 @@ def test_what_cannot_be_searched_over_is_named_all_at_once(tmp_path: Path) -> No
 
 def test_the_best_of_many_that_know_nothing_is_worth_nothing_on_other_clips() -> None:
     """The best of 100 seems to be .1; chosen on other clips than it is scored on, it is near 0."""
-    rng = np.random.default_rng(5)
-    ids = [f"{number:05}" for number in range(300)]
-
-    def table() -> pl.DataFrame:
-        columns = dict(zip(EMOTIONS, rng.random((6, len(ids))), strict=True))
-        return pl.DataFrame({FILENAME: ids, **columns}).select(COLUMNS)
-
-    labels, trials = table(), [table() for _ in range(100)]
+    labels, *trials = random_tables(101)
     best = max(mean_pearson(labels, trial) for trial in trials)
     assert best > 0.05
     assert score_choice(trials, labels) < best / 2

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from abaw_emi.core.errors import UsageError
+from abaw_emi.core.errors import Problem, RunError, UsageError
 from abaw_emi.core.progress import Reporter
-from abaw_emi.experiments.jobs import list_jobs
+from abaw_emi.experiments.jobs import Job, list_jobs
 from abaw_emi.experiments.local import run_jobs
-from abaw_emi.experiments.slurm import Trainer, parse_settings
+from abaw_emi.experiments.slurm import FOLDER, Trainer, parse_settings
 from abaw_emi.runs.lock import find_holder, lock_runs
 from abaw_emi.runs.run import LOG, Run, find_run
 from tests.command import run_command
@@ -93,6 +93,37 @@ def test_a_run_that_fails_says_why_one_that_is_held_is_left_to_its_process_and_t
     assert not held.config_file.exists()
 
 
+def test_a_run_that_cannot_be_started_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny-seed1").touch()
+    monkeypatch.setattr(Job, "words", property(lambda _: ["echo", "trained"]))
+    jobs = list_jobs({"tiny": []}, [1, 2], tmp_path)
+    (problem,) = run_jobs(jobs, 1, Reporter(quiet=True))
+    assert str(problem).startswith("tiny-seed1: cannot be started: File exists; see that ")
+    assert (jobs[1].run.folder / LOG).read_text() == "trained\n"
+
+
+def test_a_sweep_that_fails_itself_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = list_jobs({"tiny": []}, [1, 2], tmp_path)
+    log, other_log = (job.run.folder / LOG for job in jobs)
+    show = "import os,time; print(os.getpid(), flush=True); time.sleep(60)"
+    wait = f"while [ ! -s {log} ]; do sleep .05; done"
+    words = {jobs[0]: [sys.executable, "-c", show], jobs[1]: ["sh", "-c", wait]}
+    monkeypatch.setattr(Job, "words", property(words.__getitem__))
+
+    def look(job: Job) -> tuple[str, str]:
+        if job == jobs[1] and other_log.exists():
+            raise RunError(Problem("tiny-seed2", "is damaged"))
+        return "waiting", ""
+
+    monkeypatch.setattr(Job, "look", look)
+    with pytest.raises(RunError, match="is damaged"):
+        run_jobs(jobs, 2, Reporter(quiet=True))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+
+
 def test_ctrl_c_saves_every_run_and_the_command_goes_on(data_root: Path, tmp_path: Path) -> None:
     options = ("--seeds", "1", "2", "--jobs", "2", "--out", tmp_path, "--data", data_root, *LONG)
     process = start(*options, start_new_session=True)
@@ -121,6 +152,17 @@ def test_each_process_has_a_gpu_for_itself(tmp_path: Path) -> None:
 
     assert run_jobs([Shown(job) for job in jobs], 2, Reporter(quiet=True), ["4", "7"]) == []  # type: ignore[misc]
     assert sorted((job.run.folder / LOG).read_text().strip() for job in jobs[:2]) == ["4", "7"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity")
+def test_runs_share_the_cores_that_the_sweep_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(Job, "words", property(lambda _: ["sh", "-c", "echo $OMP_NUM_THREADS"]))
+    (job,) = list_jobs({"tiny": []}, [1], tmp_path)
+    assert run_jobs([job], 1, Reporter(quiet=True)) == []
+    assert (job.run.folder / LOG).read_text() == "1\n"
 
 
 @pytest.mark.exact
@@ -153,15 +195,45 @@ def test_a_job_of_a_cluster_that_is_told_to_end_saves_and_goes_on(data_root: Pat
     assert "saved" in log.read_text()
 
 
+def put_first(monkeypatch: pytest.MonkeyPatch, folder: Path, **scripts: str) -> None:
+    """Makes programs of these shell scripts, which are found before all others."""
+    folder.mkdir()
+    for name, text in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_where_squeue_fails_nothing_is_submitted_a_second_time(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    fail = "echo 'squeue: error: Socket timed out on send/recv operation' >&2\nexit 1"
+    put_first(monkeypatch, tmp_path / "bin", sbatch=f"touch {asked}\nexit 1", srun="exit 1", squeue=fail)
+    jobs = tmp_path / "runs" / FOLDER / "jobs.json"
+    jobs.parent.mkdir(parents=True)
+    jobs.write_text('{"tiny-seed1": "17_0"}')
+    places = ["--data", data_root, "--runs", tmp_path / "runs"]
+    _, said = run("--seeds", "1", "--executor", "slurm", *places, code=1)
+    assert said.startswith("squeue: squeue: error: Socket timed out on send/recv operation; try again: ")
+    assert not asked.exists()
+
+
+def test_a_machine_without_all_of_slurm_submits_nothing(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_first(monkeypatch, tmp_path / "bin", sbatch="exit 1")
+    monkeypatch.setitem(ENVIRONMENT, "PATH", str(tmp_path / "bin"))
+    places = ["--data", data_root, "--runs", tmp_path / "runs"]
+    _, said = run("--seeds", "1", "--executor", "slurm", *places, code=2)
+    assert "--executor slurm: no srun on this machine; run it where" in said
+
+
 def test_what_sbatch_says_where_it_takes_no_jobs_is_said(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("sbatch", "squeue"):
-        script = tmp_path / "bin" / name
-        script.parent.mkdir(exist_ok=True)
-        script.write_text("#!/bin/sh\necho 'sbatch: error: no partition' >&2\nexit 1\n")
-        script.chmod(0o755)
-    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    fail = "echo 'sbatch: error: no partition' >&2\nexit 1"
+    put_first(monkeypatch, tmp_path / "bin", sbatch=fail, srun=fail)
     places = ["--data", data_root, "--runs", tmp_path / "runs"]
     _, said = run("--seeds", "1", "--executor", "slurm", *places, code=1)
     assert "sbatch: error: no partition" in said
