@@ -74,6 +74,7 @@ def submit(
     from abaw_emi.core.signals import deferred_signals
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import read_prediction_file
+    from abaw_emi.submission.format import DEFAULT_PROFILE
     from abaw_emi.submission.ledger import read_ledger
     from abaw_emi.submission.validation_score import find_validation
     from abaw_emi.submission.write import write_submission
@@ -91,6 +92,7 @@ def submit(
     reporter = Reporter()
     problems: list[Problem] = []
     test_ids: list[str] = []
+    form = DEFAULT_PROFILE
     with collect_errors(problems):
         test_ids = folder.ids("test")
     with collect_errors(problems):
