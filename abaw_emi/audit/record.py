@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from abaw_emi.audit.finding import name_splits
 from abaw_emi.audit.label_statistics import LabelShift, LabelStatistics
 from abaw_emi.core.constants import MAX_SECONDS, SPLITS, Split
-from abaw_emi.core.errors import CorpusError, Diagnostic, Problem, Severity
+from abaw_emi.core.errors import SEVERITIES, CorpusError, Diagnostic, Problem, Severity
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.hashing import hash_file, sha256
 from abaw_emi.data.folder import DataFolder
@@ -117,6 +117,11 @@ class Audit:
     def count(self, severity: Severity) -> int:
         """How many findings there are of this severity."""
         return sum(finding.severity == severity for finding in self.findings)
+
+    def describe_counts(self) -> str:
+        """How many findings there are of each severity: "1 error, 0 warnings, 2 notes"."""
+        counts = [(self.count(severity), severity) for severity in SEVERITIES]
+        return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
 
 
 _AUDIT = TypeAdapter(Audit)

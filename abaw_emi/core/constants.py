@@ -15,6 +15,9 @@ from typing import Literal, get_args
 OnBadClip = Literal["error", "skip"]
 """Clips that cannot be read: "error" fails and names all of them, "skip" leaves them out and lists them."""
 
+RUN_FILE = "run.toml"
+"""The resolved run in a run folder; a folder with it is one."""
+
 Split = Literal["train", "valid", "test"]
 
 AnySplit = Literal[Split, "all"]

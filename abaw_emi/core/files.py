@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from abaw_emi.core.errors import Problem, TableError
-from abaw_emi.core.suggest import suggest_path
+from abaw_emi.core.suggest import suggest_path, suggest_table
 
 AnyPath = str | os.PathLike[str]
 """What public functions take for a path."""
@@ -32,6 +32,8 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
     except FileNotFoundError:
         raise TableError(Problem(str(path), "no such file", next_step=suggest_path(path))) from None
     except OSError as error:
+        if path.is_dir():
+            raise TableError(Problem(str(path), "is a folder", "a file", suggest_table(path))) from None
         raise TableError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
 
 
@@ -41,9 +43,9 @@ def check_writable(path: Path) -> None:
     Raises:
         TableError: `path` is a folder, or the folder that it is to lie in cannot be written to.
     """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
         raise TableError(Problem(str(path), "is a folder", "the name of a file"))
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise TableError(Problem(str(path), f"cannot be written: {folder} is not a folder to write to"))
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from abaw_emi.core.constants import RUN_FILE
 from abaw_emi.core.errors import EmiError, Problem
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.suggest import suggest_path
@@ -41,7 +42,12 @@ def read_toml(path: Path, error: type[EmiError], expected: str = "") -> dict[str
         raise error(Problem(str(path), "no such file", expected, suggest_path(path))) from None
     except RecursionError:
         raise error(Problem(str(path), "not readable as TOML: nested too deeply")) from None
-    except (OSError, ValueError) as cause:  # also integers of thousands of digits
+    except OSError as cause:
+        if path.is_dir():
+            step = f"did you mean {path / RUN_FILE}?" if (path / RUN_FILE).is_file() else ""
+            raise error(Problem(str(path), "is a folder", expected or "a TOML file", step)) from None
+        raise error(Problem(str(path), f"cannot be read: {cause.strerror}")) from cause
+    except ValueError as cause:  # also integers of thousands of digits
         raise error(Problem(str(path), f"not readable as TOML: {cause}")) from cause
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from abaw_emi.core.constants import RUN_FILE
 from abaw_emi.core.errors import Problem, UsageError
 
 _SLIP = 0.85
@@ -63,6 +64,13 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     if value not in known:
         step = suggest_name(str(value), known)
         raise UsageError(Problem(name, repr(value), f"one of {', '.join(known)}", step))
+
+
+def suggest_table(folder: Path) -> str:
+    """What to type where a run folder stands in the place of a table; "" for any other folder."""
+    if not (folder / RUN_FILE).is_file():
+        return ""
+    return f"it is a run: abaw-emi predict --ckpt {folder} --split SPLIT writes its predictions as a CSV"
 
 
 def check_device(name: str) -> str:

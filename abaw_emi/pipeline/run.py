@@ -16,7 +16,7 @@ from abaw_emi.audit.record import AUDIT, find_audit, write_audit
 from abaw_emi.audit.run import audit_folder
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import SEVERITIES, EmiError, Problem, UsageError, collect_errors
+from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -205,8 +205,7 @@ def _audit(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> None:
         reporter.say("audit: the data folder")
         audit = audit_folder(data, track=reporter.track)
         write_audit(audit, plan.out / AUDIT)
-    counts = ", ".join(f"{audit.count(severity)} {severity}s" for severity in SEVERITIES)
-    reporter.say(f"audit: {counts}; abaw-emi audit --data {data.root} shows them")
+    reporter.say(f"audit: {audit.describe_counts()}; abaw-emi audit --data {data.root} shows them")
 
 
 def _ensemble(

@@ -27,6 +27,7 @@ from typing_extensions import TypedDict
 
 from abaw_emi.config.read import format_config, read_config
 from abaw_emi.config.run import RunConfig
+from abaw_emi.core.constants import RUN_FILE
 from abaw_emi.core.errors import EmiError, Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import unpack_ids
@@ -85,7 +86,7 @@ class Run:
     @property
     def config_file(self) -> Path:
         """The resolved run."""
-        return self.folder / "run.toml"
+        return self.folder / RUN_FILE
 
     @property
     def weights_file(self) -> Path:

@@ -69,6 +69,8 @@ def prepare(
         problems.append(replace(constant, next_step=step if count else ""))
     table, filled = _fill(table, test_ids, fill)
     step = "predict them, or use --fill train-mean (in Python fill=LABELS), which is recorded"
+    if set(test_ids).isdisjoint(table[FILENAME]):
+        step = "predict the test clips: it holds others"
     problems += compare_ids(test_ids, table[FILENAME].to_list(), where, "the test ids", if_missing=step)
     content = profile.format(table)
     warnings: tuple[Problem, ...] = ()

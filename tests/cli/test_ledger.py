@@ -101,7 +101,11 @@ def test_the_ledger_lists_what_was_sent_with_its_interval_and_takes_the_test_sco
 
 @pytest.mark.usefixtures("preds")
 def test_an_empty_ledger_and_an_unknown_name(shell: Shell, folder: Path) -> None:
-    assert problems(shell("ledger"), 0) == []
+    (line,) = problems(shell("ledger"), 0)
+    assert line == (
+        "warning: submissions/ledger.jsonl: not there; nothing is submitted yet; "
+        "--submissions names another folder"
+    )
     assert problems(shell("ledger", "set", "x", "--sent"), 1) == [
         "submissions/ledger.jsonl: no submission 'x'; abaw-emi ledger lists them"
     ]

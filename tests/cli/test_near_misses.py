@@ -83,7 +83,44 @@ def mistyped(folder: Path) -> Path:
             "compare preds/mine-valid.csv runs/paper-seed1 runs/paper-seed1",
             2,
             "compare: runs/paper-seed1 in the place of the labels; expected two at least, then the label "
-            "file; PREDS PREDS LABELS",
+            "file; PREDS PREDS LABELS, such as data/valid_split.csv",
+        ),
+        (
+            "compare data/valid_split.csv runs/paper-seed1 runs/paper-seed1",
+            2,
+            "compare: runs/paper-seed1 holds predictions, and valid_split.csv is a label file; expected "
+            "PREDS first, then LABELS",
+        ),
+        (
+            "score preds/mine-valid.csv runs/paper-seed1",
+            2,
+            "score: runs/paper-seed1 in the place of the labels; expected a label file; use --against "
+            "runs/paper-seed1, or abaw-emi compare preds/mine-valid.csv runs/paper-seed1 LABELS",
+        ),
+        (
+            "submit --preds runs/paper-seed1",
+            1,
+            "runs/paper-seed1: is a folder; expected a file; it is a run: abaw-emi predict --ckpt "
+            "runs/paper-seed1 --split SPLIT writes its predictions as a CSV",
+        ),
+        ("submit --preds preds", 1, "preds: is a folder; expected a file"),
+        (
+            "submit --preds preds/mine-valid.csv",
+            1,
+            "preds/mine-valid.csv: 6 ids missing, against the test ids: 00020, 00021, 00022, 00023, 00024, "
+            "00025; predict the test clips: it holds others",
+        ),
+        (
+            "train --config runs/paper-seed1",
+            1,
+            "runs/paper-seed1: is a folder; expected a TOML file; did you mean runs/paper-seed1/run.toml?",
+        ),
+        ("audit --out /", 1, "/: is a folder; expected the name of a file"),
+        (
+            "ledger --submissions nowhere",
+            0,
+            "warning: nowhere/ledger.jsonl: not there; nothing is submitted yet; --submissions names another "
+            "folder",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from abaw_emi.cli import options
 from abaw_emi.cli.next_step import PLACES, keep, print_next
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import EMOTIONS, OFFICIAL_COUNTS, Split
-from abaw_emi.core.errors import SEVERITIES, Problem, UsageError
+from abaw_emi.core.errors import Problem, UsageError
 from abaw_emi.core.files import check_writable
 from abaw_emi.core.installation import SOUND, require
 from abaw_emi.core.progress import Reporter
@@ -91,9 +91,7 @@ def _print_audit(found: Audit, data: Path, out: Path) -> None:
     if found.labels:
         print_line("\n" + render(_tabulate_labels(found), "table"))
     _print_findings(found)
-    counts = [(found.count(severity), severity) for severity in SEVERITIES]
-    numbers = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts)
-    print_line(f"\n{numbers}; all of it is in {out}")
+    print_line(f"\n{found.describe_counts()}; all of it is in {out}")
     if not found.count("error"):
         print_next("train", "--limit", "64", *keep(*PLACES))
 

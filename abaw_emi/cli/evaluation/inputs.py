@@ -38,12 +38,21 @@ def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Pat
             found = f"its record says split {split!r}"
         step = f"abaw-emi score {predictions} LABELS"
         raise UsageError(Problem(str(predictions), f"no labels are given, and {found}", next_step=step))
-    refuse_swapped([predictions], labels)
+    refuse_swapped("score", [predictions], labels)
+    if labels.is_dir():
+        step = f"use --against {labels}, or abaw-emi compare {predictions} {labels} LABELS"
+        found = f"{labels} in the place of the labels"
+        raise UsageError(Problem("score", found, "a label file", step))
     return labels
 
 
-def refuse_swapped(predictions: Sequence[Path], labels: Path) -> None:
+def refuse_swapped(command: str, predictions: Sequence[Path], labels: Path) -> None:
     """Passes unless a label file stands among the predictions, and predictions in its place.
+
+    Args:
+        command: for the message.
+        predictions: what stands in their place.
+        labels: what stands in theirs.
 
     Raises:
         UsageError: it does.
@@ -53,4 +62,4 @@ def refuse_swapped(predictions: Sequence[Path], labels: Path) -> None:
     named = [path for path in predictions if path.name.endswith("_split.csv")]
     if named and (labels.is_dir() or (labels.is_file() and read_provenance(labels)[0] is not None)):
         found = f"{labels} holds predictions, and {named[0].name} is a label file"
-        raise UsageError(Problem("score", found, "PREDS first, then LABELS"))
+        raise UsageError(Problem(command, found, "PREDS first, then LABELS"))

@@ -181,10 +181,11 @@ def compare(
     from abaw_emi.evaluation.systems import read_systems
 
     *paths, labels = files
-    refuse_swapped(paths, labels)
+    refuse_swapped("compare", paths, labels)
     if len(paths) < 2 or labels.is_dir():
         found = f"{labels} in the place of the labels" if labels.is_dir() else "1 file of predictions"
-        raise UsageError(Problem("compare", found, "two at least, then the label file", "PREDS PREDS LABELS"))
+        step = f"PREDS PREDS LABELS, such as {DEFAULT_DATA}/valid_split.csv"
+        raise UsageError(Problem("compare", found, "two at least, then the label file", step))
     given, paths = paths, [find_prediction_file(path) for path in paths]
     systems = read_systems(labels, paths, groups)
     result = compare_tables(

@@ -55,12 +55,17 @@ def ledger(
         return
     from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.cli.output import print_json, print_line, texts, wants_json
+    from abaw_emi.core.errors import Problem
     from abaw_emi.core.progress import Reporter
     from abaw_emi.evaluation.text_tables import TextTable, format_r, render
-    from abaw_emi.submission.ledger import read_ledger
+    from abaw_emi.submission.ledger import LEDGER, read_ledger
 
     organisers = read_form(profile)
     found = read_ledger(out)
+    problems = list(found.problems)
+    if not (out / LEDGER).exists():
+        step = "--submissions names another folder"
+        problems.append(Problem(str(out / LEDGER), "not there; nothing is submitted yet", next_step=step))
     if wants_json():
         print_json(
             {
@@ -70,7 +75,7 @@ def ledger(
                     "of": organisers.tries,
                     "assumed": "tries" in organisers.assumed,
                 },
-                "problems": texts(found.problems),
+                "problems": texts(problems),
             }
         )
     else:
@@ -100,7 +105,7 @@ def ledger(
                 print_next("submit", *place)
             else:
                 print_next("report", *place, note="puts them on a page")
-    Reporter().warn(found.problems)
+    Reporter().warn(problems)
 
 
 @ledger_app.command("set", cls=Command)
