@@ -112,6 +112,18 @@ class Provenance:
             return "".join(names)
         return f"{self.scheme.get('scheme', 'mean')} of {len(names)}: {show_first(names)}"
 
+    def missing(self) -> dict[str, set[str]]:
+        """The clips that some run predicted without a modality that it reads, by the modality's name.
+
+        Raises:
+            ValueError: the record holds something else than ranges of ids.
+        """
+        missing: dict[str, set[str]] = {}
+        for run in self.runs():
+            for name, ranges in dict(run.get("missing") or {}).items():
+                missing.setdefault(str(name), set()).update(unpack_ids(map(str, ranges)))
+        return missing
+
     def precisions(self) -> tuple[str, ...]:
         """The arithmetic of the runs that the predictions come from, where it was not float32 ("bf16")."""
         return tuple(sorted({run.get("precision") or "fp32" for run in self.runs()} - {"fp32"}))
@@ -231,17 +243,23 @@ def read_provenance(path: Path, digest: str = "") -> tuple[Provenance | None, li
     if not beside.is_file():
         return None, []
     try:
-        values: _Record = read_json(beside, _Record, "a provenance record")
-        seen = frozenset(unpack_ids(values["trained_on"]))
+        record = _parse_record(read_json(beside, _Record, "a provenance record"))
     except EmiError as error:
         return None, list(error.problems)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         return None, [Problem(str(beside), f"not a provenance record ({error})")]
+    if record.sha256 != (digest or sha256(read_bytes(path, MAX_BYTES))):
+        found = f"it was written for other bytes than {path.name} holds now"
+        return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
+    return record, []
+
+
+def _parse_record(values: _Record) -> Provenance:
     record = Provenance(
         command=values["command"],
         split=values["split"],
         members=values["members"],
-        trained_on=seen,
+        trained_on=frozenset(unpack_ids(values["trained_on"])),
         trained_on_complete=values["trained_on_complete"],
         skipped=values["skipped"],
         read_from_video=values["read_from_video"],
@@ -249,7 +267,5 @@ def read_provenance(path: Path, digest: str = "") -> tuple[Provenance | None, li
         version=values["version"],
         scheme=values.get("scheme", {}),
     )
-    if record.sha256 != (digest or sha256(read_bytes(path, MAX_BYTES))):
-        found = f"it was written for other bytes than {path.name} holds now"
-        return None, [Problem(str(beside), found, "the record of this file", "predict again, or remove it")]
-    return record, []
+    record.missing()
+    return record

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from abaw_emi.batching.examples import Inputs, InputSpec, read_inputs
+from abaw_emi.batching.examples import InputSpec
+from abaw_emi.batching.inputs import Inputs, check_modalities, read_inputs
 from abaw_emi.core.cache import Cache
 from abaw_emi.core.constants import OnBadClip, Split
 from abaw_emi.core.errors import CorpusError, Problem, RunError, collect_errors
@@ -144,10 +145,12 @@ def _hash_weights(runs: Sequence[Run]) -> dict[Run, str]:
 
 
 def _read(data: DataFolder, split: Split, spec: InputSpec, reporter: Reporter) -> Inputs:
-    """What is read of the split's clips; CorpusError if none can be read."""
-    read = read_inputs(data, data.ids(split), spec, reporter)
+    """What is read of the split's clips; CorpusError if none can be read, or none has a modality."""
+    ids = data.ids(split)
+    read = read_inputs(data, ids, spec, reporter)
     if not read.examples:
         raise CorpusError(Problem(f"{data.root}, {split}", "no clip can be read"))
+    check_modalities(data, read, {f"of {split}": ids}, spec)
     return read
 
 

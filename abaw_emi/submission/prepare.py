@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Problem, show_first
 from abaw_emi.core.files import read_bytes
 from abaw_emi.core.hashing import sha256
+from abaw_emi.core.ids import pack_ids
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.csv import MAX_BYTES, parse_csv
 from abaw_emi.data.provenance import Provenance
@@ -93,6 +94,7 @@ def prepare(
         "val": val,
         "provenance": provenance.to_json() if provenance else None,
     }
+    warnings = (*describe_missing(provenance, len(table), where), *warnings)
     return Ready(
         table=table,
         content=content,
@@ -135,6 +137,18 @@ def check_origin(
         found = f"members of it predict split {', '.join(sorted(others))}"
         problems.append(Problem(where, found, "members that all predict test"))
     return problems
+
+
+def describe_missing(provenance: Provenance | None, total: int, where: str) -> list[Problem]:
+    """A warning for each modality that some of the `total` clips were predicted without."""
+    missing = provenance.missing() if provenance else {}
+    return [
+        Problem(
+            where,
+            f"{len(ids):,} of {total:,} clips were predicted without {name}: {show_first(pack_ids(ids))}",
+        )
+        for name, ids in missing.items()
+    ]
 
 
 def doubt(ready: Ready, out: Path, ledger: Ledger, profile: SubmissionFormat, where: str) -> list[Problem]:

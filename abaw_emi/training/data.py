@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from abaw_emi.batching.examples import Example, InputSpec, check_widths, read_inputs
+from abaw_emi.batching.examples import Example, InputSpec
+from abaw_emi.batching.inputs import check_modalities, read_inputs
 from abaw_emi.config.run import ClipWeights
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.constants import EMOTIONS, FILENAME, MAX_SECONDS, Split
@@ -131,7 +132,8 @@ def read_training_data(
     trained, validated = _choose_ids(data, train_plus_val, fold, limit)
     reporter.warn(data.check_counts("train", "valid"))
     inputs = read_inputs(data, [*trained, *validated], spec, reporter)
-    check_widths(data, inputs, spec)
+    parts = {"to train on": trained, "to validate on": validated}
+    check_modalities(data, inputs, parts, spec)
     examples = {example.filename: example for example in inputs.examples}
     for purpose, ids, wanted in (("train", trained, True), ("validate", validated, fold or validated)):
         if wanted and not any(filename in examples for filename in ids):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abaw_emi.batching.examples import InputSpec, read_inputs
+from abaw_emi.batching.examples import InputSpec
+from abaw_emi.batching.inputs import read_inputs
 from abaw_emi.core.errors import CorpusError, EmiError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -74,7 +75,10 @@ def test_without_an_encoder_no_sound_is_read_and_features_give_the_length(data: 
 
 def test_a_folder_that_no_clip_has_is_named(data: DataFolder) -> None:
     spec = replace(SPEC, names=("gte", "faces"), on_bad="skip")
-    with pytest.raises(CorpusError, match=r"feature folder faces: no clip has any; .*abaw-emi extract"):
+    with pytest.raises(
+        CorpusError,
+        match=r"feature folder faces: no clip to train on or to validate on has any; .*abaw-emi extract",
+    ):
         read_training_data(data, spec, QUIET)
 
 

@@ -111,6 +111,16 @@ def test_a_record_with_impossible_ids_is_a_problem(path: Path, ranges: object) -
     assert len(problems) == 1
 
 
+@pytest.mark.parametrize("missing", [{"vit": ["x"]}, {"vit": 1}, {"vit": [1]}, 7, "vit"])
+def test_a_record_of_impossible_missing_clips_is_a_problem(path: Path, missing: object) -> None:
+    values = json.loads(provenance_path(path).read_text())
+    values["members"][0]["missing"] = missing
+    provenance_path(path).write_text(json.dumps(values))
+    record, (problem,) = read_provenance(path)
+    assert record is None
+    assert "not a provenance record" in str(problem)
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_record_is_a_problem_or_read_but_never_an_exception(

@@ -124,6 +124,17 @@ def test_the_manifest_tells_hashes_ids_clipping_source_and_provenance(
     assert "rows:20|clip:auto|filled:0" in manifest["signature"]
 
 
+def test_modalities_that_the_runs_did_without_are_repeated(
+    predictions: pl.DataFrame, test_ids: list[str], out: Path
+) -> None:
+    runs = [{"run": "a", "missing": {"vit": ["12660-12669"]}}, {"run": "b", "missing": {"vit": ["12670"]}}]
+    inner = Provenance(command="x", split="test", members=runs).to_json()
+    record = Provenance(command="x", members=[{"file": "p.csv", "provenance": inner}])
+    made = write_submission(predictions, test_ids, out, provenance=record)
+    expected = "predictions: 11 of 20 clips were predicted without vit: 12660-12670"
+    assert [str(warning) for warning in made.warnings] == [expected]
+
+
 def test_the_same_predictions_give_the_same_bytes_in_any_folder(
     predictions: pl.DataFrame, test_ids: list[str], tmp_path: Path
 ) -> None:

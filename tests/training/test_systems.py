@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from abaw_emi.config.model import ModelConfig
 from abaw_emi.config.presets import PRESETS
 from abaw_emi.config.read import change_config
 from abaw_emi.config.run import RunConfig
+from abaw_emi.core.constants import OnBadClip
 from abaw_emi.core.errors import ClipError, CorpusError, RunError, UsageError, WeightsError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -288,7 +290,9 @@ def test_transcripts_that_are_missing_cut_or_damaged_are_named(
     data: DataFolder, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = DataFolder(data.root, tmp_path / "features")
-    with pytest.raises(CorpusError, match=r"text: no clip has a transcript; .*abaw-emi transcribe"):
+    with pytest.raises(
+        CorpusError, match=r"text: no clip to train on or to validate on has any; .*abaw-emi transcribe"
+    ):
         train(replace(plan_for("text", backbone, tmp_path), on_bad_clip="skip"), other, QUIET)
     plan = plan_for("text", backbone, tmp_path, "model.features.0.max_tokens=4")
     train(replace(plan, on_bad_clip="skip"), data, Reporter())
@@ -360,10 +364,42 @@ def test_a_folder_of_another_width_is_refused_by_name(
         predict_test(run, DataFolder(data.root, other))
 
 
+def test_a_modality_that_no_test_clip_has_is_refused_and_of_few_recorded(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    (run,) = train(plan_for("vision", backbone, tmp_path, "model.features.1.name=gte"), data, QUIET)
+    other = DataFolder(data.root, tmp_path / "features")
+    shutil.copytree(data.features / "gte", other.features / "gte")
+    for number in range(21, 26):
+        (other.features / "gte" / f"{number:05}.npy").unlink()
+    (member,) = predict_test(run, other).members
+    assert member.record["missing"] == {"gte": ["00021-00025"]}
+    (other.features / "gte" / "00020.npy").unlink()
+    for on_bad in get_args(OnBadClip):
+        with pytest.raises(
+            CorpusError, match=r"folder gte: no clip of test has any; put features into .*gte"
+        ):
+            predict_runs([run], other, "test", CPU, on_bad=on_bad)
+
+
+def test_a_modality_that_no_clip_to_validate_on_has_is_refused(
+    data: DataFolder, backbone: Path, tmp_path: Path
+) -> None:
+    other = DataFolder(data.root, tmp_path / "features")
+    shutil.copytree(data.features / "gte", other.features / "gte")
+    for clip in data.ids("valid"):
+        (other.features / "gte" / f"{clip}.npy").unlink()
+    with pytest.raises(CorpusError, match=r"gte: no clip to validate on has any; "):
+        train(plan_for("vision", backbone, tmp_path, "model.features.1.name=gte"), other, QUIET)
+
+
 def test_a_folder_that_is_not_there_is_told_before_training(
     data: DataFolder, backbone: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(CorpusError, match=r"feature folder gte: no clip has any; .*abaw-emi extract"):
+    with pytest.raises(
+        CorpusError,
+        match=r"feature folder gte: no clip to train on or to validate on has any; .*abaw-emi extract",
+    ):
         train(plan_for("zhang", backbone, tmp_path), DataFolder(data.root, tmp_path / "none"), QUIET)
     assert not (tmp_path / "zhang-seed1").exists()
 
