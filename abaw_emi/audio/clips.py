@@ -151,7 +151,7 @@ def read_sound(source: Path, max_seconds: float) -> Sound:
     VHQ costs twice the time for nothing audible at 16 kHz.
 
     Raises:
-        ClipError: the file cannot be read (`decoding.decode`), or is too short.
+        ClipError: the file cannot be read (`decode.decode`), or is too short.
     """
     with blame(source):
         return _read_sound(source, max_seconds)

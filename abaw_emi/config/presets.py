@@ -1,8 +1,8 @@
 """Named runs: the paper's systems, its released code's, its rivals', and the demo's.
 
-Where paper and released code differ, each is a preset of its own (README, "Paper and released code"). Of the
-rivals, what their papers and code say is here; what they leave open, or did with weights that nobody else
-has, is ours, and marked so. `published` has the numbers that they reached.
+Where paper and released code differ, each is a preset of its own (docs/paper.md). Of the rivals, what their
+papers and code say is here; what they leave open, or did with weights that nobody else has, is ours, and
+marked so. `reproduction.published` has the numbers that they reached.
 
 Sources: PAPER and CODE as in `core.constants`; the others beside each preset.
 """

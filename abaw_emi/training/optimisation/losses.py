@@ -19,8 +19,8 @@ from abaw_emi.config.losses import parse_loss
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.models.device import in_float64
 
-# A column whose standard deviation is below a millionth of its size (as in `scoring`), or 1e-12, is
-# constant: whatever lies below is rounding, and gradients go with one over it.
+# A column whose standard deviation is below a millionth of its size, or 1e-12, is constant: whatever lies
+# below is rounding, and gradients go with one over it. The score (`evaluation.pearson`) means equal values.
 _ROUNDING = 1e-12
 _NOTHING = 1e-24
 
