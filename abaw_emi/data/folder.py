@@ -43,6 +43,11 @@ class DataFolder:
             check_root(self.root)
         return found
 
+    @property
+    def videos(self) -> dict[str, Path]:
+        """The video of every clip that has one, by id."""
+        return {clip: files.video for clip, files in self.files.items() if files.video is not None}
+
     def find_files(self, ids: Collection[str]) -> Mapping[str, ClipFiles]:
         """The media files of these clips; those of a suffix that is not read only where there is no other."""
         missing = {clip for clip in ids if clip not in self.files}

@@ -10,8 +10,8 @@ clip is there whole or not at all; an empty one is a clip in which no face was f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -174,49 +174,93 @@ def crop_faces(
         overwrite=overwrite,
         shard=shard,
     )
+    chosen = _choose_clips(data, split, shard)
+    _warn(reporter, data, chosen.missing, "without a video, and so without faces")
+    done = _crop(chosen.videos, made, detector, cropping, reporter)
+    if done.errors and on_bad == "error":
+        raise ClipError([problem for error in done.errors.values() for problem in error.problems])
+    return _report(done, chosen, data, made.folder, detector, reporter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Ids of clips: `videos` are to be looked at; `missing` and `supplied` as in `Faces`."""
+
+    videos: dict[str, Path]
+    missing: tuple[str, ...]
+    supplied: tuple[str, ...]
+
+
+def _choose_clips(data: DataFolder, split: AnySplit, shard: Shard) -> _Chosen:
+    """The clips of this process; CorpusError where none is to be looked at."""
     clips = shard.take(data.list_clips(split))
     official = {clip for clip, paths in find_faces(data.root).items() if paths}
-    videos = {clip: files.video for clip in clips if (files := data.files.get(clip)) and files.video}
-    missing = tuple(clip for clip in clips if clip not in videos and clip not in official)
-    todo = [clip for clip in clips if clip in videos and clip not in official]
-    if not todo:
+    others = [clip for clip in clips if clip not in official]
+    videos = data.videos
+    if videos.keys().isdisjoint(others):
         found = "no clip without a picture of a face has a video"
         raise CorpusError(Problem(f"{data.root}, {split}", found))
-    _warn(reporter, data, missing, "without a video, and so without faces")
-    errors: dict[str, EmiError] = {}
-    counts: dict[str, tuple[int, int]] = {}
-    kept: list[str] = []
+    return _Chosen(
+        videos={clip: videos[clip] for clip in others if clip in videos},
+        missing=tuple(clip for clip in others if clip not in videos),
+        supplied=tuple(clip for clip in clips if clip in official),
+    )
+
+
+@dataclass(slots=True)
+class _Done:
+    """What became of the clips: frames and faces of those looked at, ids of those kept, errors of others."""
+
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+    errors: dict[str, EmiError] = field(default_factory=dict)
+
+
+def _crop(
+    videos: Mapping[str, Path],
+    made: FaceFolder,
+    detector: FaceDetector,
+    cropping: Cropping,
+    reporter: Reporter,
+) -> _Done:
+    """Writes the faces of all clips that can be read and have none."""
+    done = _Done()
     with made.writing():
-        for clip in reporter.track(todo, FACE_FOLDER, len(todo)):
+        for clip, video in reporter.track(videos.items(), FACE_FOLDER, len(videos)):
             try:
-                source = _hash(videos[clip])
+                source = _hash(video)
                 if made.has(clip, source):
-                    kept.append(clip)
+                    done.kept.append(clip)
                     continue
-                pictures, frames = _cut_out(videos[clip], detector, cropping)
+                pictures, frames = _cut_out(video, detector, cropping)
             except EmiError as error:
-                errors[clip] = error
+                done.errors[clip] = error
                 continue
-            counts[clip] = (frames, len(pictures))
+            done.counts[clip] = (frames, len(pictures))
             made.write(clip, source, pictures, note={"frames": frames, "faces": len(pictures)})
-    if errors and on_bad == "error":
-        raise ClipError([problem for error in errors.values() for problem in error.problems])
-    reporter.warn(summarise({clip: error.problems for clip, error in errors.items()}))
-    faceless = tuple(clip for clip, (_, found) in counts.items() if not found)
-    partly = [clip for clip, (frames, found) in counts.items() if 0 < found < frames]
+    return done
+
+
+def _report(
+    done: _Done, chosen: _Chosen, data: DataFolder, folder: Path, detector: FaceDetector, reporter: Reporter
+) -> Faces:
+    """The outcome; warns of clips that cannot be read, and of frames without a face."""
+    reporter.warn(summarise({clip: error.problems for clip, error in done.errors.items()}))
+    faceless = tuple(clip for clip, (_, found) in done.counts.items() if not found)
+    partly = [clip for clip, (frames, found) in done.counts.items() if 0 < found < frames]
     _warn(reporter, data, faceless, "without a face in any frame")
     _warn(reporter, data, partly, "with frames in which no face was found")
     return Faces(
-        folder=made.folder,
+        folder=folder,
         encoder=detector.to_json(),
-        written=tuple(counts),
-        kept=tuple(kept),
-        skipped=tuple(errors),
-        frames=sum(frames for frames, _ in counts.values()),
-        found=sum(found for _, found in counts.values()),
+        written=tuple(done.counts),
+        kept=tuple(done.kept),
+        skipped=tuple(done.errors),
+        frames=sum(frames for frames, _ in done.counts.values()),
+        found=sum(found for _, found in done.counts.values()),
         faceless=faceless,
-        missing=missing,
-        supplied=tuple(clip for clip in clips if clip in official),
+        missing=chosen.missing,
+        supplied=chosen.supplied,
     )
 
 

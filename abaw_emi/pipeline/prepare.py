@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision
@@ -89,48 +90,64 @@ def plan_preparation(
             organisers, or faces of videos.
         UsageError: `models` has a folder that no preset reads.
     """
+    readers = _find_readers(configs)
+    _check_read(models or {}, readers)
+    clips = set(data.list_clips("all"))
+    known = {TEXT_FOLDER: WHISPER, **ENCODERS, **(models or {})}
+    watched = [readers[name] for name in readers if _is_of_faces(name) and name in known]
+    cropped = _plan_faces(data, clips, list(chain(*watched)))
+    faces = {clip for clip, paths in find_faces(data.root, data.features).items() if paths} & clips
+    faces |= _list_uncropped(data, clips) if cropped else set()
+    sounds = clips & set(data.files)
+    planned = cropped
+    for name in sorted(readers, key=lambda name: name != TEXT_FOLDER):  # words first
+        wanted = faces if _is_of_faces(name) and faces else sounds
+        planned.append(_plan_folder(data, name, known.get(name, ""), readers[name], wanted))
+    if problems := [problem for each in planned for problem in _check(each, data, has_faces=bool(faces))]:
+        raise CorpusError(problems)
+    return planned
+
+
+def _find_readers(configs: Mapping[str, RunConfig]) -> dict[str, list[str]]:
+    """The presets that read each folder."""
     readers: dict[str, list[str]] = {}
     for preset, config in configs.items():
         for feature in config.model.features:
             readers.setdefault(TEXT_FOLDER if feature.backbone else feature.name, []).append(preset)
     if "gte" in readers:  # which is made of words
         readers.setdefault(TEXT_FOLDER, []).extend(readers["gte"])
-    if unread := [name for name in models or () if name not in readers]:
+    return readers
+
+
+def _check_read(models: Mapping[str, str], readers: Mapping[str, Sequence[str]]) -> None:
+    """Passes where a preset reads each of these folders."""
+    if unread := [name for name in models if name not in readers]:
+        found = "none of these presets reads it"
         raise UsageError(
-            Problem(
-                f"--model {name}=", "none of these presets reads it", next_step=suggest_name(name, readers)
-            )
-            for name in unread
+            Problem(f"--model {name}=", found, next_step=suggest_name(name, readers)) for name in unread
         )
-    clips = set(data.list_clips("all"))
-    known = {TEXT_FOLDER: WHISPER, **ENCODERS, **(models or {})}
-    watchers = [
-        preset for name in readers if name.startswith("vit") and name in known for preset in readers[name]
-    ]
-    cropped = _plan_faces(data, clips, watchers)
-    faces = {clip for clip, paths in find_faces(data.root, data.features).items() if paths} & clips
-    faces |= _list_uncropped(data, clips) if cropped else set()
-    planned = cropped
-    for name in sorted(readers, key=lambda name: name != TEXT_FOLDER):  # words first
-        sounds = clips & set(data.files)
-        wanted = faces if name.startswith("vit") and faces else sounds
-        found = (
-            find_transcripts(data.root, data.features)
-            if name == TEXT_FOLDER
-            else find_features(data.root, data.features, name)
-        )
-        planned.append(
-            Preparation(
-                name=name,
-                model=known.get(name, ""),
-                total=len(wanted),
-                missing=len(wanted - set(found)),
-                presets=tuple(dict.fromkeys(readers[name])),
-            )
-        )
-    if problems := [problem for each in planned for problem in _check(each, data, has_faces=bool(faces))]:
-        raise CorpusError(problems)
-    return planned
+
+
+def _is_of_faces(name: str) -> bool:
+    return name.startswith("vit")
+
+
+def _plan_folder(
+    data: DataFolder, name: str, model: str, presets: Sequence[str], wanted: set[str]
+) -> Preparation:
+    """What is to be made of a folder of transcripts or features, for the clips `wanted`."""
+    found = (
+        find_transcripts(data.root, data.features)
+        if name == TEXT_FOLDER
+        else find_features(data.root, data.features, name)
+    )
+    return Preparation(
+        name=name,
+        model=model,
+        total=len(wanted),
+        missing=len(wanted - set(found)),
+        presets=tuple(dict.fromkeys(presets)),
+    )
 
 
 def prepare(
@@ -191,7 +208,7 @@ def prepare(
 
 def _plan_faces(data: DataFolder, clips: set[str], presets: Sequence[str]) -> list[Preparation]:
     """The faces to be cut out of videos, where the data folder has none at all."""
-    videos = {clip for clip, files in data.files.items() if files.video} & clips
+    videos = data.videos.keys() & clips
     if not presets or not videos or any(find_faces(data.root).values()):
         return []
     return [
@@ -207,8 +224,7 @@ def _plan_faces(data: DataFolder, clips: set[str], presets: Sequence[str]) -> li
 
 def _list_uncropped(data: DataFolder, clips: set[str]) -> set[str]:
     """The clips that have a video, and no folder of faces, not even an empty one."""
-    known = find_faces(data.root, data.features)
-    return {clip for clip, files in data.files.items() if files.video and clip not in known} & clips
+    return (data.videos.keys() & clips) - find_faces(data.root, data.features).keys()
 
 
 def _check(each: Preparation, data: DataFolder, *, has_faces: bool) -> list[Problem]:
@@ -220,7 +236,7 @@ def _check(each: Preparation, data: DataFolder, *, has_faces: bool) -> list[Prob
         places = f"{data.root / each.name} or {data.features / each.name}"
         step = f"put it into {places}: it is part of the official data"
         return [Problem(where, f"{each.missing:,} clips have none", next_step=step)]
-    if each.model and each.name.startswith("vit") and not has_faces:
+    if each.model and _is_of_faces(each.name) and not has_faces:
         step = f"put the faces into {data.root / 'face_images'}/NNNNN/, or choose presets without faces"
         return [
             Problem(where, "no clip has pictures of a face, or a video to cut them out of", next_step=step)
