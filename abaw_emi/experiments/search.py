@@ -25,7 +25,7 @@ from abaw_emi.data.tables import read_predictions
 from abaw_emi.experiments.jobs import Job
 from abaw_emi.experiments.local import explain, start_process
 from abaw_emi.experiments.selection import score_choice, score_choice_by_folds
-from abaw_emi.experiments.study import SearchPlan, next_trial, open_study
+from abaw_emi.experiments.study import WITHDRAWN, SearchPlan, next_trial, open_study
 from abaw_emi.runs.lock import find_holder
 from abaw_emi.runs.metrics import read_metrics
 
@@ -158,7 +158,8 @@ def _report(trial: Trial, value: float, step: int) -> None:
 
 def summarise_search(plan: SearchPlan, study: optuna.Study) -> Found:
     """What is known by now; writes the best configuration."""
-    states = [trial.state for trial in study.trials]
+    made = [trial for trial in study.trials if WITHDRAWN not in trial.user_attrs]
+    states = [trial.state for trial in made]
     done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     best = max(done, key=lambda trial: trial.value or 0.0, default=None)
     if best is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 import polars as pl
@@ -25,6 +26,9 @@ from abaw_emi.runs.resume import name_run
 from abaw_emi.runs.run import Run
 
 JOURNAL = "journal.log"
+
+WITHDRAWN = "withdrawn"
+"""Of trials that were drawn and not made: another one has the same options, or there are enough."""
 
 _CERTAIN = 0.1
 """p of the Wilcoxon test at which a trial is given up on: its folds are worse than those of the best."""
@@ -67,6 +71,11 @@ class SearchPlan:
         return Job(run=Run(self.folder / name), options=(*options, *self.common))
 
     @property
+    def size(self) -> float:
+        """How many combinations of options there are; infinity with a range of real numbers."""
+        return math.prod(dimension.size for dimension in self.space)
+
+    @property
     def parts(self) -> list[str]:
         """The folds; one without a name for the official valid."""
         return [f"{part}/{self.folds}" for part in range(1, self.folds + 1)] or [""]
@@ -101,7 +110,9 @@ def open_study(plan: SearchPlan) -> optuna.Study:
 def next_trial(
     study: optuna.Study, plan: SearchPlan, trials: int, lock: ExitStack, reporter: Reporter
 ) -> Trial | None:
-    """A trial that no other process has, locked; None if there are as many as are wanted.
+    """A trial that no other process has, locked; None if there are as many as are wanted, or nothing is left.
+
+    A new one has options that no other trial has.
 
     On a disk without locks, which is reported once, nobody can tell whether the process of a trial has ended:
     none is taken over there, and only new ones are made.
@@ -111,14 +122,52 @@ def next_trial(
             (now,) = (each for each in study.trials if each.number == left.number)
             if now.state == TrialState.RUNNING:
                 return Trial(study, now._trial_id)
-    if _count(study.trials) >= trials:
-        return None
-    trial = study.ask()
-    taken = _take(plan, trial.number, lock, reporter) != "held"
-    if not taken or _count(study.trials[: trial.number]) >= trials:  # others have asked at the same time
-        study.tell(trial, state=TrialState.FAIL)
-        return None
-    return trial
+    while _count(study.trials) < trials and not _is_used_up(study, plan, reporter):
+        trial = study.ask()
+        taken = _take(plan, trial.number, lock, reporter) != "held"
+        if not taken or _count(study.trials[: trial.number]) >= trials:  # others have asked at the same time
+            _withdraw(study, trial)
+            return None
+        options = {dimension.key: dimension.suggest(trial) for dimension in plan.space}
+        if options not in _list_tried(study, before=trial.number):
+            return trial
+        _withdraw(study, trial)
+        _enqueue_untried(study, plan)  # or the sampler may draw the same for ever
+    return None
+
+
+def _withdraw(study: optuna.Study, trial: Trial) -> None:
+    """Ends a trial that nobody makes."""
+    trial.set_user_attr(WITHDRAWN, True)  # a value
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def _list_tried(study: optuna.Study, before: float = math.inf) -> list[dict[str, Any]]:
+    """The options of trials that have ended with a value, or are made and have a number before this one."""
+    tried: list[dict[str, Any]] = []
+    for trial in study.trials:
+        ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        running = trial.state == TrialState.RUNNING and trial.number < before
+        if (ended or running) and trial.params not in tried:
+            tried.append(trial.params)
+    return tried
+
+
+def _is_used_up(study: optuna.Study, plan: SearchPlan, reporter: Reporter) -> bool:
+    """Whether there is nothing that no trial has tried, which is reported."""
+    if used_up := len(_list_tried(study)) >= plan.size:
+        reporter.say(f"all {plan.size:,} combinations of the options are tried, or being tried")
+    return used_up
+
+
+def _enqueue_untried(study: optuna.Study, plan: SearchPlan) -> None:
+    """Has the next draw be one that no trial has tried, where there is one."""
+    tried = _list_tried(study)
+    while len(tried) < plan.size:
+        options = {dimension.key: dimension.pick() for dimension in plan.space}
+        if options not in tried:
+            study.enqueue_trial(options)
+            return
 
 
 def _take(
@@ -133,4 +182,4 @@ def _take(
 
 
 def _count(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state != TrialState.FAIL for trial in trials)
+    return sum(trial.state not in (TrialState.FAIL, TrialState.WAITING) for trial in trials)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import optuna
 import polars as pl
 import pytest
+from optuna.trial import TrialState
 
 from abaw_emi.config.presets import find_preset
 from abaw_emi.config.read import read_config
@@ -29,6 +31,7 @@ from abaw_emi.data.frames import write_predictions
 from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.experiments.jobs import Job
 from abaw_emi.experiments.search import search as run_search
+from abaw_emi.experiments.search import summarise_search
 from abaw_emi.experiments.selection import score_choice
 from abaw_emi.experiments.space import Dimension, read_space
 from abaw_emi.experiments.study import SearchPlan, next_trial, open_study
@@ -224,3 +227,53 @@ def test_the_best_of_many_that_know_nothing_is_worth_nothing_on_other_clips() ->
     assert score_choice(trials, labels) < best / 2
     knowing = labels.with_columns(pl.col(EMOTIONS) * 0.5 + 0.1)
     assert score_choice([*trials, knowing], labels) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_no_options_are_tried_twice_and_a_finite_space_is_used_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = (
+        Dimension(key="training.loss", choices=("mse", "ccc")),
+        Dimension(key="training.epochs", low=1, high=2, whole=True),
+    )
+    plan = replace(plan_search(tmp_path / "tiny"), space=space)
+    study, reporter = open_study(plan), Reporter()
+    tried = []
+    with ExitStack() as locks:
+        while (trial := next_trial(study, plan, 9, locks, reporter)) is not None:
+            tried.append((trial.params["training.loss"], trial.params["training.epochs"]))
+            if len(tried) != 2:  # that one goes on running
+                study.tell(trial, state=TrialState.PRUNED)
+    assert sorted(tried) == [("ccc", 1), ("ccc", 2), ("mse", 1), ("mse", 2)]
+    assert "all 4 combinations of the options are tried, or being tried" in capsys.readouterr().err
+    found = summarise_search(plan, study)
+    assert (found.pruned, found.running, found.failed) == (3, 1, 0)
+
+
+def test_keys_of_a_space_may_be_quoted_nested_or_in_tables(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        '"training.loss" = ["mse", "ccc"]\ntraining.learning_rate = [0.001, 0.01]\n'
+        "[model]\nlogmel.dropout = {low = 0.1, high = 0.3}\n"
+    )
+    space = read_space(path, find_preset("tiny"))
+    assert [dimension.key for dimension in space] == [
+        "training.loss",
+        "training.learning_rate",
+        "model.logmel.dropout",
+    ]
+    path.write_text(
+        '"training.loss" = ["mse", "ccc"]\ntraining.loss = ["mse", "pearson"]\n'
+        'training.learning_rat = [0.001, 0.01]\ntraining.optimizer = ["adam", "adam"]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_space(path, find_preset("tiny"))
+    twice, misspelt, same = map(str, caught.value.problems)
+    assert twice == f"{path}, training.loss: given twice; expected each option once"
+    assert (
+        misspelt
+        == f"{path}, training.learning_rat: no option of the run; did you mean training.learning_rate?"
+    )
+    assert same.startswith(
+        f"{path}, training.optimizer: ['adam', 'adam']; expected a list of different values"
+    )

@@ -20,8 +20,8 @@ EXAMPLES = """Examples:
   abaw-emi search --preset paper --space space.toml --trials 20 --folds 5
 
 space.toml has a line for each option, such as:
-  "training.learning_rate" = {low = 1e-5, high = 1e-3, log = true}
-  "training.loss" = ["mse", "mse+0.5*pearson"]
+  training.learning_rate = {low = 1e-5, high = 1e-3, log = true}
+  training.loss = ["mse", "mse+0.5*pearson"]
 
 The same command on other GPUs or machines that share the disk makes trials of the same search."""
 
@@ -29,7 +29,11 @@ The same command on other GPUs or machines that share the disk makes trials of t
 def search(
     space: Annotated[
         Path,
-        typer.Option("--space", metavar="FILE", help="A TOML file: the options, and their values or ranges."),
+        typer.Option(
+            "--space",
+            metavar="FILE",
+            help="A TOML file: the options, and their values or ranges; see below.",
+        ),
     ],
     trials: Annotated[int, typer.Option("--trials", help="How many, by all processes together.", min=1)],
     preset: Annotated[
