@@ -40,6 +40,7 @@ from abaw_emi.core.installation import stand_in
 
 if TYPE_CHECKING:
     from abaw_emi.core.constants import EMOTIONS
+    from abaw_emi.data.folder import read_test_ids
     from abaw_emi.data.frames import write_predictions
     from abaw_emi.data.groups import read_groups
     from abaw_emi.data.tables import read_labels, read_predictions
@@ -77,6 +78,7 @@ __all__ = [
     "read_ledger",
     "read_predictions",
     "read_profile",
+    "read_test_ids",
     "score",
     "write_predictions",
     "write_submission",
@@ -100,6 +102,7 @@ _MODULES = {
     "read_ledger": "submission.ledger",
     "read_predictions": "data.tables",
     "read_profile": "submission.format",
+    "read_test_ids": "data.folder",
     "score": "evaluation.score",
     "write_predictions": "data.frames",
     "write_submission": "submission.write",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import Problem, ScoreError
+from abaw_emi.core.ids import parse_id
 
 
 def align(
@@ -41,7 +43,10 @@ def compare_ids(
         found_missing = list_ids(missing, f"missing, against {against}")
         problems.append(Problem(name, found_missing, next_step=if_missing))
     if extra:
-        problems.append(Problem(name, list_ids(extra, f"too many, against {against}")))
+        step = ""
+        if any(parse_id(Path(each).stem) for each in extra if parse_id(each) is None):
+            step = "make paths ids: Path(x).stem of each Filename"
+        problems.append(Problem(name, list_ids(extra, f"too many, against {against}"), next_step=step))
     return problems + find_repeated(pl.Series(FILENAME, list(found), dtype=pl.String), name)
 
 

@@ -14,8 +14,20 @@ import polars as pl
 
 from abaw_emi.core.constants import FILENAME, OFFICIAL_COUNTS, SPLITS, AnySplit, Split
 from abaw_emi.core.errors import CorpusError, Problem, TableError, collect_errors, show_first
+from abaw_emi.core.files import AnyPath
 from abaw_emi.data.layout import ClipFiles, check_root, find_clips, find_nested, find_unread
 from abaw_emi.data.tables import read_ids, read_labels
+
+
+def read_test_ids(data: AnyPath) -> list[str]:
+    """The ids of the test clips of a data folder, in the order of its test_split.csv.
+
+    Without a test_split.csv, those of every clip that is in neither of the other splits, sorted.
+
+    Raises:
+        TableError, CorpusError: a file is not what it should be, or there is no test clip.
+    """
+    return DataFolder(Path(data)).ids("test")
 
 
 @dataclass(frozen=True)

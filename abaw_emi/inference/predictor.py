@@ -7,36 +7,39 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import polars as pl
+import torch
 
 from abaw_emi.audio.clips import Clip, Sound, make_sound, read_sound
 from abaw_emi.batching.examples import Example, InputSpec
 from abaw_emi.batching.texts import join_texts
 from abaw_emi.config.pretrained import find_folder
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.cache import CachedArray
-from abaw_emi.core.constants import FILENAME, Precision
+from abaw_emi.core.constants import FILENAME, SPLITS, OnBadClip, Precision, Split
 from abaw_emi.core.errors import EmiError, Problem, RunError, UsageError, collect_errors, shorten_error
+from abaw_emi.core.files import AnyPath, check_writable
 from abaw_emi.core.progress import Reporter
-from abaw_emi.features.files import read_array
-from abaw_emi.features.reader import FeatureClip, FrameLimits
+from abaw_emi.core.suggest import check_choice
+from abaw_emi.data.folder import DataFolder
+from abaw_emi.ensembling.combine import write_ensemble
+from abaw_emi.features.reader import FeatureClip
+from abaw_emi.inference.arguments import Input, check_arguments, check_waveform, hold_features
+from abaw_emi.inference.members import predict_runs
 from abaw_emi.inference.predict import load_model, predict, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.publish import PUBLISHED, stage_run
 from abaw_emi.runs.run import Run, find_run
 
-Input = str | os.PathLike[str] | Any
-"""A file, or a waveform (T,): an array, a tensor or a list of floats."""
-
 
 class Predictor:
     """A trained run, ready to predict.
+
+    Pickled or copied, it is loaded again from the run's folder: what was changed in `model` is not kept.
 
     Attributes:
         model: in evaluation mode.
@@ -54,9 +57,18 @@ class Predictor:
         self.runtime = runtime
         self._spec = spec
 
+    def __reduce__(self) -> tuple[Callable[..., Predictor], tuple[str, str, Precision, bool]]:
+        folder = str(self.run.folder.resolve())
+        return _reload, (
+            folder,
+            str(self.runtime.device),
+            self.runtime.precision,
+            self.runtime.reporter.quiet,
+        )
+
     def predict(
         self,
-        inputs: Sequence[Input | None] = (),
+        inputs: Iterable[Input | None] = (),
         *,
         sample_rate: int | None = None,
         features: Mapping[str, Sequence[Any]] | None = None,
@@ -79,7 +91,7 @@ class Predictor:
         """
         spec = self._spec
         given = dict(features or {})
-        rows = _check_arguments(spec, inputs, given, sample_rate)
+        rows = check_arguments(spec, inputs, given, sample_rate)
         problems: list[Problem] = []
         examples = []
         for place, source in enumerate(rows):
@@ -95,6 +107,45 @@ class Predictor:
         # Sorted by Filename, which is the place.
         table = predict(self.model, examples, self.runtime)
         return table.with_columns(pl.Series(FILENAME, names, pl.String))
+
+    def predict_split(
+        self,
+        data: AnyPath,
+        split: Split,
+        *,
+        features: AnyPath = "features",
+        on_bad_clip: OnBadClip = "error",
+        out: AnyPath | None = None,
+    ) -> pl.DataFrame:
+        """The intensities of each clip of a split, sorted by id, as the command `predict` makes them.
+
+        The run's weights predict, not those of a `model` that was changed. What was predicted before is
+        taken from the cache.
+
+        Args:
+            data: the data folder.
+            split: "train", "valid" or "test".
+            features: the folder of feature folders that `abaw-emi extract` made, for systems that read them.
+            on_bad_clip: "skip" leaves out clips that cannot be read, with a warning each.
+            out: a CSV to write, with the record beside it that says what the run was trained on, so that
+                `score` of clips seen in training says so. A frame does not say it.
+
+        Returns:
+            `Filename` (ids such as "00042") and the six emotions, raw: they may lie outside [0, 1].
+
+        Raises:
+            EmiError: the data folder, a clip or the run is not what it should be, all together; or `out`
+                cannot be written.
+        """
+        check_choice("split", split, SPLITS)
+        check_choice("on_bad_clip", on_bad_clip, get_args(OnBadClip))
+        if out is not None:
+            check_writable(Path(out))
+        folder = DataFolder(Path(data), Path(features))
+        made = predict_runs([self.run], folder, split, self.runtime, on_bad=on_bad_clip)
+        if out is not None:
+            write_ensemble(made, Path(out), split=split, command="abaw-emi predict")
+        return made.members[0].table
 
     def push_to_hub(
         self,
@@ -146,7 +197,7 @@ class Predictor:
             return sound
         assert sample_rate is not None, "refused above"
         where = f"waveform {int(name)}"
-        return make_sound(_check_waveform(source, where), sample_rate, max_seconds, Path(where))
+        return make_sound(check_waveform(source, where), sample_rate, max_seconds, Path(where))
 
     def _read(
         self,
@@ -167,7 +218,9 @@ class Predictor:
                 raise UsageError(Problem(f"{spec.text.name}, input {int(name)}", repr(words)[:80], "a str"))
             text, _ = spec.text.read(name, words)
         held = {
-            folder: _hold(arrays[folder], f"{folder}, input {int(name)}", self.model.widths[folder], limits)
+            folder: hold_features(
+                arrays[folder], f"{folder}, input {int(name)}", self.model.widths[folder], limits
+            )
             for folder, limits in zip(spec.names, spec.limits, strict=True)
             if folder in spec.folders and folder in arrays
         }
@@ -183,7 +236,7 @@ def load(
     run: str | os.PathLike[str],
     *,
     revision: str = "main",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: Precision = "auto",
     quiet: bool = False,
 ) -> Predictor:
@@ -192,77 +245,28 @@ def load(
     Args:
         run: a run folder, or the id of one on the Hugging Face hub.
         revision: of a run on the hub: a branch, tag or commit.
-        device: "auto", "cpu", "cuda", "cuda:1", ...
-        precision: "auto" is fp32 on a CPU and bf16 on a GPU that has it.
+        device: "auto", "cpu", "cuda", "cuda:1", ..., or torch's own.
+        precision: "auto", "fp32", "bf16" or "fp16"; "auto" is fp32 on a CPU and bf16 on a GPU that has it.
         quiet: whether to show neither progress nor messages; warnings are always shown.
 
     Raises:
-        EmiError: there is no such run, it is not finished, or its weights are not those that it recorded.
+        EmiError: there is no such run, it is not finished, or its weights are not those that it recorded;
+            or there is no such device or precision.
     """
+    if not isinstance(run, (str, os.PathLike)):
+        raise UsageError(
+            Problem("run", f"a {type(run).__name__}", "a run folder, or the id of one on the hub")
+        )
+    check_choice("precision", precision, get_args(Precision))
     path = Path(run)
     # A mistyped "runs/paper-seed1" looks like a hub id: where its folder is, it is none.
     local = path.is_dir() or path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir())
     found = find_run(path if local else find_folder(str(run), revision, PUBLISHED, "load")[0])
-    runtime = Runtime.for_prediction(device, precision, Reporter(quiet=quiet))
+    runtime = Runtime.for_prediction(str(device), precision, Reporter(quiet=quiet))
     model = load_model(found, runtime.device, runtime.precision)
     return Predictor(model, found.read_config(), read_spec(found), runtime, found)
 
 
-def _check_arguments(
-    spec: InputSpec,
-    inputs: Sequence[Input | None],
-    features: Mapping[str, Sequence[Any]],
-    sample_rate: int | None,
-) -> Sequence[Input | None]:
-    """The inputs, one for each row.
-
-    Raises:
-        UsageError: arguments that do not fit each other or the system.
-    """
-    if isinstance(inputs, (str, os.PathLike)):
-        raise UsageError(Problem("inputs", "a single path", "a list of inputs", f"[{os.fspath(inputs)!r}]"))
-    problems = [
-        Problem("features", f"no feature {name!r}", f"one of {', '.join(spec.names) or 'none'}")
-        for name in features
-        if name not in spec.names
-    ]
-    counts = {len(values) for values in features.values()} | ({len(inputs)} if len(inputs) else set())
-    if len(counts) > 1:
-        problems.append(Problem("inputs and features", f"{sorted(counts)} of each", "one for each row"))
-    waveforms = any(one is not None and not isinstance(one, (str, os.PathLike)) for one in inputs)
-    if waveforms and sample_rate is None:
-        problems.append(Problem("sample_rate", "not given", "the rate of the waveforms, in Hz"))
-    if problems:
-        raise UsageError(problems)
-    return inputs if len(inputs) else [None] * max(counts, default=0)
-
-
-def _check_waveform(values: Any, where: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A waveform (T,) in float32.
-
-    Raises:
-        UsageError: it is not a mono waveform of finite floats.
-    """
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise UsageError(Problem(where, f"shape {array.shape}", "(T,): mono", "average the channels"))
-    if not np.issubdtype(array.dtype, np.floating):
-        raise UsageError(Problem(where, f"{array.dtype} numbers", "floats", "int16 samples: divide by 32768"))
-    if not np.isfinite(array).all():
-        raise UsageError(Problem(where, "NaN or infinite samples", "finite ones"))
-    return array.astype(np.float32)
-
-
-def _hold(values: Any, where: str, width: int, limits: FrameLimits) -> CachedArray:
-    """Features (F, D) of a file or an array, in memory.
-
-    Raises:
-        EmiError: the file cannot be read, or the numbers are not finite or not `width` a frame.
-    """
-    array = read_array(Path(values)) if isinstance(values, (str, os.PathLike)) else np.asarray(values)
-    if array.ndim != 2 or array.shape[1] != width or not len(array):
-        raise UsageError(Problem(where, f"shape {array.shape}", f"(F, {width}), as the run was trained"))
-    array = limits.apply(array.astype(np.float32))
-    if not np.isfinite(array).all():
-        raise UsageError(Problem(where, "NaN or infinite numbers", "finite ones"))
-    return CachedArray.hold(array)
+def _reload(folder: str, device: str, precision: Precision, quiet: bool) -> Predictor:
+    """What was pickled."""
+    return load(folder, device=device, precision=precision, quiet=quiet)
