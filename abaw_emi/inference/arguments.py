@@ -78,7 +78,7 @@ def _suggest(folder: Path) -> str:
 def _check_rate(rate: object) -> list[Problem]:
     """A problem where a sample rate is missing, or is none."""
     found = "not given" if rate is None else repr(rate)
-    if isinstance(rate, Real) and not isinstance(rate, bool) and rate > 0 and float(rate).is_integer():
+    if isinstance(rate, Real) and float(rate) > 0 and float(rate).is_integer():
         return []
     return [Problem("sample_rate", found, "the rate of the waveforms, in Hz, such as 16000")]
 
