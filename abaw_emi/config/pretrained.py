@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.errors import Problem, WeightsError, collect_errors, shorten_error
+from abaw_emi.core.errors import Problem, WeightsError, collect_errors, shorten_error, show_first
+from abaw_emi.core.suggest import suggest_path
 
 BACKBONE, TEXT_BACKBONE = "--backbone", "model.features.N.backbone"
 """What names the encoders of a run, for messages."""
 
 _CONFIG = "config.json"
+
+_SHOWN = 5
+"""Models beside a missing one that a message names."""
 
 
 def is_here(name: str, revision: str = "main") -> bool:
@@ -42,9 +46,11 @@ def check_pretrained(name: str, revision: str, option: str) -> None:
         option: what takes a folder too, for messages.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: there is none, or a folder is not one.
     """
-    if not is_here(name, revision):
+    if Path(name).is_dir():
+        _check_folder(Path(name))
+    elif not is_here(name, revision):
         find_folder(name, revision, [_CONFIG], option)
 
 
@@ -96,8 +102,12 @@ def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> 
     """The folder of a model, and the hub's commit (None for a plain folder).
 
     Of the hub, the files of these name patterns are fetched, and none of a subfolder.
+
+    Raises:
+        WeightsError: there is no such model, or the folder has no config.
     """
     if Path(name).is_dir():
+        _check_folder(Path(name))
         return Path(name), None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -112,17 +122,35 @@ def find_folder(name: str, revision: str, files: Sequence[str], option: str) -> 
             local_files_only=bool(silence),
         )
     except HFValidationError as error:
-        raise WeightsError(Problem(name, "neither a folder nor a hub id", "such as owner/name")) from error
+        found = "neither a folder nor a hub id"
+        raise WeightsError(Problem(name, found, "such as owner/name", _suggest_folder(name))) from error
     except (OSError, ValueError) as error:
         reason = silence or shorten_error(error)
-        raise WeightsError(
-            Problem(
-                name,
-                f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}",
-                next_step=f"where there is a network: {_fetch(name, revision)}; or give {option} a folder",
-            )
-        ) from error
+        found = f"revision {revision!r} is neither in the hub's local cache nor to be fetched: {reason}"
+        step = f"where there is a network: {_fetch(name, revision)}; or give {option} a folder"
+        if Path(name).parts[1:] and Path(Path(name).parts[0]).is_dir():
+            found, step = f"no such folder, and {found}", _suggest_folder(name) or step
+        raise WeightsError(Problem(name, found, next_step=step)) from error
     return Path(folder), Path(folder).name
+
+
+def _check_folder(folder: Path) -> None:
+    """Passes if the folder has the config of a model; a WeightsError names folders in it that have one."""
+    if not (folder / _CONFIG).is_file():
+        step = _suggest_inside(folder)
+        raise WeightsError(Problem(str(folder), f"a folder without {_CONFIG}", "that of a model", step))
+
+
+def _suggest_folder(name: str) -> str:
+    """The folder that a name without one may mean: nearly of this name, or a model beside; "" for none."""
+    above = Path(name).parent
+    return suggest_path(Path(name)) or (_suggest_inside(above) if above != Path() else "")
+
+
+def _suggest_inside(folder: Path) -> str:
+    """A question that names the models in a folder; "" where there is none."""
+    found = [str(path.parent) for path in sorted(folder.glob(f"*/{_CONFIG}"))]
+    return f"did you mean {show_first(found, _SHOWN)}?" if found else ""
 
 
 def _fetch(name: str, revision: str) -> str:

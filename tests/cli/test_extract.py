@@ -18,6 +18,7 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 import numpy as np
 
+from abaw_emi.extraction.extract import Extraction
 from tests.extraction.test_extract import write_face
 from tests.media import tones, write_mp3
 from tests.small_encoders import write_audio, write_text, write_vision, write_whisper
@@ -173,3 +174,36 @@ def test_the_help_has_examples(shell: Shell) -> None:
     for command in ("extract", "transcribe"):
         text = shell(command, "--help", COLUMNS="120").stdout
         assert text.count(f"abaw-emi {command} ") >= 3
+
+
+@pytest.mark.parametrize(
+    ("folder_made", "following"),
+    [
+        ("features/vit", "next, to see which read it: abaw-emi presets"),
+        (
+            "feats/mine",
+            "next: abaw-emi train --preset baseline-audio --set model.features.0.name=mine --limit 64 "
+            "--features feats",
+        ),
+    ],
+)
+def test_what_reads_the_features_is_said(
+    shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch, folder_made: str, following: str
+) -> None:
+    made = Extraction(
+        folder=Path(folder_made),
+        encoder={},
+        written=("00000",),
+        kept=(),
+        skipped=(),
+        kind="audio",
+        rows="frames",
+        width=8,
+        missing=(),
+    )
+    monkeypatch.setattr("abaw_emi.extraction.extract.extract", lambda *_, **__: made)
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    done = shell("extract", "model", COLUMNS="200")
+    assert problems(done, 0) == []
+    assert done.stdout.splitlines()[-1] == following

@@ -256,8 +256,22 @@ def test_a_folder_that_is_no_speech_encoder_is_refused(tmp_path: Path, text: str
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"config\.json: cannot be read"):
+    with pytest.raises(WeightsError) as caught:
         find_backbone(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path}: a folder without config.json; expected that of a model"
+    write_backbone(tmp_path / "speech")
+    with pytest.raises(WeightsError, match=rf"; did you mean {tmp_path / 'speech'}\?$"):
+        find_backbone(str(tmp_path))
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_folder_that_is_nearly_named_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("speech", "words"):
+        write_backbone(Path("enc") / name)
+    for name, meant in (("enc/speeech", "enc/speech"), ("enc/x", "enc/speech, enc/words")):
+        with pytest.raises(WeightsError, match=rf"^{name}: no such folder, and .*; did you mean {meant}\?$"):
+            find_backbone(name)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from abaw_emi.cli import options
-from abaw_emi.cli.next_step import PLACES, keep, print_next
+from abaw_emi.cli.next_step import keep, print_next
 from abaw_emi.cli.output import print_line, print_result
 from abaw_emi.core.constants import MAX_SECONDS, AnySplit, EncoderKind
 from abaw_emi.core.ids import pack_ids
@@ -118,7 +118,7 @@ def extract(
     without = f", {len(done.missing):,} have none" if done.missing else ""
     text = f"{len(done.written):,} clips written, {len(done.kept):,} kept{without}"
     ending = f" ({done.kind}, rows: {done.rows})"
-    _print_made(done, about | {"missing": pack_ids(done.missing)}, text, reporter, ending)
+    _print_made(done, "baseline-audio", about | {"missing": pack_ids(done.missing)}, text, reporter, ending)
 
 
 def transcribe(
@@ -177,7 +177,7 @@ def transcribe(
         reporter=reporter,
     )
     text = f"{len(done.written):,} clips written ({len(done.empty):,} empty), {len(done.kept):,} kept"
-    _print_made(done, {"empty": pack_ids(done.empty)}, text, reporter)
+    _print_made(done, "text", {"empty": pack_ids(done.empty)}, text, reporter)
 
 
 def _check_model(name: str, revision: str, argument: str) -> None:
@@ -190,14 +190,27 @@ def _check_model(name: str, revision: str, argument: str) -> None:
 
 
 def _print_made(
-    done: Written, about: Mapping[str, Any], text: str, reporter: Reporter, ending: str = ""
+    done: Written, reader: str, about: Mapping[str, Any], text: str, reporter: Reporter, ending: str = ""
 ) -> None:
-    """Prints what became of the clips of a folder."""
+    """Prints what became of the clips of a folder; `reader` is a preset that can read it, and it alone."""
     ids = {"written": pack_ids(done.written), "kept": pack_ids(done.kept), "skipped": list(done.skipped)}
     skipped = f", {len(done.skipped):,} left out" if done.skipped else ""
 
     def show() -> None:
         print_line(f"{done.folder}: {text}{skipped}{ending}")
-        print_next("presets", *keep(*PLACES), note="to see which read it")
+        _print_next(done.folder, reader)
 
     print_result({"path": str(done.folder), "encoder": done.encoder, **about, **ids}, show, reporter.warnings)
+
+
+def _print_next(folder: Path, reader: str) -> None:
+    """Prints how to see which presets read a folder; where none does, how `reader` is made to."""
+    from abaw_emi.config.presets import PRESETS
+
+    place = [] if folder.parent == options.DEFAULT_FEATURES else ["--features", str(folder.parent)]
+    place = [*keep("--data"), *place]
+    if any(feature.name == folder.name for config in PRESETS.values() for feature in config.model.features):
+        print_next("presets", *place, note="to see which read it")
+    else:
+        change = f"model.features.0.name={folder.name}"
+        print_next("train", "--preset", reader, "--set", change, "--limit", "64", *place)
