@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from abaw_emi.audio.tags import find_tag_end
 from abaw_emi.core.errors import ClipError, Problem
+from abaw_emi.core.foreign import recognise_foreign
 from abaw_emi.data.suffixes import KIND_OF_SUFFIX, Kind
 
 HEAD_BYTES = 4096
@@ -151,12 +152,9 @@ def _read_layer(head: bytes) -> int | None:
 
 def _describe_foreign(head: bytes) -> tuple[str, str]:
     """What a file that is no sound or video file is, and what to do about it."""
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the file itself", "run `git lfs pull`"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "is a saved web page", "download it again, signed in"
-    if start.startswith(b"pk\x03\x04"):
+    if foreign := recognise_foreign(head):
+        return foreign
+    if head.startswith(b"PK\x03\x04"):
         return "is a zip archive", "unpack it"
     if not any(head):
         return "begins with nothing but zero bytes", COPY_AGAIN

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from abaw_emi.core.errors import Problem
+from abaw_emi.core.foreign import recognise_foreign
 
 SEPARATOR = ","
 
@@ -81,6 +82,8 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
     kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
     if kind:
         return nothing, [Problem(name, f"is {kind}", "a CSV file of one row a clip")]
+    if foreign := recognise_foreign(content):
+        return nothing, [Problem(name, foreign[0], "a CSV file of one row a clip", foreign[1])]
     text, problems = _decode(content, name, strict=strict)
     if "\0" in text:  # no text, whatever else it may be
         return nothing, problems

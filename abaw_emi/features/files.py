@@ -1,6 +1,7 @@
 """Feature folders: one array (T, D) a clip, in whatever form it was saved.
 
-The organisers deliver `vit/NNNNN.pkl` and `wav2vec2/NNNNN.pkl`; others save `.npy`, `.npz` or `.safetensors`.
+The organisers deliver `vit/NNNNN.pkl` and `wav2vec2/NNNNN.pkl`; others save `.npy`, `.npz`, `.safetensors` or
+`.pt`.
 No file is believed: pickles are not run (`pickles`), and whatever is no array of finite numbers is an
 error that names the file. Nothing is repaired.
 """
@@ -17,6 +18,7 @@ import numpy as np
 
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.errors import FeatureError, Problem, show_first
+from abaw_emi.core.foreign import recognise_foreign
 from abaw_emi.data.layout import PACKAGES, find_files
 from abaw_emi.features.pickles.arrays import Numbers, parse_pickle, widen_bfloat16
 from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
@@ -124,7 +126,8 @@ def parse_array(path: Path, content: bytes) -> Float32:
     try:
         return _to_frames(_PARSERS[path.suffix.lower()](content))
     except RefusedError as error:
-        raise FeatureError(Problem(str(path), str(error), _EXPECTED)) from error
+        found, step = recognise_foreign(content) or (str(error), error.next_step)
+        raise FeatureError(Problem(str(path), found, _EXPECTED, step)) from error
 
 
 def _to_frames(array: Numbers) -> Float32:
@@ -203,6 +206,7 @@ _PARSERS: dict[str, Callable[[bytes], Numbers]] = {
     ".npy": _parse_npy,
     ".npz": _parse_npz,
     ".safetensors": _parse_safetensors,
+    **dict.fromkeys((".pt", ".pth", ".pickle"), parse_pickle),
 }
 
 SUFFIXES = tuple(_PARSERS)

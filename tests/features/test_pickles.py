@@ -336,7 +336,7 @@ DEEP = b")" + b"\x85" * SIZE
 
 LARGE_BOMBS = {
     "many opcodes": (b"N" * (MAX_OPCODES + 1) + b".", "1,000,000 opcodes"),
-    "nested tuples": (DEEP + b".", "holds a tuple of 1 entries with a tuple of 1 entries in it"),
+    "nested tuples": (DEEP + b".", "holds a tuple of 1 entry of lists with a tuple of 1 entry in them"),
     "nested tuples as a key": (b"}" + DEEP + b"Ns.", "a key that is no text"),
     "nested tuples as a type": (array(ROW, BLOCK, dtype(DEEP)) + b".", "something else than numbers"),
     "nested parameters": (
@@ -349,6 +349,7 @@ LARGE_BOMBS = {
         b"(" + array(ROW, text("x" * SIZE) + b"q\x02") + array(ROW, b"h\x02") * 2_000 + b"t.",
         "more memory",
     ),
+    "one list many times": (b"](](" + b"K\x01" * SIZE + b"eq\x01" + b"h\x01" * SIZE + b"e.", "more memory"),
     "one row many times": (b"(" + array(ROW, BLOCK) + b"q\x03" + b"h\x03" * 2_000 + b"t.", "more memory"),
     "many axes": (array(b"(" + integer(2**63 - 1) * SIZE + b"t", b"C\x00") + b".", "no tuple of sizes"),
     "one long reference in many places": (
@@ -493,13 +494,17 @@ def test_empty_tensors_keep_their_shape(empty: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("value", "reported"),
     [
-        ({"a": np.ones(3)}, "holds a dict of 1 entries"),
+        ({"a": np.ones(3), "b": 1}, "holds a dict of 2 entries"),
+        ({"a": {"b": np.ones(3)}}, r"holds a dict of 1 entry \(b\)"),
+        ([[1.0, 2.0], [3.0]], "not rows of one width"),
+        ([[1.0, True]], "with bool in them"),
+        ([[[1.0]]], "with a list of 1 entry in them"),
         ("text", "holds str"),
         ([np.ones(3), np.ones(4)], "not rows of one width"),
         ([], "holds a list of 0 entries"),
         (np.array(["a"]), "something else than numbers"),
         (np.ones(3, complex), "something else than numbers"),
-        (OrderedDict(a=1), "holds a dict"),
+        (OrderedDict(a=1), "holds int"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_reported(value: Any, reported: str) -> None:
@@ -525,9 +530,9 @@ def test_a_state_dict_is_read_as_torch_reads_it(tmp_path: Path, as_zip: bool) ->
 @pytest.mark.parametrize(
     ("value", "reported"),
     [
-        ([torch.ones(1)], "holds a list of 1 entries"),
+        ([torch.ones(1)], "holds a list of 1 entry"),
         ({"epoch": 3, "model": torch.ones(1)}, r"holds a dict of 2 entries \(epoch, model\) with int in it"),
-        ({"model": {"weight": torch.ones(1)}}, "with a dict of 1 entries"),
+        ({"model": {"weight": torch.ones(1)}}, "with a dict of 1 entry"),
         ({0: torch.ones(1)}, "a key that is no text"),
     ],
 )
@@ -540,6 +545,18 @@ def test_what_is_no_state_dict_is_reported(tmp_path: Path, value: Any, reported:
 def test_rows_of_one_width_are_one_array() -> None:
     rows = [np.arange(3.0) + number for number in range(4)]
     np.testing.assert_array_equal(parse_pickle(pickle.dumps(rows)), np.stack(rows))
+
+
+@pytest.mark.parametrize("value", [[[1, 2.5], [3, -1]], ((1.0, 2.0),), {"features": [[1, 2]]}])
+def test_lists_of_numbers_are_rows(value: Any) -> None:
+    expected = value["features"] if isinstance(value, dict) else value
+    np.testing.assert_array_equal(parse_pickle(pickle.dumps(value)), np.array(expected, float), strict=True)
+
+
+def test_a_dict_of_one_array_is_that_array() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for content in (pickle.dumps({"vit": array}), pickle.dumps(OrderedDict(vit=torch.tensor(array)))):
+        np.testing.assert_array_equal(parse_pickle(content), array, strict=True)
 
 
 FORMS: dict[str, Callable[[Any], bytes]] = {

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -28,6 +30,8 @@ FORMS: dict[str, Callable[[Path, Any], object]] = {
     ".npy": np.save,
     ".npz": lambda path, array: np.savez(path, features=array),
     ".safetensors": lambda path, array: save_file({"features": np.ascontiguousarray(array)}, path),
+    ".pt": lambda path, array: torch.save(torch.tensor(array), path),
+    ".pickle": lambda path, array: path.write_bytes(pickle.dumps({"features": array})),
 }
 
 
@@ -90,6 +94,41 @@ def test_a_truncated_or_foreign_file_is_refused_by_name(tmp_path: Path, suffix: 
         path.write_bytes(content)
         with pytest.raises(FeatureError, match=r"00001"):
             read_array(path)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n"
+
+
+@pytest.mark.parametrize("suffix", FORMS)
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (LFS, "is a Git LFS pointer, not the file itself; .*; run `git lfs pull`"),
+        (b"\n<!DOCTYPE html><html>", "is a saved web page; .*; download it again, signed in"),
+    ],
+)
+def test_what_a_failed_download_left_is_called_what_it_is(
+    tmp_path: Path, suffix: str, content: bytes, told: str
+) -> None:
+    (tmp_path / f"00001{suffix}").write_bytes(content)
+    with pytest.raises(FeatureError, match=told):
+        read_array(tmp_path / f"00001{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            {"features": [1.0], "fps": 6},
+            "holds a dict of 2 entries .*; save one array a clip with numpy.save",
+        ),
+        (pd.DataFrame([[1.0, 2.0]]), r"is a pickle of a pandas frame; .*; save frame\.to_numpy\(\) as \.npy"),
+    ],
+)
+def test_a_pickle_of_another_kind_is_told_what_to_save(tmp_path: Path, value: object, told: str) -> None:
+    (tmp_path / "00001.pkl").write_bytes(pickle.dumps(value))
+    with pytest.raises(FeatureError, match=told):
+        read_array(tmp_path / "00001.pkl")
 
 
 def test_npy_and_npz_run_no_pickles(tmp_path: Path) -> None:

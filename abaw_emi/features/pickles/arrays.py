@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ Numbers = npt.NDArray[Any]
 
 _MAX_AXES = 64  # of NumPy's arrays
 _MAX_RATIO = 8  # of the bytes that arrays are made of to those of the file
+
+_ONE_ARRAY = "save one array a clip with numpy.save"
+
+_PANDAS = b"pandas.core."
+"""In the bytes of whatever pandas pickles."""
 
 _NUMPY_TYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
@@ -34,20 +40,33 @@ def widen_bfloat16(halves: Numbers) -> Numbers:
 def parse_pickle(content: bytes) -> Numbers:
     """The array in the bytes of a pickle, of the shape and type that it has there; bfloat16 as float32.
 
-    Arrays of numbers and torch tensors of any device are read, as `pickle.dump` and `torch.save` write them,
-    and lists of one-dimensional arrays of one length, which are the rows.
+    Arrays of numbers and torch tensors of any device are read, as `pickle.dump` and `torch.save` write them;
+    lists of one-dimensional arrays, or of lists of numbers, all of one length, which are the rows; and a dict
+    of one of these.
 
     Raises:
         RefusedError: the bytes are damaged, or hold or ask for anything else.
     """
     if not content:
         raise RefusedError("is empty")
-    value, builder = load(io.BytesIO(content)), _Builder(len(content))
+    try:
+        return _build_array(load(io.BytesIO(content)), _Builder(len(content)))
+    except RefusedError as error:
+        if _PANDAS in content:
+            raise RefusedError("is a pickle of a pandas frame", "save frame.to_numpy() as .npy") from error
+        raise
+
+
+def _build_array(value: object, builder: _Builder) -> Numbers:
+    if isinstance(value, dict) and len(value) == 1:
+        (value,) = value.values()
     if not isinstance(value, list | tuple) or not value:
         return builder.build(value)
+    if all(isinstance(row, list | tuple) for row in value):
+        return builder.build_table(value)
     rows = builder.build_all(value, value)
     if len({row.shape for row in rows}) > 1 or rows[0].ndim != 1:
-        raise RefusedError(f"holds {describe(value)} that are not rows of one width")
+        raise RefusedError(f"holds {describe(value)} that are not rows of one width", _ONE_ARRAY)
     return np.stack(rows)
 
 
@@ -76,8 +95,20 @@ class _Builder:
         """The arrays in `value`, which holds nothing else."""
         for note in notes:
             if not isinstance(note, Note):
-                raise RefusedError(f"holds {describe(value)} with {describe(note)} in it")
+                raise RefusedError(f"holds {describe(value)} with {describe(note)} in it", _ONE_ARRAY)
         return [self.build(note) for note in notes]
+
+    def build_table(self, rows: Sequence[Sequence[object]]) -> Numbers:
+        """The float64 array (T, D) of rows of numbers."""
+        if len({len(row) for row in rows}) > 1:
+            raise RefusedError(f"holds {describe(rows)} that are not rows of one width", _ONE_ARRAY)
+        self._spend(len(rows) * len(rows[0]) * np.dtype(np.float64).itemsize)  # rows can be one and the same
+        for cell in itertools.chain.from_iterable(rows):
+            if type(cell) not in {int, float}:
+                raise RefusedError(
+                    f"holds {describe(rows)} of lists with {describe(cell)} in them", _ONE_ARRAY
+                )
+        return np.array(rows, np.float64)
 
     def build(self, note: object) -> Numbers:
         """The array or tensor of a note."""
@@ -96,7 +127,7 @@ class _Builder:
                     (storage, offset, shape, strides, *_),
                 ):
                     return self._view_storage(self._find_storage(storage), offset, shape, strides)
-        raise RefusedError(f"holds {describe(note)}")
+        raise RefusedError(f"holds {describe(note)}", _ONE_ARRAY)
 
     def _view_bytes(self, data: object, dtype: object, shape: object, order: Any) -> Numbers:
         kind, content, sizes = _find_dtype(dtype), self._find_bytes(data), _check_sizes(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -171,9 +172,13 @@ def describe(value: object) -> str:
     """What kind of value it is, in a few words that are safe to print."""
     if isinstance(value, dict):
         keys = [shorten(str(key)) for key in list(value)[:3]] + ["..."] * (len(value) > 3)
-        return f"a dict of {len(value):,} entries ({', '.join(keys)})"
+        return f"a dict of {_count_entries(value)} ({', '.join(keys)})"
     if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value):,} entries"
+        return f"a {type(value).__name__} of {_count_entries(value)}"
     if isinstance(value, Note):
         return value.name if value.arguments is None else f"a call of {value.name}"
     return "None" if value is None else type(value).__name__.strip("_").lower()
+
+
+def _count_entries(value: Sized) -> str:
+    return "1 entry" if len(value) == 1 else f"{len(value):,} entries"

@@ -36,7 +36,7 @@ def check_opcodes(stream: BinaryIO) -> None:
         if name not in _OPCODES:
             raise RefusedError(f"uses the opcode {name}")
         if number == MAX_OPCODES:
-            raise RefusedError(f"has more than {MAX_OPCODES:,} opcodes")
+            raise RefusedError(f"has more than {MAX_OPCODES:,} opcodes", "save it with numpy.save")
         if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
             raise RefusedError(f"holds an integer of more than {_MAX_BITS} bits")
         if name == "MARK":

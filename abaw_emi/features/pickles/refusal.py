@@ -9,7 +9,15 @@ _MAX_SHOWN = 100  # characters of a foreign text in a message
 
 
 class RefusedError(ValueError):
-    """A file is damaged, or holds or asks for what arrays of numbers do not need; the text says what."""
+    """A file is damaged, or holds or asks for what arrays of numbers do not need; the text says what.
+
+    Attributes:
+        next_step: what to do about it, if that is known.
+    """
+
+    def __init__(self, found: str, next_step: str = "") -> None:
+        super().__init__(found)
+        self.next_step = next_step
 
 
 @contextmanager
