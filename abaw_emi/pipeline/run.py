@@ -26,6 +26,7 @@ from abaw_emi.ensembling.fit import Recipe, find_recipe
 from abaw_emi.evaluation.score import Score, score
 from abaw_emi.inference.members import predict_runs
 from abaw_emi.models.device import Runtime
+from abaw_emi.pipeline.begun import check_begun
 from abaw_emi.pipeline.models import check_models
 from abaw_emi.pipeline.prepare import Preparation, prepare
 from abaw_emi.report.page import write_report
@@ -142,9 +143,11 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
     """Carries the plan out.
 
     Raises:
-        EmiError: whatever prevents a step; before the first one, where a pretrained model is missing.
+        EmiError: whatever prevents a step; before the first one, where a pretrained model is missing, or a
+            run is there that was begun with other options.
         Interrupted: a signal asked for a stop; typed again, the command goes on.
     """
+    check_begun(plan, data)
     check_models(plan.unfinished, plan.preparations)
     _audit(plan, data, reporter)
     reporter.say("prepare: what the presets read")

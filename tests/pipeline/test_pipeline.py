@@ -210,6 +210,32 @@ def test_models_that_cannot_be_had_are_named_together_before_anything_is_done(
     assert "train text, 1 seed: the time is known once all is here" in planned.stdout
 
 
+def test_runs_with_other_options_are_refused_by_the_dry_run_as_by_the_pipeline(
+    data: DataFolder, tmp_path: Path
+) -> None:
+    runs, changes = tmp_path / "out" / "runs", ["training.epochs=2", "training.patience=0"]
+    begun = Run(runs / "tiny-seed2")
+    begun.write_config(change_config(find_preset("tiny"), [*changes, "training.seed=2"]))
+    begun.write_provenance({"finished": "now", "best_epoch": 1})
+    longer = Run(runs / "tiny-trainval-seed2")  # than the best epoch
+    longer.write_config(change_config(find_preset("tiny"), [*changes, "training.seed=2"]))
+    command = ["pipeline", "--presets", "tiny", "--seeds", "2", "--train-plus-val", "--out", tmp_path / "out"]
+    command += ["--data", data.root, "--features", data.features, "--device", "cpu", "--set"]
+    seen = [run_command(*command, *changes, *dry) for dry in ([], ["--dry-run"])]
+    assert {done.returncode for done in seen} == {1}
+    assert seen[0].stderr == seen[1].stderr
+    assert seen[0].stderr.startswith(f"{longer.folder}: training.epochs is 1, not 2; ")
+    refused = run_command(*command, "training.epochs=3", "training.patience=0", "--dry-run")
+    first, _ = refused.stderr.splitlines()
+    assert first == (
+        f"{begun.folder}: training.epochs is 3, not 2; expected the config it was started with; "
+        "move it away, or train it anew: abaw-emi train --preset tiny --seeds 2 "
+        f"--set training.epochs=3 training.patience=0 --runs {runs} "
+        f"--data {data.root} --features {data.features} --overwrite"
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["runs"]
+
+
 @pytest.mark.exact
 def test_killed_twice_and_typed_again_it_ends_as_if_never_killed(data: DataFolder, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "abaw_emi", "pipeline", "--presets", "tiny", "--seeds", "1", "2"]

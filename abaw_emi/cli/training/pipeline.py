@@ -137,6 +137,7 @@ def pipeline(
     check_installation()
     require(REPORT, "pipeline")
 
+    from abaw_emi.pipeline.begun import check_begun
     from abaw_emi.pipeline.models import find_missing_models
     from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
 
@@ -153,6 +154,7 @@ def pipeline(
         on_bad_clip=on_bad_clip,
     )
     if dry_run:
+        check_begun(plan, folder)
         missing = find_missing_models(plan.unfinished, planned)
         reporter.warn(missing)
         ready = not missing and not any(each.to_do for each in planned)
