@@ -54,7 +54,7 @@ UNUSED_DAYS = 90
 _HEAD_BYTES = 2**20
 """The longest first line that is read."""
 
-_CACHE_FILES = re.compile(r"[0-9a-f]{64}\.array|[0-9a-f]{16}\.part|files\.json|lock")
+_CACHE_FILES = re.compile(r"[0-9a-f]{64}\.array|[0-9a-f]{16}\.part|files\.json(\.[-0-9a-f]+\.part)?|lock")
 """The files of a cache; a folder that holds others is never deleted."""
 
 Record = dict[str, Any]

@@ -15,6 +15,7 @@ from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import VERSION
 from abaw_emi.core.errors import Problem, RunError, UsageError
 from abaw_emi.core.hashing import hash_file
+from abaw_emi.core.progress import Reporter
 from abaw_emi.core.records import timestamp
 from abaw_emi.inference.predict import describe_files, load_model
 from abaw_emi.models.hub import Pretrained, find_backbone, find_text_encoder
@@ -35,6 +36,7 @@ def import_run(
     *,
     preset: ReleasedPreset = "released",
     text: str = "",
+    reporter: Reporter | None = None,
 ) -> Run:
     """The finished run folder `out`, made from the checkpoint `file` of the code of `preset`.
 
@@ -47,6 +49,7 @@ def import_run(
         out: the folder to make.
         preset: whose code it is of.
         text: the text encoder it was trained from; "" for the preset's.
+        reporter: is told where nothing keeps another process from making the same run.
 
     Raises:
         UsageError: a text encoder, for a preset without one.
@@ -54,9 +57,10 @@ def import_run(
         RunError: `out` is already there, or another process is making it.
     """
     with ExitStack() as locks:
-        held, _ = lock_runs([Run(out)], locks)
+        held, warnings = lock_runs([Run(out)], locks)
         if held:
             raise RunError(held.values())
+        (reporter or Reporter(quiet=True)).warn(warnings)
         return _import(file, _read_config(preset, backbone_name, revision, text), preset, out)
 
 

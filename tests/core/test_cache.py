@@ -323,9 +323,20 @@ def age(folder: Path) -> None:
     os.utime(folder, (old, old))
 
 
+def kill_writer(path: Path) -> None:
+    """Leaves what a process leaves that is killed while it writes a file whole."""
+    code = (
+        "import os,pathlib,sys; from abaw_emi.core.files import open_whole\n"
+        "with open_whole(pathlib.Path(sys.argv[1])): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert len(list(path.parent.glob("files.json.*.part"))) == 1
+
+
 def test_a_cache_that_nobody_uses_is_deleted_and_nothing_else_is(tmp_path: Path) -> None:
     for kind in ("noise", "unused", "used"):
         Cache(kind, folder=tmp_path).keep("key", ARRAYS["noise"])
+    kill_writer(Cache("unused", folder=tmp_path).folder / "files.json")
     mine = tmp_path / "model-v2"
     mine.mkdir()
     (mine / "weights").touch()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import pty
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from abaw_emi.config.presets import find_preset
-from abaw_emi.core.errors import RunError
+from abaw_emi.core.errors import EmiError, RunError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -91,6 +93,20 @@ def test_where_all_are_in_use_nothing_is_read(in_use: Run, tmp_path: Path) -> No
 def test_weights_are_not_imported_into_a_run_in_use(in_use: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         import_run(tmp_path / "best.pth", "backbone", "main", in_use.folder)
+
+
+def test_where_there_are_no_locks_importing_weights_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    reporter = Reporter(quiet=True)
+    with pytest.raises(EmiError):  # no such checkpoint
+        import_run(tmp_path / "best.pth", "backbone", "main", tmp_path / "run", reporter=reporter)
+    (warning,) = map(str, reporter.warnings)
+    assert "cannot be locked: No locks available; see that no other process trains this run" in warning
 
 
 def test_the_lock_is_held_until_the_last_seed_is_done(

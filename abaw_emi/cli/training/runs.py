@@ -12,6 +12,7 @@ from abaw_emi.cli.next_step import print_next
 from abaw_emi.cli.output import print_line, print_result, print_text
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.installation import check_installation, require_training
+from abaw_emi.core.progress import Reporter
 from abaw_emi.evaluation.text_tables import TextTable, format_clipped, render
 
 if TYPE_CHECKING:
@@ -91,13 +92,14 @@ def import_weights(
 
     from abaw_emi.training.import_weights import import_run
 
-    run = import_run(file, backbone, revision, out, preset=preset, text=text)
+    reporter = Reporter()
+    run = import_run(file, backbone, revision, out, preset=preset, text=text, reporter=reporter)
 
     def show() -> None:
         print_line(f"{run.folder}: imported; which clips it was trained on is not known")
         print_next("predict", "--ckpt", run.folder, "--split", "valid")
 
-    print_result({"run": str(run.folder)}, show)
+    print_result({"run": str(run.folder)}, show, reporter.warnings)
 
 
 def _to_json(summary: Summary) -> dict[str, object]:
