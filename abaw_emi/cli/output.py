@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from abaw_emi.core.errors import Diagnostic, Problem
 from abaw_emi.core.terminal import escape_controls, find_width, fit_command, fit_line
-from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r, render
 
 if TYPE_CHECKING:
     from abaw_emi.evaluation.score import Score
-    from abaw_emi.evaluation.significance import Difference
 
 
 def is_given(flag: str) -> bool:
@@ -75,56 +73,6 @@ def texts(problems: Iterable[Problem]) -> list[str]:
     return [str(problem) for problem in problems]
 
 
-def print_score(score: Score, method: str = "percentile") -> None:
-    """Prints a score as a table, with intervals and differences if it has them."""
-    table = score.table("95 % interval" if method == "percentile" else "95 % BCa interval")
-    print_line(render(table, "table"))
-    for difference in score.against.values():
-        print_line()
-        print_difference(difference)
-    if score.against:
-        print_line()
-    print_text(describe_intervals(score.n, score.groups))
-
-
-def print_difference(difference: Difference) -> None:
-    """Prints how one system differs from another, and in one line what that shows."""
-    from abaw_emi.evaluation.significance import MEAN
-
-    names = [*(name for name in difference.difference if name != MEAN), MEAN]
-    rows = [
-        [
-            _LABELS.get(name, name),
-            format_r(difference.difference[name], signed=True),
-            format_interval(difference.interval[name], signed=True),
-            format_p(difference.p[name]),
-            format_p(difference.p_holm[name]),
-            "" if difference.detectable[name] is None else format_r(difference.detectable[name]),
-        ]
-        for name in names
-    ]
-    title = f"{difference.first} minus {difference.second}"
-    header = ["", "Difference", "95 % interval", "p", "p (Holm)", "detectable"]
-    print_line(render(TextTable(header, rows, title), "table"))
-    print_text(describe_difference(difference))
-
-
-def describe_difference(difference: Difference) -> str:
-    """In one line, what a paired test shows of the mean Pearson."""
-    from abaw_emi.evaluation.significance import MEAN
-
-    p, smallest = format_p(difference.p_holm[MEAN]), difference.detectable[MEAN]
-    if difference.verdict != "not shown":
-        return f"{difference.first} is {difference.verdict} than {difference.second} (p = {p})"
-    limit = "" if smallest is None else f"; these clips would mostly show one of {smallest:.4f}, not less"
-    return f"no difference is shown (p = {p}){limit}"
-
-
-def describe_intervals(n: int, groups: int | None) -> str:
-    """What was resampled."""
-    return f"{n:,} clips, taken as independent" if groups is None else f"{n:,} clips of {groups:,} groups"
-
-
 def score_to_json(
     score: Score, problems: Iterable[Problem] = (), diagnostics: Sequence[Diagnostic] = ()
 ) -> dict[str, Any]:
@@ -150,6 +98,3 @@ def score_to_json(
         "smells": found,  # the key, and the "kind" of each, before there were diagnostics
         "problems": texts([*score.problems, *problems, *diagnostics]),
     }
-
-
-_LABELS = {"mean_pearson": "Mean"}

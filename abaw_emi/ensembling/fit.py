@@ -22,6 +22,7 @@ from abaw_emi.ensembling.members import Member, collect_members
 from abaw_emi.ensembling.schemes import FITTED, SCHEMES
 from abaw_emi.evaluation.bootstrap import Resampling
 from abaw_emi.evaluation.diagnostics import diagnose_systems
+from abaw_emi.evaluation.text_tables import render
 
 METHODS: tuple[EnsembleMethod, ...] = (*SCHEMES, "auto")
 
@@ -55,6 +56,18 @@ class Recipe:
     def fitted(self) -> bool:
         """Whether its weights were fitted on labels."""
         return self.scheme in FITTED
+
+    def __str__(self) -> str:
+        if self.report is None:
+            return self.scheme
+        why = "as asked for"
+        if self.scheme == self.report.chosen and len(self.report.schemes) > 2:
+            why = "the simplest scheme that is not significantly outperformed"
+        lines = [render(self.report.table(), "table"), f"{self.scheme}: {why}"]
+        if self.weights is not None:
+            shares = zip(self.members, self.weights.mean(axis=0), strict=True)
+            lines.append("weights: " + ", ".join(f"{name} {share:.2f}" for name, share in shares))
+        return "\n".join([*lines, self.report.signature])
 
     def to_json(self) -> dict[str, Any]:
         """The scheme, and the report of it, as JSON values."""

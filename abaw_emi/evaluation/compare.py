@@ -19,7 +19,7 @@ from abaw_emi.data.align import align
 from abaw_emi.data.frames import Given, Ids, Table, check_named, read_group_table, read_table, read_trained_on
 from abaw_emi.data.groups import number_groups
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
-from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
+from abaw_emi.evaluation.notebook import describe_intervals, frame_scores, plot_scores, render_html
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
 from abaw_emi.evaluation.score import Score, score_arrays, sign
 from abaw_emi.evaluation.significance import MEAN, Difference, compare_pairs
@@ -143,6 +143,10 @@ class Comparison:
     def plot(self, axes: Any = None) -> Any:
         """Each system's mean and emotions with intervals, on matplotlib's axes, which are returned."""
         return plot_scores(self.scores, axes)
+
+    def __str__(self) -> str:
+        groups = next(iter(self.scores.values())).groups
+        return f"{self.render()}\n\n{describe_intervals(self.n, groups)}\n{self.signature}"
 
     def _repr_html_(self) -> str:
         return render_html(self.tables(), [self.signature])

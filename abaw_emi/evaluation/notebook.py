@@ -1,4 +1,4 @@
-"""Scores and comparisons as frames, HTML and plots, for notebooks."""
+"""Scores and comparisons as text, frames, HTML and plots, for the command line and notebooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from abaw_emi.core.installation import REPORT, require
-from abaw_emi.evaluation.text_tables import TextTable
+from abaw_emi.core.terminal import escape_controls, find_width, fit_line
+from abaw_emi.evaluation.text_tables import TextTable, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,24 @@ def frame_scores(scores: Mapping[str, Score]) -> pl.DataFrame:
     texts, numbers = ("System", "Statistic"), ("r", "low", "high")
     schema = {name: pl.String() for name in texts} | {name: pl.Float64() for name in numbers}
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def render_score(score: Score, interval: str = "95 % interval") -> str:
+    """A score as text: its table, each difference, and what was resampled; `interval` heads the intervals."""
+    width = find_width()
+    blocks = [render(score.table(interval), "table")]
+    blocks += [
+        f"{render(each.table(), 'table')}\n{fit_line(each.describe(), width)}"
+        for each in score.against.values()
+    ]
+    blocks[-1] += "\n\n" if score.against else "\n"
+    text = "\n\n".join(blocks) + fit_line(describe_intervals(score.n, score.groups), width)
+    return escape_controls(text)
+
+
+def describe_intervals(n: int, groups: int | None) -> str:
+    """What was resampled."""
+    return f"{n:,} clips, taken as independent" if groups is None else f"{n:,} clips of {groups:,} groups"
 
 
 def render_html(tables: Sequence[TextTable], notes: Sequence[str] = ()) -> str:

@@ -31,7 +31,7 @@ from abaw_emi.evaluation.bootstrap import (
     jackknife,
     mean_first,
 )
-from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html
+from abaw_emi.evaluation.notebook import frame_scores, plot_scores, render_html, render_score
 from abaw_emi.evaluation.pearson import clipped_mean_pearson, mean_pearson, pearson
 from abaw_emi.evaluation.significance import MEAN, STATISTICS, Difference, compare_pairs
 from abaw_emi.evaluation.text_tables import TextTable, format_clipped, format_interval, format_r
@@ -120,9 +120,15 @@ class Score:
         """The mean and each emotion with their intervals, on matplotlib's axes, which are returned."""
         return plot_scores({"": self}, axes)
 
+    def __str__(self) -> str:
+        return "\n".join([*self._seen, render_score(self), self.signature])
+
     def _repr_html_(self) -> str:
-        seen = ["SEEN IN TRAINING: not a validation score"] if self.seen else []
-        return render_html([self.table()], [*seen, self.signature])
+        return render_html([self.table()], [*self._seen, self.signature])
+
+    @property
+    def _seen(self) -> list[str]:
+        return ["SEEN IN TRAINING: not a validation score"] if self.seen else []
 
 
 def score(

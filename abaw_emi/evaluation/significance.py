@@ -20,6 +20,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, jackknife, mean_first, swap
 from abaw_emi.evaluation.pearson import pearson
+from abaw_emi.evaluation.text_tables import TextTable, format_interval, format_p, format_r
 
 ALPHA = 0.05
 """A difference is called shown below this corrected p-value."""
@@ -71,6 +72,30 @@ class Difference:
     def to_json(self) -> dict[str, Any]:
         """The difference as JSON values, with its verdict."""
         return {**asdict(self), "verdict": self.verdict}
+
+    def table(self) -> TextTable:
+        """A row for each emotion and the mean."""
+        rows = [
+            [
+                "Mean" if name == MEAN else name,
+                format_r(self.difference[name], signed=True),
+                format_interval(self.interval[name], signed=True),
+                format_p(self.p[name]),
+                format_p(self.p_holm[name]),
+                "" if self.detectable[name] is None else format_r(self.detectable[name]),
+            ]
+            for name in (*(name for name in self.difference if name != MEAN), MEAN)
+        ]
+        header = ["", "Difference", "95 % interval", "p", "p (Holm)", "detectable"]
+        return TextTable(header, rows, f"{self.first} minus {self.second}")
+
+    def describe(self) -> str:
+        """In one line, what the test shows of the mean Pearson."""
+        p, smallest = format_p(self.p_holm[MEAN]), self.detectable[MEAN]
+        if self.verdict != "not shown":
+            return f"{self.first} is {self.verdict} than {self.second} (p = {p})"
+        limit = "" if smallest is None else f"; these clips would mostly show one of {smallest:.4f}, not less"
+        return f"no difference is shown (p = {p}){limit}"
 
     def turned(self) -> Difference:
         """The same, second minus first."""

@@ -143,9 +143,9 @@ def test_a_fitted_scheme_reports_out_of_fold_and_what_its_weights_saw(shell: She
     assert "weights: as asked for" in lines
     assert lines.pop() == "next: abaw-emi submit --preds predictions/ensemble-test.csv"
     assert lines[-1] == "predictions/ensemble-test.csv: weights of 3, 6 clips"
-    assert "|crossfit:5x5,clips" in lines[-2]
+    assert "|crossfit:5x5,clips" in lines[-3]
     pairs = "a.csv on valid-a.csv, b.csv on valid-b.csv, c.csv on valid-c.csv"
-    assert lines[-3] == f"fitted on: {pairs}"
+    assert lines[-2] == f"fitted on: {pairs}"
     shares = [float(part.split()[-1]) for part in lines[-4].removeprefix("weights: ").split(", ")]
     assert shares[2] < min(shares[:2])
     record = json.loads((folder / "predictions" / "ensemble-test.provenance.json").read_text())

@@ -67,12 +67,13 @@ def score(
 ) -> None:
     """Score predictions: Pearson per emotion and its mean, matched by Filename, with intervals."""
     from abaw_emi.cli.evaluation.inputs import find_labels
-    from abaw_emi.cli.output import print_json, print_line, print_score, print_text, score_to_json, wants_json
+    from abaw_emi.cli.output import print_json, print_line, print_text, score_to_json, wants_json
     from abaw_emi.cli.submission.ledger import describe_val
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.data.provenance import find_prediction_file
     from abaw_emi.evaluation.diagnostics import diagnose_systems
+    from abaw_emi.evaluation.notebook import render_score
     from abaw_emi.evaluation.score import score as score_tables
     from abaw_emi.evaluation.systems import read_systems
     from abaw_emi.runs.kfold import find_fold_score
@@ -111,7 +112,7 @@ def score(
             print_line("SEEN IN TRAINING: not a validation score")
         if folds is not None:
             print_text(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
-        print_score(result, interval)
+        print_line(render_score(result, "95 % interval" if interval == "percentile" else "95 % BCa interval"))
         print_line(result.signature)
         _print_next(predictions, labels, rivals)
     reporter = Reporter()
@@ -172,12 +173,13 @@ def compare(
 ) -> None:
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
     from abaw_emi.cli.evaluation.inputs import refuse_swapped
-    from abaw_emi.cli.output import describe_intervals, print_json, print_line, print_text, texts, wants_json
+    from abaw_emi.cli.output import print_json, print_line, print_text, texts, wants_json
     from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.provenance import find_prediction_file
     from abaw_emi.evaluation.compare import compare as compare_tables
     from abaw_emi.evaluation.diagnostics import diagnose_systems
+    from abaw_emi.evaluation.notebook import describe_intervals
     from abaw_emi.evaluation.systems import read_systems
 
     *paths, labels = files

@@ -19,7 +19,6 @@ from abaw_emi.core.constants import Split
 from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
 from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
-from abaw_emi.evaluation.text_tables import render
 
 if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
@@ -220,15 +219,6 @@ def _print_report(recipe: Recipe, files: Mapping[str, Path]) -> None:
     """Prints how the schemes did out of fold, what was chosen, and what each member was judged on."""
     if recipe.report is None:
         return
-    print_line(render(recipe.report.table(), "table"))
-    why = "as asked for"
-    if recipe.scheme == recipe.report.chosen and len(recipe.report.schemes) > 2:
-        why = "the simplest scheme that is not significantly outperformed"
-    print_line(f"{recipe.scheme}: {why}")
-    if recipe.weights is not None:
-        shares = recipe.weights.mean(axis=0)
-        parts = [f"{name} {share:.2f}" for name, share in zip(recipe.report.members, shares, strict=True)]
-        print_line("weights: " + ", ".join(parts))
+    print_line(str(recipe))
     if any(name != str(file) for name, file in files.items()):
         print_line("fitted on: " + ", ".join(f"{name} on {file}" for name, file in files.items()))
-    print_line(recipe.report.signature)
