@@ -6,20 +6,26 @@ Every feature file is read once, and none is kept: a cache of all of them would 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw_emi.audit.files import Splits
 from abaw_emi.audit.finding import make_finding
 from abaw_emi.core.constants import FEATURE_WIDTHS
-from abaw_emi.core.errors import CorpusError, Diagnostic, EmiError, FeatureError
+from abaw_emi.core.errors import CorpusError, Diagnostic, EmiError, FeatureError, Problem
 from abaw_emi.core.progress import Track
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES
 from abaw_emi.features.faces import FACE_FOLDER, find_faces, find_gaps
-from abaw_emi.features.files import find_features, read_array
+from abaw_emi.features.files import find_features, find_unread, read_array, read_bytes
 from abaw_emi.features.lengths import find_unusual_lengths
+from abaw_emi.features.transcripts import (
+    TEXT_FOLDER,
+    find_transcripts,
+    find_unread_transcripts,
+    parse_transcript,
+)
 
 _WITHOUT = "a system of this folder alone refuses them, one of several modalities does without"
 
@@ -49,20 +55,22 @@ def check_features(
         except (FeatureError, CorpusError) as error:
             yield replace(_refused(name, error), modality=name)
             continue
+        found = [*_report_unread(name, find_unread(data.root, data.features, name))]
         if files:
             folder = _read(files, name, track)
-            found = [
+            found += [
                 *_check_folder(name, folder, set(files), splits),
                 *_check_lengths(name, folder.shapes, splits, seconds),
             ]
-            yield from (replace(finding, modality=name) for finding in found)
+        yield from (replace(finding, modality=name) for finding in found)
+    yield from (replace(finding, modality=TEXT_FOLDER) for finding in _check_transcripts(data, splits))
     yield from (replace(finding, modality=FACE_FOLDER) for finding in _check_faces(data, splits))
 
 
 def _list_folders(data: DataFolder) -> list[str]:
     """The official folders' names, and those of what was extracted."""
     own = [path.name for path in data.features.iterdir() if path.is_dir()] if data.features.is_dir() else []
-    return [*FEATURE_WIDTHS, *sorted(set(own) - FEATURE_WIDTHS.keys() - {"text"})]
+    return [*FEATURE_WIDTHS, *sorted(set(own) - FEATURE_WIDTHS.keys() - {TEXT_FOLDER, FACE_FOLDER})]
 
 
 def _read(files: Mapping[str, Path], name: str, track: Track) -> _Folder:
@@ -85,16 +93,7 @@ def _check_folder(name: str, folder: _Folder, ids: set[str], splits: Splits) -> 
             step = "look whether the folder is whole, or make them with abaw-emi extract"
             yield make_finding("no features", "warning", found, _WITHOUT, step, splits=[split], ids=missing)
     if folder.unusable:
-        yield make_finding(
-            "unusable features",
-            "error",
-            f"{{n}} files of {name} cannot be used",
-            "every command that reads this folder refuses them, or leaves the clips out",
-            "copy or make them again",
-            splits=splits.holding(folder.unusable),
-            ids=folder.unusable,
-            examples=folder.unusable.values(),
-        )
+        yield _report_unusable(name, folder.unusable, splits)
     widths = Counter(width for _, width in folder.shapes.values())
     if len(widths) > 1:
         usual = widths.most_common(1)[0][0]
@@ -113,6 +112,42 @@ def _check_folder(name: str, folder: _Folder, ids: set[str], splits: Splits) -> 
         found = f"{name} features are {width} numbers wide, the organisers' are {FEATURE_WIDTHS[name]}"
         means = "they are taken as they are; scores do not compare with those on the supplied ones"
         yield make_finding("official width", "warning", found, means, count=len(folder.shapes))
+
+
+def _report_unread(name: str, unread: Sequence[Problem]) -> Iterator[Diagnostic]:
+    if unread:
+        yield make_finding(
+            "unread files",
+            "warning",
+            f"{{n}} folders of {name} hold files that are not read",
+            "their clips have none for this package",
+            "save them in a form that is read, under the clips' ids",
+            examples=map(str, unread),
+            count=len(unread),
+        )
+
+
+def _check_transcripts(data: DataFolder, splits: Splits) -> Iterator[Diagnostic]:
+    yield from _report_unread(TEXT_FOLDER, find_unread_transcripts(data.root, data.features))
+    empty: list[str] = []
+    unusable: dict[str, str] = {}
+    try:
+        paths = find_transcripts(data.root, data.features)
+    except (FeatureError, CorpusError) as error:
+        yield _refused(TEXT_FOLDER, error)
+        return
+    for clip, path in paths.items():
+        try:
+            if not parse_transcript(path, read_bytes(path)):
+                empty.append(clip)
+        except FeatureError as error:
+            unusable[clip] = str(error)
+    if unusable:
+        yield _report_unusable(TEXT_FOLDER, unusable, splits)
+    if empty:
+        found = f"{{n}} of {len(paths):,} transcripts are empty"
+        means = "nothing is said in these clips; if something is, a text model learns from nothing"
+        yield make_finding("no words", "note", found, means, splits=splits.holding(empty), ids=empty)
 
 
 def _check_lengths(
@@ -148,6 +183,19 @@ def _check_faces(data: DataFolder, splits: Splits) -> Iterator[Diagnostic]:
         found = "{n} clips' faces are not numbered 0, 1, 2 and on"
         means = "some pictures had no face, or files are missing"
         yield make_finding("face numbers", "note", found, means, examples=map(str, gaps), count=len(gaps))
+
+
+def _report_unusable(name: str, unusable: Mapping[str, str], splits: Splits) -> Diagnostic:
+    return make_finding(
+        "unusable features",
+        "error",
+        f"{{n}} files of {name} cannot be used",
+        "every command that reads this folder refuses them, or leaves the clips out",
+        "copy or make them again",
+        splits=splits.holding(unusable),
+        ids=unusable,
+        examples=unusable.values(),
+    )
 
 
 def _refused(name: str, error: EmiError) -> Diagnostic:

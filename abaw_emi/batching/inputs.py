@@ -87,7 +87,7 @@ def read_inputs(data: DataFolder, ids: Sequence[str], spec: InputSpec, reporter:
         missing=_find_missing(examples, spec),
     )
     if spec.names and examples:
-        report_coverage(inputs.missing, len(examples), spec, reporter)
+        report_coverage(data, inputs.missing, len(examples), spec, reporter)
     return inputs
 
 

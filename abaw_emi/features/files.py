@@ -8,6 +8,7 @@ error that names the file. Nothing is repaired.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -19,12 +20,15 @@ import numpy as np
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.errors import FeatureError, Problem, show_first
 from abaw_emi.core.foreign import recognise_foreign
-from abaw_emi.data.layout import PACKAGES, find_files
+from abaw_emi.data.layout import PACKAGES, find_files, parse_stem
 from abaw_emi.features.pickles.arrays import Numbers, parse_pickle, widen_bfloat16
 from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
 
 MAX_UNPACKED = 2**29
 """Bytes that a compressed file may become; the longest official clip's wav2vec2 features have 192 MB."""
+
+_NOTES = frozenset({".db", ".ini", ".json", ".lock", ".log", ".md", ".toml", ".txt", ".yaml", ".yml"})
+"""Suffixes of files about a folder, unless their names begin with a number, and of file managers' files."""
 
 _EXPECTED = "one array of numbers, frames x features"
 
@@ -69,7 +73,7 @@ def find_in_folders(data: Path, features: Path, name: str, suffixes: tuple[str, 
         FeatureError: names the files of each clip that has several which differ.
     """
     found: dict[str, list[Path]] = {}
-    for folder in (*(data / package / name for package in PACKAGES), features / name):
+    for folder in _list_places(data, features, name):
         for filename, paths in find_files(folder, suffixes).items():
             found.setdefault(filename, []).extend(paths)
     problems = [
@@ -85,6 +89,52 @@ def find_in_folders(data: Path, features: Path, name: str, suffixes: tuple[str, 
     if problems:
         raise FeatureError(problems)
     return {filename: paths[0] for filename, paths in sorted(found.items())}
+
+
+def find_unread(
+    data: Path, features: Path, name: str, suffixes: tuple[str, ...] | None = None
+) -> list[Problem]:
+    """What to say of each folder `name` that holds files which are not read, as their names do not fit.
+
+    Files in folders within it count; hidden files and notes, such as `extraction.json`, do not.
+
+    Args:
+        data: the data folder.
+        features: the folder that `abaw-emi extract` and `transcribe` write to.
+        name: such as "vit" or "text".
+        suffixes: that are read, in lower case; those of features if not given.
+    """
+    suffixes = suffixes or SUFFIXES
+    *others, last = suffixes
+    expected = f"NNNNN{' or '.join([', '.join(others), last] if others else [last])}"
+    return [
+        Problem(
+            str(folder),
+            f"holds {len(unread):,} file{'s' if len(unread) > 1 else ''} not read, such as {unread[0]}",
+            expected,
+        )
+        for folder in _list_places(data, features, name)
+        if (unread := _list_unread(folder, suffixes))
+    ]
+
+
+def _list_unread(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """Names of files in a folder and in the folders within it, sorted; none if it is not there."""
+    unread: list[str] = []
+    for parent, inner, names in os.walk(folder):
+        within = Path(parent).relative_to(folder)
+        inner[:] = [] if within.parts else [name for name in inner if not name.startswith(".")]
+        for name in names:
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path per entry is slow
+            is_note = name.startswith(".") or (suffix.lower() in _NOTES and not name[0].isdigit())
+            is_read = not within.parts and suffix.lower() in suffixes and parse_stem(stem) is not None
+            if not (is_note or is_read):
+                unread.append(str(within / name))
+    return sorted(unread)
+
+
+def _list_places(data: Path, features: Path, name: str) -> tuple[Path, ...]:
+    return (*(data / package / name for package in PACKAGES), features / name)
 
 
 def _are_equal(paths: list[Path]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from abaw_emi.core.errors import FeatureError, Problem
 from abaw_emi.core.foreign import recognise_foreign
-from abaw_emi.features.files import find_in_folders
+from abaw_emi.features.files import find_in_folders, find_unread
 
 TEXT_FOLDER = "text"
 TEXT_SUFFIX = ".txt"
@@ -21,6 +21,11 @@ def find_transcripts(data: Path, features: Path) -> dict[str, Path]:
     Folders and errors are those of `files.find_in_folders`: a clip with two transcripts that differ is one.
     """
     return find_in_folders(data, features, TEXT_FOLDER, (TEXT_SUFFIX,))
+
+
+def find_unread_transcripts(data: Path, features: Path) -> list[Problem]:
+    """What to say of each folder of transcripts that holds files which are not read (`files.find_unread`)."""
+    return find_unread(data, features, TEXT_FOLDER, (TEXT_SUFFIX,))
 
 
 def parse_transcript(path: Path, content: bytes) -> str:

@@ -402,6 +402,26 @@ def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:
     assert not any("gte" in warning.found for warning in warnings_for(audit, "train", reads=["sound", "vit"]))
 
 
+def test_unread_features_and_transcripts_without_words_are_found(data: Path) -> None:
+    features = data.parent / "features"
+    for name, content in {
+        "own/00000.h5": "x",
+        "text/00000.txt": "",
+        "text/00001.txt": "we did it",
+        "text/00002.txt": "0:00 --> 0:02 we did it",
+        "text/00003.vtt": "WEBVTT",
+    }.items():
+        (features / name).parent.mkdir(parents=True, exist_ok=True)
+        (features / name).write_text(content, encoding="utf-8")
+    audit = audit_folder(DataFolder(data, features), store=ProbeCache(folder=data.parent / "cache"), jobs=1)
+    told = {(finding.code, finding.modality): finding for finding in audit.findings}
+    assert "00000.h5; expected NNNNN.pkl" in told["unread files", "own"].examples[0]
+    assert "00003.vtt; expected NNNNN.txt" in told["unread files", "text"].examples[0]
+    assert told["no words", "text"].ids == ("00000",)
+    assert told["no words", "text"].found == "1 of 3 transcripts are empty"
+    assert told["unusable features", "text"].ids == ("00002",)
+
+
 def test_where_several_processes_cannot_be_had_one_does_the_work(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

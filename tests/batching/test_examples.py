@@ -90,3 +90,17 @@ def test_nothing_is_counted_where_no_clip_is_read(
     assert "of 1 clips: sound 1, vit 1, gte 1" in capsys.readouterr().err
     read_inputs(data, [], SPEC, Reporter())
     assert "clips" not in capsys.readouterr().err
+
+
+def test_files_that_are_not_read_are_told_where_clips_lack_features(data: DataFolder) -> None:
+    (data.features / "vit" / "00000.npy").rename(data.features / "vit" / "00000.mp4.npy")
+    reporter = Reporter(quiet=True)
+    read_inputs(data, ["00000", "00002", "00003"], SPEC, reporter)
+    assert f"{data.features / 'vit'}: holds 1 file not read, such as 00000.mp4.npy" in str(
+        reporter.warnings[-1]
+    )
+    spec = replace(SPEC, uses_audio=False, names=("vit",), limits=SPEC.limits[:1])
+    with pytest.raises(
+        EmiError, match=r"nothing to predict from: 00000; expected vit of each; .*00000\.mp4\.npy"
+    ):
+        read_inputs(data, ["00000"], spec, QUIET)

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from abaw_emi.core.errors import FeatureError
 from abaw_emi.core.progress import Reporter
-from abaw_emi.features.files import MAX_UNPACKED, find_features, read_array
+from abaw_emi.features.files import MAX_UNPACKED, find_features, find_unread, read_array
 from abaw_emi.features.reader import FeatureCache, FrameLimits
 from abaw_emi.features.transcripts import find_transcripts
 
@@ -185,6 +185,33 @@ def test_files_are_found_by_id_wherever_they_lie(tmp_path: Path) -> None:
     assert found == placed
     assert list(found) == sorted(placed)
     assert find_features(data, data / "own", "gte") == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "00001.h5",
+        "00001.mp4.npy",
+        "1_feat.npy",
+        "features.npz",
+        "all.pkl",
+        "00001/features.npy",
+        "train/00001.npy",
+    ],
+)
+def test_files_that_are_not_read_are_named_with_what_is(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "own" / "vit" / "00000.npy", draw(1))
+    for note in ("extraction.json", "README.md", "Thumbs.db", ".00002.npy", ".cache/00002.npy"):
+        (tmp_path / "own" / "vit" / note).parent.mkdir(exist_ok=True)
+        (tmp_path / "own" / "vit" / note).write_bytes(b"x")
+    assert find_unread(tmp_path, tmp_path / "own", "vit") == []
+    (tmp_path / "own" / "vit" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "own" / "vit" / name).write_bytes(b"x")
+    (problem,) = find_unread(tmp_path, tmp_path / "own", "vit")
+    assert str(problem) == (
+        f"{tmp_path / 'own' / 'vit'}: holds 1 file not read, such as {name};"
+        " expected NNNNN.pkl, .npy, .npz, .safetensors, .pt, .pth or .pickle"
+    )
 
 
 def test_two_different_files_of_one_clip_are_told(tmp_path: Path) -> None:

@@ -294,13 +294,17 @@ def test_transcripts_that_are_missing_cut_or_damaged_are_named(
         CorpusError, match=r"text: no clip to train on or to validate on has any; .*abaw-emi transcribe"
     ):
         train(replace(plan_for("text", backbone, tmp_path), on_bad_clip="skip"), other, QUIET)
+    (other.features / "text").mkdir(parents=True)
+    (other.features / "text" / "00001.vtt").write_text("WEBVTT", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"text: no clip .*holds 1 file not read, such as 00001\.vtt"):
+        train(replace(plan_for("text", backbone, tmp_path), on_bad_clip="skip"), other, QUIET)
     plan = plan_for("text", backbone, tmp_path, "model.features.0.max_tokens=4")
     train(replace(plan, on_bad_clip="skip"), data, Reporter())
     assert "transcripts have more than 4 tokens: " in capsys.readouterr().err
     plan = plan_for("text", backbone, tmp_path / "long", "model.features.0.max_tokens=17")
     with pytest.raises(WeightsError, match=r"max_tokens: 17; expected at most 16"):
         train(plan, data, QUIET)
-    shutil.copytree(data.features / "text", tmp_path / "features" / "text")
+    shutil.copytree(data.features / "text", tmp_path / "features" / "text", dirs_exist_ok=True)
     (tmp_path / "features" / "text" / "00001.txt").write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(ClipError, match=r"00001\.txt: is no UTF-8 text"):
         train(plan_for("text", backbone, tmp_path / "bad"), other, QUIET)
