@@ -46,7 +46,8 @@ class Score:
     Attributes:
         pearson: Pearson's r per emotion, in [-1, 1]; None where it is undefined.
         mean_pearson: their mean, an undefined one counted as 0: the challenge score.
-        clipped_mean_pearson: the same of the predictions clipped to [0, 1], which is what `submit` sends.
+        clipped_mean_pearson: the same of the predictions clipped to [0, 1]: what `submit` sends, unless it
+            rescales.
         interval: bootstrap intervals (low, high) under "mean_pearson" and each emotion, None where r is
             undefined; empty without resamples.
         n: clips compared.
