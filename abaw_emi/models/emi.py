@@ -31,6 +31,7 @@ from abaw_emi.models.encoders.tuning import find_frozen, make_sound_encoder
 from abaw_emi.models.encoders.waveform import VadHead, Wav2Vec2Encoder
 from abaw_emi.models.fusion import Join, LateMean, Modalities, TextAnchored
 from abaw_emi.models.heads import AuxiliaryHeads, Head
+from abaw_emi.models.input_check import read_input
 from abaw_emi.models.pooling import make_pooling
 
 
@@ -118,24 +119,32 @@ class EmiModel(SoundBranch, PreTrainedModel):
 
     def forward(
         self,
-        waveforms: Tensor,
-        lengths: Tensor,
+        waveforms: Tensor | None = None,
+        lengths: Tensor | None = None,
         masks: Masks | None = None,
         modalities: Modalities | None = None,
+        *,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> Tensor:
         """The intensities (B, 6) of each clip: `regress` of `encode`, whose arguments it takes.
 
         Nothing is normalised here: waveforms that are not, for a model that `standardises`, give wrong
         intensities, and one UserWarning for each model. `abaw_emi.load` normalises. In training mode
-        SpecAugment and LayerDrop are left out unless `masks` are given, as `draw_masks` draws them; there
-        is one UserWarning of that, too.
+        SpecAugment and LayerDrop are left out, with one UserWarning, unless `masks` are given (`draw_masks`).
 
         Args:
             waveforms: (B, T), see `encode`.
             lengths: (B,), see `encode`.
             masks: see `encode`.
             modalities: the clips' features, for a model that reads any.
+            input_values: `waveforms` as transformers' feature extractors call them.
+            attention_mask: (B, T), in the place of `lengths`: 1 at each clip's samples, 0 beyond its end.
+
+        Raises:
+            UsageError: waveforms or lengths are missing, or of another form.
         """
+        waveforms, lengths = read_input(waveforms, lengths, input_values, attention_mask)
         self._check_input(waveforms, lengths)
         self._check_masks(masks)
         return self.regress(*self.encode(waveforms, lengths, masks), self.encode_text(modalities))

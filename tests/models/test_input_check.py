@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from abaw_emi.batching.batches import make_batch
+from abaw_emi.core.errors import UsageError
 from abaw_emi.models.emi import EmiModel
 from tests.small_models import ENCODERS, make_example, small_model
 
@@ -94,3 +96,38 @@ def test_training_with_masks_or_without_gradients_is_not_warned_of() -> None:
         model(waveforms, lengths)
         with torch.enable_grad():
             model(waveforms, lengths, model.draw_masks(lengths.tolist(), np.random.default_rng(1)))
+
+
+def test_the_names_of_transformers_are_taken() -> None:
+    model = small_model("logmel")
+    waveforms, lengths = inputs(-20, -30, standardise=True)
+    mask = (torch.arange(waveforms.shape[1]) < lengths[:, None]).int()
+    expected = model(waveforms, lengths)
+    assert torch.equal(model(input_values=waveforms, attention_mask=mask), expected)
+    assert torch.equal(model(waveforms, lengths.int()), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, _: {"waveforms": x}, r"^lengths: not given; expected model\(waveforms, lengths\), or"),
+        (lambda x, n: {"waveforms": x, "lengths": n, "input_values": x}, "^waveforms: given twice"),
+        (lambda x, n: (x, n.tolist()), r"^lengths: a list; expected a tensor of integers \(2,\)"),
+        (lambda x, n: (x, n.float()), r"^lengths: float32 of shape \(2,\); expected a tensor of integers"),
+        (lambda x, n: (x, n[:1]), r"^lengths: int64 of shape \(1,\); expected"),
+        (lambda x, n: (x, torch.ones_like(x)), r"^lengths: float32 of .*; give a mask as attention_mask$"),
+        (lambda x, n: (x, n + 1), r"^lengths, clip 1 of the batch: 5001; .* 400 to 5000$"),
+        (lambda x, n: (x, n * 0), "^lengths, clip 0 of the batch: 0; expected"),
+        (lambda x, n: (x[:, None], n), r"^waveforms: float32 of shape \(2, 1, 5000\); .* floats \(B, T\)$"),
+        (lambda x, n: (x.short(), n), "^waveforms: int16 of shape"),
+        (lambda x, n: (x.numpy(), n), "^waveforms: a ndarray; expected a tensor"),
+        (lambda x, n: {"input_values": x, "attention_mask": n}, r"^attention_mask: int64 of shape \(2,\);"),
+    ],
+)
+def test_input_of_another_form_is_refused_in_a_sentence(
+    change: Callable[[Tensor, Tensor], Any], message: str
+) -> None:
+    given = change(*inputs(-20, -30, standardise=True))
+    arguments, named = ((), given) if isinstance(given, dict) else (given, {})
+    with pytest.raises(UsageError, match=message):
+        small_model("logmel")(*arguments, **named)
