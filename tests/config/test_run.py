@@ -157,7 +157,7 @@ def test_what_is_no_toml_is_a_config_error(tmp_path: Path, content: bytes) -> No
         read_config(path)
     with pytest.raises(ConfigError, match="no such file"):
         read_config(tmp_path / "nowhere.toml")
-    with pytest.raises(ConfigError, match="not readable"):
+    with pytest.raises(ConfigError, match="is a folder; expected a TOML file"):
         read_config(tmp_path)
 
 
