@@ -162,7 +162,7 @@ def test_a_missing_file_and_a_folder_are_table_errors(tmp_path: Path) -> None:
     for read in (read_labels, read_predictions, read_ids):
         with pytest.raises(TableError, match=r"nowhere\.csv: no such file"):
             read(tmp_path / "nowhere.csv")
-        with pytest.raises(TableError, match="cannot be read"):
+        with pytest.raises(TableError, match="is a folder; expected a file"):
             read(tmp_path)
 
 
