@@ -120,20 +120,29 @@ def next_trial(
     for left in study.get_trials(states=(TrialState.RUNNING,)):
         if _take(plan, left.number, lock, reporter) == "locked":
             (now,) = (each for each in study.trials if each.number == left.number)
-            if now.state == TrialState.RUNNING:
-                return Trial(study, now._trial_id)
+            trial = Trial(study, now._trial_id)
+            if now.state == TrialState.RUNNING and _choose_options(study, plan, trial):
+                return trial
     while _count(study.trials) < trials and not _is_used_up(study, plan, reporter):
         trial = study.ask()
-        taken = _take(plan, trial.number, lock, reporter) != "held"
-        if not taken or _count(study.trials[: trial.number]) >= trials:  # others have asked at the same time
+        if _take(plan, trial.number, lock, reporter) == "held":
+            continue  # another process took it over between these two lines: it is that one's
+        if _count(study.trials[: trial.number]) >= trials:  # others have asked at the same time
             _withdraw(study, trial)
             return None
-        options = {dimension.key: dimension.suggest(trial) for dimension in plan.space}
-        if options not in _list_tried(study, before=trial.number):
+        if _choose_options(study, plan, trial):
             return trial
-        _withdraw(study, trial)
-        _enqueue_untried(study, plan)  # or the sampler may draw the same for ever
     return None
+
+
+def _choose_options(study: optuna.Study, plan: SearchPlan, trial: Trial) -> bool:
+    """Whether the options of a trial, which may have been chosen before, are new; if not, it is withdrawn."""
+    options = {dimension.key: dimension.suggest(trial) for dimension in plan.space}
+    if options not in _list_tried(study, before=trial.number):
+        return True
+    _withdraw(study, trial)
+    _enqueue_untried(study, plan)  # or the sampler may draw the same for ever
+    return False
 
 
 def _withdraw(study: optuna.Study, trial: Trial) -> None:

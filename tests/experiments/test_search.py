@@ -198,6 +198,26 @@ def test_without_locks_each_process_has_trials_of_its_own_and_one_warning(
     assert f"{plan.folder}: cannot be locked: No locks available; trials that were stopped" in warning
 
 
+def test_a_trial_that_another_process_takes_as_it_is_asked_for_is_left_to_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_search(tmp_path / "tiny")
+    study = open_study(plan)
+    ask, others = study.ask, list[optuna.Trial | None]()
+    with ExitStack() as mine, ExitStack() as theirs:
+
+        def ask_and_lose() -> optuna.Trial:
+            asked = ask()
+            if not others:
+                others.append(next_trial(open_study(plan), plan, 2, theirs, Reporter(quiet=True)))
+            return asked
+
+        monkeypatch.setattr(study, "ask", ask_and_lose)
+        own = next_trial(study, plan, 2, mine, Reporter(quiet=True))
+        assert [trial and trial.number for trial in (*others, own)] == [0, 1]
+        assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
+
+
 def test_what_cannot_be_searched_over_is_named_all_at_once(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text(
