@@ -9,7 +9,15 @@ import typer
 
 from abaw_emi.cli.command import OUTPUT
 from abaw_emi.cli.completion import complete_keys
-from abaw_emi.core.constants import EnsembleMethod, IntervalMethod, OnBadClip, OnMissing, Precision, Split
+from abaw_emi.core.constants import (
+    EnsembleMethod,
+    Fill,
+    IntervalMethod,
+    OnBadClip,
+    OnMissing,
+    Precision,
+    Split,
+)
 from abaw_emi.core.suggest import check_device
 from abaw_emi.evaluation.text_tables import Format
 
@@ -102,6 +110,9 @@ MethodOption = Annotated[
 MissingOption = Annotated[
     OnMissing,
     typer.Option("--on-missing", help="A clip that a member lacks: refused, left out, or by the others."),
+]
+FillOption = Annotated[
+    Fill | None, typer.Option("--fill", help="What stands in for clips without a prediction.")
 ]
 Runs = Annotated[
     Path, typer.Option("--runs", "--out", metavar="DIR", rich_help_panel=FILES, help="Folder of the runs.")

@@ -46,6 +46,9 @@ TableName = Literal["1", "2", "text"]
 OnMissing = Literal["error", "drop", "others"]
 """What becomes of a clip that a member lacks: refused, left out, or combined from those that have it."""
 
+Fill = Literal["train-mean"]
+"""What stands in for test clips without a prediction."""
+
 EMOTIONS = (
     "Admiration",
     "Amusement",

@@ -23,7 +23,8 @@ from abaw_emi.demo.corpus import write_corpus
 from abaw_emi.demo.encoders import write_encoders
 from abaw_emi.demo.folder import prepare_folder
 from abaw_emi.evaluation.score import Score, mean_pearson, score
-from abaw_emi.pipeline.run import PipelinePlan, list_sources, run_pipeline
+from abaw_emi.pipeline.plan import PipelinePlan
+from abaw_emi.pipeline.run import list_sources, run_pipeline
 from abaw_emi.report.page import write_report
 from abaw_emi.submission.ledger import amend
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from abaw_emi.core.errors import Problem, RunError, collect_errors
 from abaw_emi.data.folder import DataFolder
+from abaw_emi.pipeline.plan import PipelinePlan
 from abaw_emi.runs.resume import check_config, name_training
 from abaw_emi.training.plan import Plan
-
-if TYPE_CHECKING:
-    from abaw_emi.pipeline.run import PipelinePlan
 
 
 def check_begun(plan: PipelinePlan, data: DataFolder) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from abaw_emi.audit.record import AUDIT, find_audit, write_audit
 from abaw_emi.audit.run import audit_folder
-from abaw_emi.config.run import RunConfig
-from abaw_emi.core.constants import OnBadClip, Precision, Split
-from abaw_emi.core.errors import EmiError, Problem, UsageError, collect_errors
+from abaw_emi.core.constants import Split
+from abaw_emi.core.errors import EmiError, Problem, RunError, SubmissionError, collect_errors
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
@@ -28,88 +28,19 @@ from abaw_emi.inference.members import predict_runs
 from abaw_emi.models.device import Runtime
 from abaw_emi.pipeline.begun import check_begun
 from abaw_emi.pipeline.models import check_models
-from abaw_emi.pipeline.prepare import Preparation, prepare
+from abaw_emi.pipeline.plan import PipelinePlan
+from abaw_emi.pipeline.prepare import prepare
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
+from abaw_emi.runs.lock import find_holder
 from abaw_emi.runs.run import Run
-from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat
-from abaw_emi.submission.ledger import read_ledger
+from abaw_emi.submission.ledger import LEDGER, read_ledger
 from abaw_emi.submission.validation_score import find_validation
 from abaw_emi.submission.write import write_submission
 from abaw_emi.training.plan import Plan
 from abaw_emi.training.train import train, try_out
 
 REPORT = Path("report.html")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelinePlan:
-    """What the pipeline is asked for.
-
-    Attributes:
-        configs: of each preset, by its name.
-        seeds: one run of each preset for each.
-        train_plus_val: whether runs on train+val follow, as long as the best epoch of those on train, and are
-            what is submitted.
-        preparations: what is made before training (`prepare.plan_preparation`).
-        out: the folder of runs/, predictions/, submissions/, audit.json and report.html.
-        profile: the form of the submission.
-        name: of the submission; "" for one that is made up.
-    """
-
-    configs: Mapping[str, RunConfig]
-    seeds: Sequence[int]
-    train_plus_val: bool = False
-    preparations: Sequence[Preparation] = ()
-    out: Path = Path()
-    profile: SubmissionFormat = DEFAULT_PROFILE
-    name: str = ""
-    device: str = "auto"
-    precision: Precision = "auto"
-    on_bad_clip: OnBadClip = "error"
-
-    def __post_init__(self) -> None:
-        if self.train_plus_val:
-            problems: list[Problem] = []
-            for preset in self.configs:  # hours before they are trained
-                with collect_errors(problems):
-                    replace(self.training(preset), train_plus_val=True)
-            if problems:
-                raise UsageError(problems)
-
-    @property
-    def unfinished(self) -> list[RunConfig]:
-        """The configs of presets that have runs on train to be made or continued."""
-        plans = map(self.training, self.configs)
-        return [plan.config for plan in plans if not all(plan.run_of(seed).finished for seed in plan.seeds)]
-
-    def training(self, preset: str) -> Plan:
-        """The runs of a preset on train."""
-        return Plan(
-            config=self.configs[preset],
-            preset=preset,
-            seeds=list(self.seeds),
-            out=self.out / "runs",
-            if_there="resume",
-            on_bad_clip=self.on_bad_clip,
-            device=self.device,
-            precision=self.precision,
-        )
-
-    def full_training(self, preset: str, reference: Run) -> Plan:
-        """The runs of a preset on train+val, as long as a run on train was best."""
-        plan = self.training(preset)
-        settings = replace(
-            plan.config.training,
-            epochs=reference.best_epoch,
-            schedule_epochs=plan.config.training.cosine_epochs,
-        )
-        return replace(
-            plan,
-            config=replace(plan.config, training=settings),
-            train_plus_val=True,
-            epochs_from=str(reference.folder),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +76,7 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
     Raises:
         EmiError: whatever prevents a step; before the first one, where a pretrained model is missing, or a
             run is there that was begun with other options.
+        SubmissionError: the submission is refused; the report is written all the same.
         Interrupted: a signal asked for a stop; typed again, the command goes on.
     """
     check_begun(plan, data)
@@ -160,46 +92,85 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
         on_bad=plan.on_bad_clip,
     )
     data = DataFolder(data.root, data.features)  # with what was made
-    runs, full_runs = [], []
-    for preset in plan.configs:
-        reporter.say(f"train --preset {preset} --seeds {' '.join(map(str, plan.seeds))}")
-        runs += train(plan.training(preset), data, reporter)
-    if plan.train_plus_val:
-        for place, preset in enumerate(plan.configs):
-            reference = runs[place * len(plan.seeds)]
-            reporter.say(f"train --preset {preset} --train-plus-val --epochs-from {reference.folder}")
-            full_runs += train(plan.full_training(preset, reference), data, reporter)
+    runs, full_runs = _train(plan, data, reporter)
     reporter.say("ensemble: the runs on train, on valid, out of fold")
-    recipe = Recipe()
+    recipe, labels = Recipe(), data.label_file("valid")
     if len(runs) > 1:
         files = {str(run.folder): run.valid_predictions for run in runs}
-        recipe = find_recipe(data.label_file("valid"), files)
+        recipe = find_recipe(labels, files)
         reporter.warn(recipe.warnings)
     members: dict[Split, Sequence[pl.DataFrame]] = {}
     valid, members["valid"] = _ensemble(plan, runs, data, "valid", recipe, reporter)
-    found = score(data.label_file("valid"), valid)
-    reporter.say(f"score: mean Pearson {found.mean_pearson:.4f} on valid")
-    submission = None
+    found = score(labels, valid, names=(str(labels), str(valid)))
+    reporter.warn(found.problems)
+    reporter.say(f"score: mean Pearson {found.mean_pearson:.4f} on {found.n:,} clips of valid")
+    submission, refused = None, list[Problem]()
     if data.label_file("test").is_file() or set(data.files) - set(data.ids("train")) - set(data.ids("valid")):
         reporter.say(f"ensemble: {'the runs on train+val' if full_runs else 'the same runs'}, on test")
         # Weights were fitted to other runs than those on train+val, which have seen valid.
         fitted = Recipe() if full_runs else recipe
         test, members["test"] = _ensemble(plan, full_runs or runs, data, "test", fitted, reporter)
-        submission = _submit(plan, test, data, reporter)
+        with collect_errors(refused):
+            submission = _submit(plan, test, data, reporter)
     page = plan.out / REPORT
     write_report(list_sources(plan.out, data), page, track=reporter.track)
+    if refused:
+        reporter.say(f"report: {page}, without a submission")
+        raise SubmissionError(refused)
     return PipelineResult(members=members, score=found, recipe=recipe, submission=submission, report=page)
 
 
 def list_sources(out: Path, data: DataFolder) -> Sources:
     """What the report of a pipeline in the folder `out` shows."""
+    submissions = out / "submissions"
     return Sources(
         data=data.root,
         runs=[out / "runs"],
         predictions=sorted((out / "predictions").glob("ensemble-*.csv")),
-        submissions=out / "submissions",
+        submissions=submissions if (submissions / LEDGER).is_file() else None,
         audits=out,
     )
+
+
+def _train(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> tuple[list[Run], list[Run]]:
+    """The runs on train, and those on train+val where they are asked for, by preset and seed.
+
+    Raises:
+        RunError: names the runs that other processes still hold, once all that are free are trained.
+    """
+    runs: dict[str, list[Run]] = {}
+    for preset in plan.configs:
+        reporter.say(f"train --preset {preset} --seeds {' '.join(map(str, plan.seeds))}")
+        runs[preset] = _train_all(plan.training(preset), data, reporter)
+    _check_finished(runs)
+    full_runs: dict[str, list[Run]] = {}
+    for preset in plan.configs if plan.train_plus_val else ():
+        reference = runs[preset][0]
+        reporter.say(f"train --preset {preset} --train-plus-val --epochs-from {reference.folder}")
+        full_runs[preset] = _train_all(plan.full_training(preset, reference), data, reporter)
+    _check_finished(full_runs)
+    return list(chain(*runs.values())), list(chain(*full_runs.values()))
+
+
+def _train_all(plan: Plan, data: DataFolder, reporter: Reporter) -> list[Run]:
+    """All runs of a plan: finished, but for those that other processes hold."""
+    train(plan, data, reporter)
+    return [plan.run_of(seed) for seed in plan.seeds]
+
+
+def _check_finished(runs: Mapping[str, Sequence[Run]]) -> None:
+    """Passes where all runs are finished: an ensemble of some of them is not what was asked for.
+
+    Raises:
+        RunError: names those that are not, and the processes that hold them.
+    """
+    holders = {run: find_holder(run) for run in chain(*runs.values()) if not run.finished}
+    if holders:
+        step = "type the same command again when it is done"
+        raise RunError(
+            Problem(str(run.folder), f"in use by {holder}" if holder else "not finished", next_step=step)
+            for run, holder in holders.items()
+        )
 
 
 def _audit(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> None:
@@ -256,6 +227,7 @@ def _submit(plan: PipelinePlan, path: Path, data: DataFolder, reporter: Reporter
         folder,
         name=plan.name,
         harmed=known.harmed,
+        fill=data.read_labels("train") if plan.fill else None,
         source={"file": path.name, "sha256": file.sha256},
         provenance=file.record,
         where=str(path),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import pytest
 
 from abaw_emi.config.presets import find_preset, find_presets
 from abaw_emi.config.read import change_config
-from abaw_emi.core.errors import CorpusError, UsageError
+from abaw_emi.core.errors import CorpusError, RunError, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.pipeline.models import find_missing_models
+from abaw_emi.pipeline.plan import PipelinePlan
 from abaw_emi.pipeline.prepare import parse_models, plan_preparation, prepare
-from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
+from abaw_emi.pipeline.run import estimate, run_pipeline
+from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import check_path
 from abaw_emi.submission.format import DEFAULT_PROFILE
@@ -85,6 +88,49 @@ def test_it_ends_with_a_submission_and_typed_again_it_does_nothing_twice(
     assert (tmp_path / "out" / "audit.json").stat().st_mtime_ns == audited
     for name, before in weights.items():
         assert (tmp_path / "out/runs" / name / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_clips_that_cannot_be_read_do_not_end_what_follows_their_training(
+    data: DataFolder, tmp_path: Path
+) -> None:
+    for bad in ("00049", "00066"):  # of valid and of test
+        (file,) = data.root.rglob(f"{bad}.wav")
+        file.write_bytes(file.read_bytes()[:3000])
+    places = ["--data", data.root, "--device", "cpu"]
+    command = ["pipeline", "--presets", "tiny", "--seeds", "1", "2", "--set", "training.epochs=1", *places]
+    command += ["--on-bad-clip", "skip"]
+
+    refused = run_command(*command, cwd=tmp_path)
+    assert refused.returncode == 1
+    last = "predictions/ensemble-test.csv: 1 id missing, against the test ids: 00066"
+    assert refused.stderr.splitlines()[-1].startswith(f"{last}; predict them, or use --fill train-mean")
+    assert "warning: predictions/ensemble-valid.csv: 1 id left out as unreadable: 00049" in refused.stderr
+    assert "n:39|" in (tmp_path / "report.html").read_text()  # the runs and their ensemble are scored
+    assert not (tmp_path / "submissions").exists()
+
+    done = run_command(*command, "--fill", "train-mean", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "on 39 clips of valid" in done.stdout
+    assert "filled with the train mean: 1 clips: 00066" in done.stderr
+    (entry,) = read_ledger(tmp_path / "submissions").entries
+    assert entry.val is not None
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["train", "train+val"])
+def test_runs_that_another_process_holds_are_waited_for(data: DataFolder, tmp_path: Path, full: bool) -> None:
+    short = change_config(TINY, ["training.epochs=1", "training.warmup_epochs=0.5"])
+    plan = replace(plan_of(tmp_path, "tiny"), configs={"tiny": short, "other": short}, train_plus_val=full)
+    runs = tmp_path / "out" / "runs"
+    held = [Run(runs / f"tiny{'-trainval' * full}-seed{seed}") for seed in plan.seeds]
+    with ExitStack() as locks:
+        lock_runs(held, locks)
+        with pytest.raises(RunError) as caught:
+            run_pipeline(plan, data, QUIET)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": in use by process ")[0] for line in lines] == [str(run.folder) for run in held]
+    assert all(line.endswith("type the same command again when it is done") for line in lines)
+    assert Run(runs / f"other{'-trainval' * full}-seed2").finished  # what was free was trained
+    assert not (tmp_path / "out" / "submissions").exists()
 
 
 def test_the_form_of_the_organisers_is_kept_and_found_again(data: DataFolder, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, Quiet, RunsOfFolds
+from abaw_emi.cli.options import DEFAULT_DATA, DEFAULT_RUNS, Data, FillOption, Quiet, RunsOfFolds
 from abaw_emi.cli.submission.ledger import DEFAULT_OUT, ProfileFile, Submissions, describe_val, read_form
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def submit(
         ),
     ] = "auto",
     no_clip: Annotated[bool, typer.Option("--no-clip", help="Refuse values outside [0, 1] instead.")] = False,
-    fill: Annotated[
-        Literal["train-mean"] | None,
-        typer.Option("--fill", help="What stands in for clips without a prediction."),
-    ] = None,
+    fill: FillOption = None,
     valid_preds: Annotated[
         Path | None,
         typer.Option(

@@ -110,6 +110,7 @@ def pipeline(
         Path | None,
         typer.Option("--profile", metavar="FILE", help="A TOML file: the form of the submission."),
     ] = None,
+    fill: options.FillOption = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -139,7 +140,8 @@ def pipeline(
 
     from abaw_emi.pipeline.begun import check_begun
     from abaw_emi.pipeline.models import find_missing_models
-    from abaw_emi.pipeline.run import PipelinePlan, estimate, run_pipeline
+    from abaw_emi.pipeline.plan import PipelinePlan
+    from abaw_emi.pipeline.run import estimate, run_pipeline
 
     reporter = Reporter(quiet=quiet)
     plan = PipelinePlan(
@@ -149,6 +151,7 @@ def pipeline(
         preparations=planned,
         out=out,
         profile=form,
+        fill=fill,
         device=device,
         precision=precision,
         on_bad_clip=on_bad_clip,
@@ -178,7 +181,8 @@ def pipeline(
     def show() -> None:
         low_high = done.score.interval["mean_pearson"]
         interval = f" [{low_high[0]:.4f}, {low_high[1]:.4f}]" if low_high else ""
-        print_line(f"{done.recipe.scheme}: mean Pearson {done.score.mean_pearson:.4f}{interval} on valid")
+        scored = f"{done.score.mean_pearson:.4f}{interval} on {done.score.n:,} clips of valid"
+        print_line(f"{done.recipe.scheme}: mean Pearson {scored}")
         print_line(f"submission: {done.submission or 'none, the data folder has no test clips'}")
         print_line(f"report: {done.report}")
         if done.submission:

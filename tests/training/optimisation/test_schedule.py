@@ -20,7 +20,7 @@ from abaw_emi.core.errors import UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import Interrupted
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.pipeline.run import PipelinePlan
+from abaw_emi.pipeline.plan import PipelinePlan
 from abaw_emi.runs.run import Run
 from abaw_emi.training.optimisation.optim import Plateau, build_optimizer, set_rates
 from abaw_emi.training.plan import Plan
