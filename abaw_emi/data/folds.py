@@ -7,7 +7,10 @@ on folds is optimistic beside one on the official splits, whose speakers differ 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
+
+from abaw_emi.core.constants import Split
 
 
 def parse_fold(text: str) -> tuple[int, int]:
@@ -23,6 +26,34 @@ def parse_fold(text: str) -> tuple[int, int]:
     if slash and fold.isdecimal() and folds.isdecimal() and 1 <= int(fold) <= int(folds) >= 2:
         return int(fold), int(folds)
     raise ValueError(f"fold {text!r}; expected k/K, such as 1/5")
+
+
+def name_held_out(fold: str, *, train_plus_val: bool) -> str:
+    """What a run validates on, as a provenance record names its split.
+
+    >>> name_held_out("1/5", train_plus_val=True), name_held_out("", train_plus_val=False)
+    ('fold 1/5 of train+valid', 'valid')
+    """
+    return f"fold {fold} of train{'+valid' if train_plus_val else ''}" if fold else "valid"
+
+
+def parse_held_out(text: str) -> tuple[tuple[Split, ...], str]:
+    """The splits with labels that a record's split names, and the fold "k/K" of them that it is; "" for all.
+
+    >>> parse_held_out("fold 1/5 of train+valid"), parse_held_out("valid"), parse_held_out("test")
+    ((('train', 'valid'), '1/5'), (('valid',), ''), ((), ''))
+    """
+    named: dict[str, tuple[Split, ...]] = {"train": ("train",), "valid": ("valid",)}
+    if text in named:
+        return named[text], ""
+    found = re.fullmatch(r"fold (\S+) of (train(?:\+valid)?)", text)
+    if found is None:
+        return (), ""
+    try:
+        parse_fold(found[1])
+    except ValueError:
+        return (), ""
+    return (("train", "valid") if "+" in found[2] else ("train",)), found[1]
 
 
 def hold_out(ids: Iterable[str], text: str) -> frozenset[str]:

@@ -20,7 +20,7 @@ from abaw_emi.core.ids import as_id, parse_id
 from abaw_emi.data.align import check_rows, find_repeated, list_ids
 from abaw_emi.data.csv import BLANKS
 from abaw_emi.data.groups import GROUP, read_groups
-from abaw_emi.data.provenance import find_prediction_file, read_prediction_file
+from abaw_emi.data.provenance import Provenance, find_prediction_file, read_prediction_file
 from abaw_emi.data.tables import format_predictions, read_ids, read_labels
 
 Table = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | Any
@@ -37,13 +37,18 @@ class Given(NamedTuple):
 
     Attributes:
         table: with `constants.COLUMNS`.
-        trained_on: ids that the record beside a prediction file names.
+        record: that lies beside a prediction file.
         doubts: what is wrong with that record, or doubtful of the file.
     """
 
     table: pl.DataFrame
-    trained_on: frozenset[str] = frozenset()
+    record: Provenance | None = None
     doubts: tuple[Problem, ...] = ()
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """The ids that the record names."""
+        return self.record.trained_on if self.record else frozenset()
 
 
 def is_table(value: object) -> bool:
@@ -64,8 +69,7 @@ def read_table(source: Table, name: str, kind: Literal["labels", "predictions"])
         if kind == "labels":
             return Given(read_labels(_find_label_file(Path(source))))
         file, problems = read_prediction_file(find_prediction_file(Path(source)))
-        trained_on = file.record.trained_on if file.record else frozenset()
-        return Given(file.table, trained_on, (*file.warnings, *problems))
+        return Given(file.table, file.record, (*file.warnings, *problems))
     frame = _to_polars(source, name)
     _check_columns(frame, name, COLUMNS)
     texts = [emotion for emotion in EMOTIONS if not frame[emotion].dtype.is_numeric()]

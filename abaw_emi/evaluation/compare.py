@@ -18,6 +18,7 @@ from abaw_emi.core.errors import Problem, ScoreError, UsageError, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.frames import Given, Ids, Table, check_named, read_group_table, read_table, read_trained_on
 from abaw_emi.data.groups import number_groups
+from abaw_emi.data.scope import Scope, find_scope
 from abaw_emi.evaluation.bootstrap import DEFAULT_PERMUTATIONS, DEFAULT_RESAMPLES, DEFAULT_SEED, Resampling
 from abaw_emi.evaluation.notebook import describe_intervals, frame_scores, plot_scores, render_html
 from abaw_emi.evaluation.pearson import mean_pearson, pearson, standardise
@@ -228,22 +229,19 @@ def compare(
     >>> list(found.scores), found.beats("noisy")
     (['noisy', 'worse'], ('worse',))
     """
-    labels = read_table(truth, name, "labels").table
-    clips = labels[FILENAME].to_list()
-    given, y, arrays, clusters = _read(labels, systems, groups, name)
+    given, scope, arrays, clusters = _read(truth, systems, groups, name)
+    y, clips = scope.truth.select(EMOTIONS).to_numpy(), set(scope.truth[FILENAME])
     how = Resampling(
         resamples=resamples, permutations=permutations, seed=seed, method=method, clusters=clusters
     )
     known = read_trained_on(trained_on, given)
-    seen = {key: len((each.trained_on | known[key]).intersection(clips)) for key, each in given.items()}
+    seen = {key: len(clips & (each.trained_on | known[key])) for key, each in given.items()}
     scores = {
         system: score_arrays(y, p, how, seen=seen[system], names=(name, system))
         for system, p in arrays.items()
     }
-    found = [
-        *(problem for score in scores.values() for problem in score.problems),
-        *(doubt for each in given.values() for doubt in each.doubts),
-    ]
+    found = [problem for score in scores.values() for problem in score.problems]
+    found += [doubt for each in given.values() for doubt in each.doubts]
     ranked = sorted(scores, key=lambda system: -scores[system].mean_pearson)
     pairs = list(combinations(range(len(ranked)), 2))
     differences = compare_pairs(y, [arrays[system] for system in ranked], ranked, pairs, how)
@@ -252,37 +250,40 @@ def compare(
         pairs=tuple(_pair(y, arrays, difference) for difference in differences),
         n=len(y),
         signature=sign(len(y), how, tests=len(pairs)),
-        problems=tuple(dict.fromkeys([*found, *how.doubts])),
+        problems=tuple(dict.fromkeys([*found, *scope.notes, *how.doubts])),
     )
 
 
 def _read(
-    labels: pl.DataFrame, systems: Mapping[str, Table], groups: Table | None, name: str
-) -> tuple[dict[str, Given], Array, dict[str, Array], npt.NDArray[np.intp] | None]:
-    """The systems as they were given, the labels and their predictions (N, 6), and the clips' groups (N,).
+    truth: Table, systems: Mapping[str, Table], groups: Table | None, name: str
+) -> tuple[dict[str, Given], Scope, dict[str, Array], npt.NDArray[np.intp] | None]:
+    """The systems as given, and what of them is scored: the predictions (N, 6), the clips' groups (N,).
 
     Raises:
         ScoreError: what `compare` raises.
     """
+    labels = read_table(truth, name, "labels").table
     check_named(systems, "systems")
     if len(systems) < _FEWEST:
         raise ScoreError(Problem("compare", f"{len(systems)} system", "two at least"))
     problems: list[Problem] = []
     given: dict[str, Given] = {}
     arrays: dict[str, Array] = {}
-    y = np.empty((0, len(EMOTIONS)))
     for system, source in systems.items():
         with collect_errors(problems):
             given[system] = read_table(source, system, "predictions")
-            y, arrays[system] = align(labels, given[system].table, (name, system))
+    scope = find_scope(labels, given)
+    for system, table in scope.tables.items():
+        with collect_errors(problems):
+            _, arrays[system] = align(scope.truth, table, (name, system))
     clusters = None
-    with collect_errors(problems):
-        if groups is not None:
-            clips = labels[FILENAME].to_list()
+    if groups is not None:
+        with collect_errors(problems):
+            clips = scope.truth[FILENAME].to_list()
             clusters = number_groups(read_group_table(groups), clips, (name, "groups"))
     if problems:
         raise ScoreError(problems)
-    return given, y, arrays, clusters
+    return given, scope, arrays, clusters
 
 
 def _pair(truth: Array, arrays: Mapping[str, Array], difference: Difference) -> Pair:

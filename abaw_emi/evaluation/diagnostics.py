@@ -18,6 +18,7 @@ from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE
 from abaw_emi.core.errors import Diagnostic, DiagnosticWarning, Problem, ScoreError, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.frames import Given, Table, check_named, read_table
+from abaw_emi.data.scope import find_scope
 from abaw_emi.evaluation.misalignment import find_columns, find_order, find_signs
 from abaw_emi.evaluation.pearson import clipped_mean_pearson, mean_pearson, pearson
 
@@ -59,16 +60,18 @@ def diagnose(
     """
     check_named(others or {}, "others")
     problems: list[Problem] = []
+    notes: list[Problem] = []
     given: list[Given] = []
     labels = read_table(truth, "labels", "labels").table
     for called, source in [(name, prediction), *(others or {}).items()]:
         with collect_errors(problems):
             given.append(read_table(source, called, "predictions"))
             if len(given) == 1:
+                labels, _, notes = find_scope(labels, {name: given[0]})
                 align(labels, given[0].table, ("labels", name))
     if problems:
         raise ScoreError(problems)
-    for doubt in [doubt for each in given for doubt in each.doubts]:
+    for doubt in [*notes, *(doubt for each in given for doubt in each.doubts)]:
         warnings.warn(str(doubt), DiagnosticWarning, stacklevel=2)
     first, *further = (each.table for each in given)
     return _diagnose(labels, first, name, dict(zip(others or {}, further, strict=True)))

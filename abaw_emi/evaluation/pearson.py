@@ -6,6 +6,7 @@ float64. A constant column has no correlation: nan, counted as 0 in the mean.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import numpy.typing as npt
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, INTENSITY_RANGE
-from abaw_emi.core.errors import Problem, ScoreError
+from abaw_emi.core.errors import DiagnosticWarning, Problem, ScoreError
 from abaw_emi.data.align import align
 from abaw_emi.data.frames import Table, is_table, read_table
+from abaw_emi.data.scope import find_scope
 
 
 def pearson(truth: Table | npt.ArrayLike, prediction: Table | npt.ArrayLike) -> Array:
@@ -75,7 +77,10 @@ def _to_arrays(truth: Any, prediction: Any) -> tuple[Array, Array]:
     """Arrays as they are, in float64; tables with the rows of the same clips."""
     if is_table(truth) or is_table(prediction):
         labels = read_table(truth, "labels", "labels").table
-        return align(labels, read_table(prediction, "predictions", "predictions").table)
+        scope = find_scope(labels, {"predictions": read_table(prediction, "predictions", "predictions")})
+        for note in scope.notes:
+            warnings.warn(str(note), DiagnosticWarning, stacklevel=3)
+        return align(scope.truth, scope.tables["predictions"])
     return np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
 
 

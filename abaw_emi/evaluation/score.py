@@ -16,10 +16,11 @@ import polars as pl
 
 from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, VERSION, IntervalMethod
-from abaw_emi.core.errors import Problem, ScoreError, attempt
+from abaw_emi.core.errors import Problem, ScoreError, attempt, collect_errors
 from abaw_emi.data.align import align
 from abaw_emi.data.frames import Given, Ids, Table, check_named, read_clip_ids, read_group_table, read_table
 from abaw_emi.data.groups import number_groups
+from abaw_emi.data.scope import find_scope
 from abaw_emi.evaluation.bootstrap import (
     CONFIDENCE,
     DEFAULT_PERMUTATIONS,
@@ -148,7 +149,8 @@ def score(
 ) -> Score:
     """Scores predictions against the labels of the same clips, matched by Filename.
 
-    Tables are CSV files or frames of polars or pandas (`data.frames`).
+    Tables are CSV files or frames of polars or pandas (`data.frames`). Clips that, by the record beside a
+    prediction file, cannot be read or are of other folds are left out (`data.scope`); `problems` says so.
 
     Args:
         truth: the labels.
@@ -179,16 +181,21 @@ def score(
     """
     problems: list[Problem] = []
     labels = read_table(truth, names[0], "labels").table
-    clips = labels[FILENAME].to_list()
     if against is not None:
         check_named(against, "against")
-    # Apart from the rivals, one of which may have its name.
-    own = attempt(problems, _read, prediction, names[1], labels, names[0])
-    rivals = {
-        name: attempt(problems, _read, source, name, labels, names[0])
-        for name, source in (against or {}).items()
-    }
+    # Under a key of its own: a rival may have its name.
+    own = f"{names[1]}, scored" if names[1] in (against or {}) else names[1]
+    given: dict[str, Given] = {}
+    for name, source in {own: prediction, **(against or {})}.items():
+        with collect_errors(problems):
+            given[name] = read_table(source, name, "predictions")
     known = attempt(problems, read_clip_ids, trained_on, "trained_on") or ()
+    scope = find_scope(labels, given)
+    clips = scope.truth[FILENAME].to_list()
+    arrays: dict[str, Array] = {}
+    for name, read in scope.tables.items():
+        with collect_errors(problems):
+            _, arrays[name] = align(scope.truth, read, (names[0], name))
     how = Resampling(resamples=resamples, permutations=permutations, seed=seed, method=method)
     if groups is not None:
         table = attempt(problems, read_group_table, groups)
@@ -196,27 +203,19 @@ def score(
             table if table is None else attempt(problems, number_groups, table, clips, (names[0], "groups"))
         )
         how = replace(how, clusters=clusters)
-    if problems or own is None:
+    if problems:
         raise ScoreError(problems)
-    given, y, p = own
-    others = {name: rival for name, rival in rivals.items() if rival is not None}
     found = score_arrays(
-        y,
-        p,
+        scope.truth.select(EMOTIONS).to_numpy(),
+        arrays[own],
         how,
-        rivals={name: array for name, (_, _, array) in others.items()},
-        seen=len(given.trained_on.union(known).intersection(clips)),
+        rivals={name: arrays[name] for name in against or {}},
+        seen=len(given[own].trained_on.union(known).intersection(clips)),
         precisions=precisions,
         names=names,
     )
-    doubts = [doubt for each, _, _ in (own, *others.values()) for doubt in each.doubts]
-    return replace(found, problems=(*found.problems, *how.doubts, *doubts))
-
-
-def _read(source: Table, name: str, labels: pl.DataFrame, called: str) -> tuple[Given, Array, Array]:
-    """Predictions as they were given, and the labels, which are `called` so, and them as arrays (N, 6)."""
-    given = read_table(source, name, "predictions")
-    return given, *align(labels, given.table, (called, name))
+    doubts = [doubt for each in given.values() for doubt in each.doubts]
+    return replace(found, problems=(*found.problems, *scope.notes, *how.doubts, *doubts))
 
 
 def score_arrays(

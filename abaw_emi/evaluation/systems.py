@@ -12,7 +12,8 @@ from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import EmiError, Problem, UsageError, attempt
 from abaw_emi.data.align import compare_ids
 from abaw_emi.data.groups import number_groups, read_groups
-from abaw_emi.data.provenance import Provenance, read_prediction_file
+from abaw_emi.data.provenance import PredictionFile, Provenance, read_prediction_file
+from abaw_emi.data.scope import find_scope
 from abaw_emi.data.tables import read_labels
 
 
@@ -21,13 +22,15 @@ class Systems:
     """Prediction files of the same clips, and what they are scored against.
 
     Attributes:
-        truth: the labels.
-        tables: the predictions, by the names of their files.
+        labels: what messages call the labels.
+        truth: the labels, of the clips that are scored (`data.scope`).
+        tables: the predictions of them, by the names of their files.
         records: the files' records; None where there is none.
         groups: the clips' groups, if any were given.
-        warnings: what must be known of the records.
+        warnings: what must be known of the records, and of labels that are left out.
     """
 
+    labels: str
     truth: pl.DataFrame
     tables: Mapping[str, pl.DataFrame]
     records: Mapping[str, Provenance | None]
@@ -40,8 +43,8 @@ class Systems:
         return {name: record.trained_on for name, record in self.records.items() if record}
 
 
-def read_systems(labels: Path, files: Sequence[Path], groups: Path | None = None) -> Systems:
-    """The files, read and matched by their ids.
+def read_systems(labels: Sequence[Path], files: Sequence[Path], groups: Path | None = None) -> Systems:
+    """The files, read and matched by their ids with the labels, which may lie in several files.
 
     Raises:
         UsageError: a file is given twice.
@@ -50,24 +53,30 @@ def read_systems(labels: Path, files: Sequence[Path], groups: Path | None = None
     refuse_repeats(files, "predictions")
     problems: list[Problem] = []
     warnings: list[Problem] = []
+    read: dict[str, PredictionFile] = {}
     tables: dict[str, pl.DataFrame] = {}
-    records: dict[str, Provenance | None] = {}
-    truth = attempt(problems, read_labels, labels)
+    truths = [table for path in labels if (table := attempt(problems, read_labels, path)) is not None]
     for path in files:
-        if read := attempt(problems, read_prediction_file, path):
-            file, found = read
-            tables[str(path)], records[str(path)] = file.table, file.record
-            warnings += [*file.warnings, *found, *_doubt(path, file.record)]
+        if file_and_doubts := attempt(problems, read_prediction_file, path):
+            file, doubts = file_and_doubts
+            read[str(path)] = file
+            warnings += [*file.warnings, *doubts, *_doubt(path, file.record)]
     grouped = None if groups is None else attempt(problems, read_groups, groups)
-    if truth is not None:
+    called = " and ".join(map(str, labels))
+    if len(truths) == len(labels):
+        truth, tables, notes = find_scope(pl.concat(truths), read)
+        warnings += notes
         clips = truth[FILENAME].to_list()
         for name, table in tables.items():
-            problems += compare_ids(clips, table[FILENAME].to_list(), name, str(labels))
+            problems += compare_ids(clips, table[FILENAME].to_list(), name, called)
         if grouped is not None:
-            attempt(problems, number_groups, grouped, clips, (str(labels), str(groups)))
-    if problems or truth is None:
+            attempt(problems, number_groups, grouped, clips, (called, str(groups)))
+    if problems:
         raise EmiError(problems)
-    return Systems(truth=truth, tables=tables, records=records, groups=grouped, warnings=warnings)
+    records = {name: file.record for name, file in read.items()}
+    return Systems(
+        labels=called, truth=truth, tables=tables, records=records, groups=grouped, warnings=warnings
+    )
 
 
 def refuse_repeats(paths: Sequence[Path], where: str) -> None:

@@ -21,7 +21,8 @@ from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.files import write_bytes
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.signals import Interrupted, StopRequest, deferred_signals
-from abaw_emi.data.tables import read_predictions
+from abaw_emi.data.provenance import read_prediction_file
+from abaw_emi.data.scope import find_scope
 from abaw_emi.experiments.jobs import Job
 from abaw_emi.experiments.local import explain, start_process
 from abaw_emi.experiments.selection import score_choice, score_choice_by_folds
@@ -82,7 +83,7 @@ def search(plan: SearchPlan, trials: int, reporter: Reporter) -> Found:
             with ExitStack() as lock:
                 trial = next_trial(study, plan, trials, lock, reporter)
                 if trial is None:
-                    return summarise_search(plan, study)
+                    return summarise_search(plan, study, reporter)
                 try:
                     value = _run_trial(plan, trial, stop, reporter)
                 except optuna.TrialPruned as pruned:
@@ -156,7 +157,7 @@ def _report(trial: Trial, value: float, step: int) -> None:
         trial.report(value, step)
 
 
-def summarise_search(plan: SearchPlan, study: optuna.Study) -> Found:
+def summarise_search(plan: SearchPlan, study: optuna.Study, reporter: Reporter) -> Found:
     """What is known by now; writes the best configuration."""
     made = [trial for trial in study.trials if WITHDRAWN not in trial.user_attrs]
     states = [trial.state for trial in made]
@@ -171,14 +172,17 @@ def summarise_search(plan: SearchPlan, study: optuna.Study) -> Found:
         running=states.count(TrialState.RUNNING),
         best=None if best is None else best.number,
         value=None if best is None else best.value,
-        estimate=_estimate(plan, done) if len(done) > 1 else None,
+        estimate=_estimate(plan, done, reporter) if len(done) > 1 else None,
         options={} if best is None else dict(best.params),
         config_file=plan.folder / BEST,
     )
 
 
-def _estimate(plan: SearchPlan, done: Sequence[FrozenTrial]) -> float:
+def _estimate(plan: SearchPlan, done: Sequence[FrozenTrial], reporter: Reporter) -> float:
     if plan.folds:
         return score_choice_by_folds([trial.intermediate_values for trial in done])
-    runs = [plan.job(trial.number, "").run for trial in done]
-    return score_choice([read_predictions(run.valid_predictions) for run in runs], plan.labels)
+    files = [plan.job(trial.number, "").run.valid_predictions for trial in done]
+    read = {str(path): read_prediction_file(path)[0] for path in files}
+    truth, tables, notes = find_scope(plan.labels, read)
+    reporter.warn(notes)
+    return score_choice(list(tables.values()), truth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from abaw_emi.core.arrays import Array
 from abaw_emi.core.constants import EMOTIONS, FILENAME, INTENSITY_RANGE, Split
 from abaw_emi.core.errors import Problem, collect_errors
 from abaw_emi.data.align import align
+from abaw_emi.data.scope import find_scope
 from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.compare import Comparison, compare
 from abaw_emi.evaluation.score import Score, score
@@ -93,8 +94,10 @@ def compute_results(material: Material, durations: Durations | None = None) -> R
     split = next((split for split in PREFERRED if any(system.split == split for system in usable)), None)
     if split is None:
         return Results(folds=folds, warnings=tuple(warnings))
-    systems = [system for system in usable if system.split == split]
-    labels = material.labels[split]
+    scored = {system.name: system for system in usable if system.split == split}
+    labels, tables, notes = find_scope(material.labels[split], scored)
+    warnings += notes
+    systems = [replace(system, table=tables[name]) for name, system in scored.items()]
     standings = _rank(labels, systems)
     clips = labels[FILENAME].to_list()
     truth, prediction = align(labels, standings[0].table)

@@ -15,8 +15,8 @@ import polars as pl
 
 from abaw_emi.core.constants import FILENAME, Split
 from abaw_emi.core.errors import Problem
-from abaw_emi.data.provenance import Provenance, read_provenance
-from abaw_emi.data.tables import read_predictions
+from abaw_emi.data.provenance import Provenance, read_prediction_file
+from abaw_emi.data.scope import find_skipped
 from abaw_emi.runs.run import Run
 
 PREFERRED: tuple[Split, ...] = ("valid", "train")
@@ -33,7 +33,8 @@ class System:
         table: its predictions.
         run: the run that made it, None for another file.
         record: its provenance, None where there is none.
-        split: the split whose clips, all and no others, it predicts; None for other clips.
+        split: the split whose clips, all but those that cannot be read and no others, it predicts; None for
+            other clips.
         why_not: why it is not scored; "" where it is.
     """
 
@@ -66,22 +67,25 @@ def read_system(
         TableError: the file cannot be read.
         RunError: the record of the run is damaged.
     """
-    table = read_predictions(path)
-    record, problems = read_provenance(path)
+    file, problems = read_prediction_file(path)
+    record = file.record
     if record is None and run is not None and run.trained_on is not None:
         record = Provenance(
             command="abaw-emi train", trained_on=run.trained_on, trained_on_complete=run.trained_on_complete
         )
-    clips = set(table[FILENAME])
+    clips = set(file.table[FILENAME])
     labelled = {split: set(rows[FILENAME]) for split, rows in labels.items()}
-    split = next((split for split in PREFERRED if labelled.get(split) == clips), None)
+    whole = {split: ids - find_skipped(ids, file) for split, ids in labelled.items()}
+    split = next((split for split in PREFERRED if whole.get(split) == clips), None)
     why_not = ""
     if split is None:
         some = any(clips & ids for ids in labelled.values())
         why_not = f"it predicts {'some, not all, clips of a split' if some else 'clips without labels here'}"
     elif record and (seen := len(record.trained_on & clips)):
         why_not = f"SEEN IN TRAINING: trained on {seen:,} of these {len(clips):,} clips"
-    system = System(name=name, path=path, table=table, run=run, record=record, split=split, why_not=why_not)
+    system = System(
+        name=name, path=path, table=file.table, run=run, record=record, split=split, why_not=why_not
+    )
     return system, problems
 
 

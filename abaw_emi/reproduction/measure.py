@@ -17,8 +17,8 @@ from abaw_emi.core.records import read_json
 from abaw_emi.data.align import align
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.folds import hold_out
-from abaw_emi.data.provenance import Provenance, read_provenance
-from abaw_emi.data.tables import read_predictions
+from abaw_emi.data.provenance import PredictionFile, read_prediction_file
+from abaw_emi.data.scope import find_scope
 from abaw_emi.ensembling.combine import combine_members
 from abaw_emi.evaluation.bootstrap import Resampling, bootstrap, interval, mean_first
 from abaw_emi.evaluation.pearson import pearson
@@ -83,33 +83,32 @@ def measure(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, list[Prob
     if plan.row.train_plus_val:
         return _measure_folds(plan, data)
     truth, on = _read_truth(plan, data)
-    tables, records = _read_predictions(plan, truth)
-    skipped = {clip for record in records for clip in record.skipped}
-    truth = truth.filter(~truth[FILENAME].is_in(list(skipped)))
+    files = _read_predictions(plan, truth)
+    truth, tables, warnings = find_scope(truth, files)
     scores = {
-        seed: score(truth, table, resamples=0, names=("labels", str(plan.runs[seed].valid_predictions)))
-        for seed, table in tables.items()
+        name: score(truth, table, resamples=0, names=("labels", name)) for name, table in tables.items()
     }
-    warnings = [
-        Problem(f"{plan.runs[seed].valid_predictions}, {problem.where}", problem.found)
-        for seed, result in scores.items()
+    warnings += [
+        Problem(f"{name}, {problem.where}", problem.found)
+        for name, result in scores.items()
         for problem in result.problems
     ]
     how = Resampling()
     estimate, bounds = _average(truth, list(tables.values()), how)
     together = None
     if len(tables) > 1:
-        together = score(truth, combine_members({str(seed): table for seed, table in tables.items()}))
+        together = score(truth, combine_members(tables))
+    precisions = {each for file in files.values() if file.record for each in file.record.precisions()}
     measured = Measured(
         mean_pearson=float(estimate[0]),
         pearson=dict(zip(EMOTIONS, map(float, estimate[1:]), strict=True)),
         interval=bounds,
-        by_seed={seed: result.mean_pearson for seed, result in scores.items()},
+        by_seed=dict(zip(plan.runs, (result.mean_pearson for result in scores.values()), strict=True)),
         ensemble=together.mean_pearson if together else None,
         ensemble_interval=together.interval[MEAN] if together else None,
         n=len(truth),
         on=on,
-        signature=sign(len(truth), how, precisions=sorted({p for r in records for p in r.precisions()})),
+        signature=sign(len(truth), how, precisions=sorted(precisions)),
     )
     return measured, warnings
 
@@ -151,34 +150,33 @@ def _read_truth(plan: RowPlan, data: DataFolder) -> tuple[pl.DataFrame, str]:
     return labels.filter(labels[FILENAME].is_in(list(held_out))), f"fold {fold} of train"
 
 
-def _read_predictions(plan: RowPlan, truth: pl.DataFrame) -> tuple[dict[int, pl.DataFrame], list[Provenance]]:
-    """The predictions of each seed's run, and their records; every problem is raised together."""
+def _read_predictions(plan: RowPlan, truth: pl.DataFrame) -> dict[str, PredictionFile]:
+    """The predictions of each seed's run, in order, by their paths; every problem is raised together."""
     problems: list[Problem] = []
-    tables: dict[int, pl.DataFrame] = {}
-    records = []
-    for seed, run in plan.runs.items():
+    files: dict[str, PredictionFile] = {}
+    for run in plan.runs.values():
         with collect_errors(problems):
-            records.append(_read_record(run.valid_predictions, truth))
-            tables[seed] = read_predictions(run.valid_predictions)
+            files[str(run.valid_predictions)] = _read_file(run.valid_predictions, truth)
     if problems:
         raise ScoreError(problems)
-    return tables, records
+    return files
 
 
-def _read_record(path: Path, truth: pl.DataFrame) -> Provenance:
-    """The record of a run's predictions; EmiError unless it says that none of the clips was trained on."""
+def _read_file(path: Path, truth: pl.DataFrame) -> PredictionFile:
+    """A run's predictions; EmiError unless their record says that none of the clips was trained on."""
     if not path.is_file():
         raise ScoreError(Problem(str(path), "no such file", "the predictions of the clips held out"))
-    record, problems = read_provenance(path)
+    file, problems = read_prediction_file(path)
     if problems:
         raise EmiError(problems)
+    record = file.record
     if record is None or not record.trained_on_complete:
         found = "the clips that its run was trained on are not known"
         raise ScoreError(Problem(str(path), found, "a record that names them"))
     if seen := record.trained_on.intersection(truth[FILENAME]):
         found = f"SEEN IN TRAINING: {len(seen):,} of its clips; a score on them is not a validation score"
         raise ScoreError(Problem(str(path), found))
-    return record
+    return file
 
 
 def _average(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from abaw_emi.core.constants import EMOTIONS, FILENAME
 from abaw_emi.core.errors import EmiError, Problem, collect_errors
 from abaw_emi.data.align import align, compare_ids
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.data.provenance import Provenance, read_prediction_file
+from abaw_emi.data.provenance import PredictionFile, Provenance, read_prediction_file
+from abaw_emi.data.scope import find_scope
 from abaw_emi.ensembling.combine import PLAIN_MEAN, combine_members
 from abaw_emi.ensembling.fit import Recipe
 from abaw_emi.ensembling.schemes import FITTED, SCHEMES
@@ -116,9 +116,10 @@ def _find_harmed(
         files, recipe = _find_own_files(record, runs), _find_recipe(record)
     if not files or recipe is None:
         return None
-    tables = {str(path): read_prediction_file(path)[0].table for path in files}
+    read = {str(path): read_prediction_file(path)[0] for path in files}
+    truth, tables, _ = find_scope(data.read_labels("valid"), read)  # noted with the score
     names = (str(data.label_file("valid")), " and ".join(tables))
-    y, p = align(data.read_labels("valid"), combine_members(tables, recipe), names)
+    y, p = align(truth, combine_members(tables, recipe), names)
     raw, clipped = pearson(y, p), pearson(y, p.clip(*limits))
     return [
         emotion
@@ -152,19 +153,21 @@ def _score(
     files: Sequence[Path], data: DataFolder, kind: str, recipe: Recipe = PLAIN_MEAN
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The score on valid of prediction files that have not seen it, combined by `recipe`, and warnings."""
-    truth = data.read_labels("valid")
-    labels, clips = str(data.label_file("valid")), truth[FILENAME].to_list()
-    tables: dict[str, pl.DataFrame] = {}
+    read: dict[str, PredictionFile] = {}
     problems: list[Problem] = []
     warnings: list[Problem] = []
     for path in files:
         with collect_errors(problems):
-            file, found = read_prediction_file(path)
-            tables[str(path)] = file.table
-            warnings += file.warnings
-            problems += [*found, *compare_ids(clips, file.table[FILENAME].to_list(), str(path), labels)]
-            if seen := file.record.trained_on.intersection(clips) if file.record else ():
-                problems.append(Problem(str(path), f"SEEN IN TRAINING: {len(seen):,} of its clips"))
+            read[str(path)], found = read_prediction_file(path)
+            warnings += read[str(path)].warnings
+            problems += found
+    truth, tables, notes = find_scope(data.read_labels("valid"), read)
+    labels, clips = str(data.label_file("valid")), truth[FILENAME].to_list()
+    for name, table in tables.items():
+        problems += compare_ids(clips, table[FILENAME].to_list(), name, labels)
+        record = read[name].record
+        if seen := record.trained_on.intersection(clips) if record else ():
+            problems.append(Problem(name, f"SEEN IN TRAINING: {len(seen):,} of its clips"))
     if problems:
         raise EmiError(problems)
     diagnostics = diagnose_systems(tables, truth)
@@ -172,4 +175,4 @@ def _score(
         raise EmiError(copied)
     result = score(truth, combine_members(tables, recipe), names=(labels, " and ".join(tables)))
     values = _keep({**result.numbers, "kind": kind})
-    return {**values, "signature": result.signature}, [*warnings, *diagnostics, *result.problems]
+    return {**values, "signature": result.signature}, [*warnings, *notes, *diagnostics, *result.problems]

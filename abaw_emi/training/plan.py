@@ -12,6 +12,7 @@ from abaw_emi.core.constants import OnBadClip, Precision
 from abaw_emi.core.errors import Problem, RunError, UsageError, collect_errors
 from abaw_emi.core.files import check_writable
 from abaw_emi.core.progress import Reporter
+from abaw_emi.data.folds import name_held_out
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.distributed import World
 from abaw_emi.runs.resume import check_config, name_run
@@ -77,9 +78,7 @@ class Plan:
     @property
     def held_out(self) -> str:
         """The clips that a run validates on."""
-        if not self.config.data.fold:
-            return "valid"
-        return f"fold {self.config.data.fold} of train{'+valid' if self.train_plus_val else ''}"
+        return name_held_out(self.config.data.fold, train_plus_val=self.train_plus_val)
 
     def config_of(self, seed: int) -> RunConfig:
         """The config of a seed's run."""

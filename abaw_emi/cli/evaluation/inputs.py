@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw_emi.core.constants import SPLITS
 from abaw_emi.core.errors import Problem, TableError, UsageError
 from abaw_emi.core.suggest import suggest_path
 
@@ -14,13 +13,14 @@ if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
 
 
-def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Path:
-    """The labels to score by: those given, or of the split that the predictions' record names.
+def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> list[Path]:
+    """The label files to score by: that given, or those of the split, or of its fold, that the record names.
 
     Raises:
         TableError: there are no such predictions.
         UsageError: none is given, and the record names no split with labels; or the two are swapped.
     """
+    from abaw_emi.data.folds import parse_held_out
     from abaw_emi.data.provenance import read_provenance
 
     if labels is None:
@@ -28,12 +28,13 @@ def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Pat
             raise TableError(Problem(str(predictions), "no such file", next_step=suggest_path(predictions)))
         record, _ = read_provenance(predictions)
         split = "" if record is None else record.split
-        known = {name: data.label_file(name) for name in SPLITS[:2]}
-        if split in known and known[split].is_file():
-            return known[split]
+        files = [data.label_file(name) for name in parse_held_out(split)[0]]
+        missing = [str(path) for path in files if not path.is_file()]
+        if files and not missing:
+            return files
         found = "no record says which clips these are"
-        if split in known:
-            found = f"its record says split {split!r}, but {known[split]} is not there"
+        if missing:
+            found = f"its record says split {split!r}, but {' and '.join(missing)} is not there"
         elif split:
             found = f"its record says split {split!r}"
         step = f"abaw-emi score {predictions} LABELS"
@@ -43,7 +44,7 @@ def find_labels(predictions: Path, labels: Path | None, data: DataFolder) -> Pat
         step = f"use --against {labels}, or abaw-emi compare {predictions} {labels} LABELS"
         found = f"{labels} in the place of the labels"
         raise UsageError(Problem("score", found, "a label file", step))
-    return labels
+    return [labels]
 
 
 def refuse_swapped(command: str, predictions: Sequence[Path], labels: Path) -> None:

@@ -81,8 +81,8 @@ def score(
     folder = DataFolder(data)
     predictions = find_prediction_file(predictions)
     rivals = [find_prediction_file(path) for path in against or []]
-    labels = find_labels(predictions, labels, folder)
-    systems = read_systems(labels, [predictions, *rivals], groups)
+    files = find_labels(predictions, labels, folder)
+    systems = read_systems(files, [predictions, *rivals], groups)
     tables, warnings = systems.tables, systems.warnings
     record = systems.records[str(predictions)]
     result = score_tables(
@@ -96,7 +96,7 @@ def score(
         permutations=permutations,
         trained_on=record.trained_on if record else (),
         precisions=record.precisions() if record else (),
-        names=(str(labels), str(predictions)),
+        names=(systems.labels, str(predictions)),
     )
     warnings += [problem for path in rivals for problem in _find_seen(systems, str(path))]
     diagnostics = diagnose_systems(tables, systems.truth)
@@ -114,7 +114,7 @@ def score(
             print_text(f"in its place, {describe_val(folds.to_json())}: {folds.describe}")
         print_line(render_score(result, "95 % interval" if interval == "percentile" else "95 % BCa interval"))
         print_line(result.signature)
-        _print_next(predictions, labels, rivals)
+        _print_next(predictions, files, rivals)
     reporter = Reporter()
     reporter.warn([*warnings, *diagnostics, *result.problems])
     if result.undefined and not allow_constant:
@@ -124,7 +124,7 @@ def score(
         raise typer.Exit(1)
 
 
-def _print_next(predictions: Path, labels: Path, rivals: Sequence[Path]) -> None:
+def _print_next(predictions: Path, labels: Sequence[Path], rivals: Sequence[Path]) -> None:
     """Prints what to type after a score: the run's prediction of test, or a comparison."""
     from abaw_emi.cli.next_step import keep, print_next
     from abaw_emi.runs.run import Run
@@ -132,10 +132,12 @@ def _print_next(predictions: Path, labels: Path, rivals: Sequence[Path]) -> None
     run = Run(predictions.parent)
     if run.config_file.is_file():
         print_next("predict", "--ckpt", run.folder, "--split", "test", *keep("--data"))
-    elif rivals:
-        print_next("compare", predictions, *rivals, labels, note="to rank them, and see what combining gains")
-    else:
-        print_next("score", predictions, labels, "--against", "OTHER.csv", note="to compare with another")
+    elif rivals and len(labels) == 1:
+        note = "to rank them, and see what combining gains"
+        print_next("compare", predictions, *rivals, *labels, note=note)
+    elif not rivals:
+        given = labels if len(labels) == 1 else keep("--data")  # of several files the record tells which
+        print_next("score", predictions, *given, "--against", "OTHER.csv", note="to compare with another")
 
 
 def _print_next_of_compared(members: Sequence[Path], labels: Path) -> None:
@@ -189,7 +191,7 @@ def compare(
         step = f"PREDS PREDS LABELS, such as {DEFAULT_DATA}/valid_split.csv"
         raise UsageError(Problem("compare", found, "two at least, then the label file", step))
     given, paths = paths, [find_prediction_file(path) for path in paths]
-    systems = read_systems(labels, paths, groups)
+    systems = read_systems([labels], paths, groups)
     result = compare_tables(
         systems.truth,
         systems.tables,
