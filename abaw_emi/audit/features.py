@@ -18,8 +18,15 @@ from abaw_emi.core.progress import Track
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.data.layout import PACKAGES
 from abaw_emi.features.faces import FACE_FOLDER, find_faces, find_gaps
-from abaw_emi.features.files import find_features, find_unread, read_array, read_bytes
-from abaw_emi.features.lengths import find_unusual_lengths
+from abaw_emi.features.files import (
+    CONSTANT_STEP,
+    find_constant,
+    find_features,
+    find_unread,
+    read_array,
+    read_bytes,
+)
+from abaw_emi.features.lengths import advise_transposed, find_transposed_rows, find_unusual_lengths
 from abaw_emi.features.transcripts import (
     TEXT_FOLDER,
     find_transcripts,
@@ -32,9 +39,10 @@ _WITHOUT = "a system of this folder alone refuses them, one of several modalitie
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """What was read of one feature folder: the shapes of its arrays, and why others cannot be read, by id."""
+    """What was read of one feature folder, by id: shapes, the number of constant arrays, and why not."""
 
     shapes: Mapping[str, tuple[int, int]]
+    constant: Mapping[str, float]
     unusable: Mapping[str, str]
 
 
@@ -75,15 +83,18 @@ def _list_folders(data: DataFolder) -> list[str]:
 
 def _read(files: Mapping[str, Path], name: str, track: Track) -> _Folder:
     shapes: dict[str, tuple[int, int]] = {}
+    constant: dict[str, float] = {}
     unusable: dict[str, str] = {}
     ids = {path: filename for filename, path in files.items()}
     for path in track(list(ids), f"reading {name}", len(ids)):
         try:
             frames = read_array(path)
             shapes[ids[path]] = (frames.shape[0], frames.shape[1])
+            if (number := find_constant(frames)) is not None:
+                constant[ids[path]] = number
         except FeatureError as error:
             unusable[ids[path]] = str(error)
-    return _Folder(shapes, unusable)
+    return _Folder(shapes, constant, unusable)
 
 
 def _check_folder(name: str, folder: _Folder, ids: set[str], splits: Splits) -> Iterator[Diagnostic]:
@@ -94,8 +105,20 @@ def _check_folder(name: str, folder: _Folder, ids: set[str], splits: Splits) -> 
             yield make_finding("no features", "warning", found, _WITHOUT, step, splits=[split], ids=missing)
     if folder.unusable:
         yield _report_unusable(name, folder.unusable, splits)
+    if folder.constant:
+        yield make_finding(
+            "constant features",
+            "warning",
+            f"{{n}} files of {name} hold one number throughout",
+            "a model takes them for what is seen or heard in the clip",
+            CONSTANT_STEP,
+            splits=splits.holding(folder.constant),
+            ids=folder.constant,
+            examples=[f"{clip}: {number:g}" for clip, number in folder.constant.items()],
+        )
     widths = Counter(width for _, width in folder.shapes.values())
     if len(widths) > 1:
+        rows = find_transposed_rows(folder.shapes.values())
         usual = widths.most_common(1)[0][0]
         others = {clip: width for clip, (_, width) in folder.shapes.items() if width != usual}
         yield make_finding(
@@ -103,7 +126,7 @@ def _check_folder(name: str, folder: _Folder, ids: set[str], splits: Splits) -> 
             "error",
             f"{{n}} files of {name} are not {usual} numbers wide, as the others are",
             "a model takes one width: these are refused",
-            "make them again with the same encoder",
+            advise_transposed(rows) if rows else "make them again with the same encoder",
             splits=splits.holding(others),
             ids=others,
             examples=[f"{clip}: {width}" for clip, width in others.items()],

@@ -11,6 +11,8 @@ from abaw_emi.core.errors import Problem, show_first
 _ID = re.compile(rf"0*(\d{{1,{ID_WIDTH}}})(?:\.0*)?", re.ASCII)
 _ID_RANGE = re.compile(rf"(\d{{{ID_WIDTH}}})(?:-(\d{{{ID_WIDTH}}}))?", re.ASCII)
 
+_NUMBER = re.compile(r"\d[\d,.]*(?: x \d+)*")
+
 _SHOWN_ALIKE = 20
 """Clips with the same problem that are named one by one: what is wrong with a folder is wrong with each.
 As many ranges of ids are named."""
@@ -75,19 +77,24 @@ def unpack_ids(ranges: Iterable[str]) -> set[str]:
 def summarise(problems: Mapping[str, Sequence[Problem]]) -> list[Problem]:
     """The problems of clips, by id; one for all clips that have the same, where there are many of them.
 
+    Problems are the same where only numbers in them differ; those of the first clip are shown.
+
     >>> lost = {f"{i:05}": [Problem(f"clip {i:05}", "has no file")] for i in range(8072)}
     >>> print(*summarise(lost))
     8,072 clips, as clip 00000: has no file: 00000-08071
     """
-    alike: dict[tuple[str, str, str], list[tuple[str, Problem]]] = {}
+    alike: dict[str, list[tuple[str, Problem]]] = {}
     for clip, own in problems.items():
         for problem in own:
-            alike.setdefault((problem.found, problem.expected, problem.next_step), []).append((clip, problem))
+            kind = _NUMBER.sub("0", f"{problem.found}\n{problem.expected}\n{problem.next_step}")
+            alike.setdefault(kind, []).append((clip, problem))
     summary: list[Problem] = []
-    for (what, expected, step), members in alike.items():
+    for members in alike.values():
         if len(members) <= _SHOWN_ALIKE:
             summary += [problem for _, problem in members]
             continue
-        found = f"{what}: {show_first(pack_ids(clip for clip, _ in members), _SHOWN_ALIKE)}"
-        summary.append(Problem(f"{len(members):,} clips, as {members[0][1].where}", found, expected, step))
+        _, first = members[0]
+        found = f"{first.found}: {show_first(pack_ids(clip for clip, _ in members), _SHOWN_ALIKE)}"
+        where = f"{len(members):,} clips, as {first.where}"
+        summary.append(Problem(where, found, first.expected, first.next_step))
     return summary

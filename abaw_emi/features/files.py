@@ -20,6 +20,7 @@ import numpy as np
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.errors import FeatureError, Problem, show_first
 from abaw_emi.core.foreign import recognise_foreign
+from abaw_emi.core.ids import summarise
 from abaw_emi.data.layout import PACKAGES, find_files, parse_stem
 from abaw_emi.features.pickles.arrays import Numbers, parse_pickle, widen_bfloat16
 from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
@@ -29,6 +30,9 @@ MAX_UNPACKED = 2**29
 
 _NOTES = frozenset({".db", ".ini", ".json", ".lock", ".log", ".md", ".toml", ".txt", ".yaml", ".yml"})
 """Suffixes of files about a folder, unless their names begin with a number, and of file managers' files."""
+
+CONSTANT_STEP = "leave such clips without a file: the model then knows that it is missing"
+"""What to do about files of which `find_constant` finds one."""
 
 _EXPECTED = "one array of numbers, frames x features"
 
@@ -70,24 +74,26 @@ def find_in_folders(data: Path, features: Path, name: str, suffixes: tuple[str, 
 
     Raises:
         CorpusError: a folder cannot be listed.
-        FeatureError: names the files of each clip that has several which differ.
+        FeatureError: names the files of clips that have several which differ.
     """
     found: dict[str, list[Path]] = {}
     for folder in _list_places(data, features, name):
         for filename, paths in find_files(folder, suffixes).items():
             found.setdefault(filename, []).extend(paths)
-    problems = [
-        Problem(
-            f"clip {filename}",
-            f"has several {name} files that differ: {' and '.join(map(str, paths))}",
-            "one file",
-            "remove the others",
-        )
+    problems = {
+        filename: [
+            Problem(
+                f"clip {filename} ({' and '.join(map(str, paths))})",
+                f"has several {name} files that differ",
+                "one file",
+                "remove the others",
+            )
+        ]
         for filename, paths in sorted(found.items())
         if len(paths) > 1 and not _are_equal(paths)
-    ]
+    }
     if problems:
-        raise FeatureError(problems)
+        raise FeatureError(summarise(problems))
     return {filename: paths[0] for filename, paths in sorted(found.items())}
 
 
@@ -155,6 +161,12 @@ def read_array(path: Path) -> Float32:
         FeatureError: the file cannot be read, is damaged, or holds something else.
     """
     return parse_array(path, read_bytes(path))
+
+
+def find_constant(frames: Float32) -> float | None:
+    """The number that the frames hold throughout; None where they hold several, or are but one number."""
+    low, high = float(frames.min()), float(frames.max())
+    return low if low == high and frames.size > 1 else None
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,9 +1,10 @@
-"""Whether a clip has about as many feature frames as its length says; if not, they may be another clip's."""
+"""Whether a clip has about as many feature frames as its length says, and whether features lie across."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 _FACTOR = 2.0
@@ -11,6 +12,25 @@ _FACTOR = 2.0
 
 _SPARE_FRAMES = 10
 """Frames more or fewer that are never unusual, however short the clip: no face is found in some pictures."""
+
+
+def find_transposed_rows(shapes: Collection[tuple[int, int]]) -> int:
+    """How many rows all arrays (T, D) have, if most have another D than others: features x frames; else 0.
+
+    >>> find_transposed_rows([(16, 5), (16, 9)]), find_transposed_rows([(5, 16), (9, 16)])
+    (16, 0)
+    """
+    rows = {shape[0] for shape in shapes}
+    widths = Counter(shape[1] for shape in shapes)
+    if len(rows) > 1 or len(widths) < 2 or max(widths.values()) > len(shapes) / 2:
+        return 0
+    # One vector a clip of each of two encoders is no row of frames.
+    return 0 if rows == {1} and len(widths) == 2 else rows.pop()
+
+
+def advise_transposed(rows: int) -> str:
+    """What to do about arrays that all have so many rows, and are not of one width."""
+    return f"all have {rows:,} row{'s' if rows > 1 else ''}: features x frames? save them transposed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

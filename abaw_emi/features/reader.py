@@ -21,11 +21,11 @@ from abaw_emi.core.cache import Cache, CachedArray, Record
 from abaw_emi.core.errors import FeatureError, Problem, collect_errors
 from abaw_emi.core.hashing import FileHashes, sha256
 from abaw_emi.core.progress import Reporter
-from abaw_emi.features.files import parse_array, read_bytes
-from abaw_emi.features.lengths import find_unusual_lengths
+from abaw_emi.features.files import CONSTANT_STEP, find_constant, parse_array, read_bytes
+from abaw_emi.features.lengths import advise_transposed, find_transposed_rows, find_unusual_lengths
 
-READER = 1
-"""Raised whenever `files.parse_array` returns something else for the same file."""
+READER = 2
+"""Raised whenever something else is kept of the same file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +139,7 @@ class FeatureCache:
         warnings = _compare_with_official(widths)
         for modality in files:
             warnings += _compare_lengths(modality, kept, seconds or {})
+            warnings += _find_constants(modality, kept)
         return Features(
             [_join(filename, read) for filename, read in kept.items()],
             {filename: tuple(bad[filename]) for filename in filenames if filename in bad},
@@ -178,12 +179,12 @@ class FeatureCache:
             raise FeatureError(Problem(str(path), "changed while it was in use", next_step="start again"))
         frames = parse_array(path, content)
         self.parsed += 1
-        return limits.apply(frames), {"frames": len(frames)}
+        return limits.apply(frames), {"frames": len(frames), "constant": find_constant(frames)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """What was read of one file; the record of the array holds how many frames it has uncut."""
+    """What was read of one file; the record of the array describes it uncut: its frames, `find_constant`."""
 
     path: Path
     source_hash: str
@@ -202,9 +203,18 @@ def _join(filename: str, read: Mapping[str, _Read]) -> FeatureClip:
 
 def _check_width(modality: str, found: _Found, widths: dict[str, int]) -> dict[str, Problem]:
     """A problem for each clip whose features are not as wide as most; adds that width to `widths`."""
-    counts = Counter(read[modality].array.shape[1] for read in found.values() if modality in read)
+    read = {filename: one[modality] for filename, one in found.items() if modality in one}
+    counts = Counter(one.array.shape[1] for one in read.values())
     if not counts:
         return {}
+    if rows := find_transposed_rows(
+        [(one.array.record["frames"], one.array.shape[1]) for one in read.values()]
+    ):
+        step = advise_transposed(rows)
+        return {
+            filename: Problem(str(one.path), f"holds {one.array.shape[1]} numbers a frame", "one width", step)
+            for filename, one in read.items()
+        }
     width, count = counts.most_common(1)[0]
     widths[modality] = width
     if len(counts) == 1:
@@ -212,8 +222,8 @@ def _check_width(modality: str, found: _Found, widths: dict[str, int]) -> dict[s
     expected = f"{width}, as {count:,} of {counts.total():,} files of {modality} hold"
     return {
         filename: Problem(str(one.path), f"holds {one.array.shape[1]} numbers a frame", expected)
-        for filename, read in found.items()
-        if (one := read.get(modality)) and one.array.shape[1] != width
+        for filename, one in read.items()
+        if one.array.shape[1] != width
     }
 
 
@@ -228,6 +238,17 @@ def _compare_with_official(widths: Mapping[str, int]) -> list[Problem]:
         for modality, width in widths.items()
         if width != constants.FEATURE_WIDTHS.get(modality, width)
     ]
+
+
+def _find_constants(modality: str, found: _Found) -> list[Problem]:
+    """A warning of files that hold one number throughout: what is written in the place of no features."""
+    read = [one[modality] for one in found.values() if modality in one]
+    constant = [one for one in read if one.array.record["constant"] is not None]
+    if not constant:
+        return []
+    some = f"{constant[0].path.name} ({constant[0].array.record['constant']:g})"
+    what = f"{len(constant):,} of {len(read):,} files hold one number throughout, such as {some}"
+    return [Problem(f"feature folder {modality}", what, next_step=CONSTANT_STEP)]
 
 
 def _compare_lengths(modality: str, found: _Found, seconds: Mapping[str, float]) -> list[Problem]:

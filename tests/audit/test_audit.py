@@ -354,20 +354,25 @@ def test_a_record_of_another_form_is_refused_with_what_to_do(
         read_audit(tmp_path / "audit.json")
 
 
+def draw_frames(frames: int, width: int = 384) -> np.ndarray:
+    return np.random.default_rng(frames).normal(size=(frames, width)).astype(np.float32)
+
+
 def write_features(data: Path) -> Path:
     """Features of every clip, 20 a second, and the file of clip 3."""
     (data / "vit").mkdir()
     for number in (*TRAIN, *VALID):
-        np.save(data / "vit" / f"{number:05}.npy", np.full((50, 384), number, np.float32))
-    np.save(data / "vit" / "00000.npy", np.ones((49, 384), np.float32))
+        np.save(data / "vit" / f"{number:05}.npy", draw_frames(50))
+    np.save(data / "vit" / "00000.npy", draw_frames(49))
     return data / "vit" / "00003.npy"
 
 
 FEATURE_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no features": (lambda path: path.unlink(), "warning"),
     "unusable features": (lambda path: np.save(path, np.full((50, 384), np.nan, np.float32)), "error"),
-    "feature widths": (lambda path: np.save(path, np.ones((50, 300), np.float32)), "error"),
-    "feature lengths": (lambda path: np.save(path, np.ones((400, 384), np.float32)), "warning"),
+    "feature widths": (lambda path: np.save(path, draw_frames(50, 300)), "error"),
+    "feature lengths": (lambda path: np.save(path, draw_frames(400)), "warning"),
+    "constant features": (lambda path: np.save(path, np.zeros((50, 384), np.float32)), "warning"),
 }
 
 
@@ -380,6 +385,14 @@ def test_damage_of_a_feature_file_is_found(data: Path, kind: str) -> None:
     (finding,) = [finding for finding in run(data) if "vit" in finding.found]
     assert (finding.code, finding.severity, finding.ids) == (kind, severity, ("00003",))
     assert finding.splits == ("train",)
+
+
+def test_features_that_lie_across_are_called_so(data: Path) -> None:
+    write_features(data)
+    for path in (data / "vit").iterdir():
+        np.save(path, np.load(path)[:49].T[:, : 20 + int(path.stem) % 5])
+    (finding,) = [finding for finding in run(data) if finding.code == "feature widths"]
+    assert finding.next_step == "all have 384 rows: features x frames? save them transposed"
 
 
 def test_extracted_folders_and_faces_are_looked_at_too(data: Path) -> None:

@@ -220,8 +220,17 @@ def test_two_different_files_of_one_clip_are_told(tmp_path: Path) -> None:
     write(data / "own" / "vit" / "00003.npy", draw(3))
     assert list(find_features(data, data / "own", "vit")) == ["00003"]
     write(data / "own" / "vit" / "00003.npy", draw(4))
-    with pytest.raises(FeatureError, match="has several vit files that differ"):
+    with pytest.raises(FeatureError, match=r"clip 00003 \(.*00003\.npy\): has several vit files that differ"):
         find_features(data, data / "own", "vit")
+
+
+def test_copies_that_differ_of_a_whole_folder_are_one_problem(tmp_path: Path) -> None:
+    for number in range(30):
+        write(tmp_path / "vit" / f"{number:05}.npy", draw(number))
+        write(tmp_path / "vit" / f"{number:05}.pkl", draw(number))
+    with pytest.raises(FeatureError, match=r"^30 clips, as clip 00000 \(.*\): .*: 00000-00029; ") as caught:
+        find_features(tmp_path, tmp_path / "own", "vit")
+    assert len(caught.value.problems) == 1
 
 
 def test_two_different_transcripts_of_one_clip_are_told(tmp_path: Path) -> None:
@@ -231,7 +240,9 @@ def test_two_different_transcripts_of_one_clip_are_told(tmp_path: Path) -> None:
         path.write_text("one")
     assert find_transcripts(tmp_path / "data", tmp_path / "own") == {"00000": paths[0]}
     paths[2].write_text("two")
-    with pytest.raises(FeatureError, match=r"^clip 00000: has several text files that differ: .*remove the"):
+    with pytest.raises(
+        FeatureError, match=r"^clip 00000 .*: has several text files that differ; .*remove the"
+    ):
         find_transcripts(tmp_path / "data", tmp_path / "own")
 
 
@@ -345,6 +356,34 @@ def test_another_width_is_refused_with_the_file_that_has_it(tmp_path: Path) -> N
     assert [clip.filename for clip in found.clips] == ["00000", "00001", "00003"]
     ((problem,),) = found.skipped.values()
     assert "00002.npy: holds 5 numbers a frame; expected 4, as 3 of 4 files of vit hold" in str(problem)
+
+
+@pytest.mark.parametrize("resample", [0, 3])
+def test_features_that_lie_across_are_called_so(tmp_path: Path, resample: int) -> None:
+    for number in range(4):
+        write(tmp_path / "vit" / f"{number:05}.npy", draw(number, frames=16, width=5 + number // 2))
+    limits = {"vit": FrameLimits(most=10, resample=resample)}
+    found = read(tmp_path, [f"{number:05}" for number in range(4)], limits=limits)
+    assert (list(found.clips), found.widths) == ([], {})
+    told = [str(problem) for (problem,) in found.skipped.values()]
+    assert told[2] == (
+        f"{tmp_path / 'vit' / '00002.npy'}: holds 6 numbers a frame; expected one width;"
+        " all have 16 rows: features x frames? save them transposed"
+    )
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize("number", [0, -1.5])
+def test_files_of_one_number_throughout_are_warned_of(tmp_path: Path, number: float) -> None:
+    for place in range(4):
+        array = np.full((5, 4), number) if place % 2 else draw(place)
+        write(tmp_path / "gte" / f"{place:05}.npy", array)
+    for _ in range(2):  # the second time from the cache
+        warnings = read(tmp_path, [f"{place:05}" for place in range(4)], ("gte",)).warnings
+        assert list(map(str, warnings)) == [
+            f"feature folder gte: 2 of 4 files hold one number throughout, such as 00001.npy ({number});"
+            " leave such clips without a file: the model then knows that it is missing"
+        ]
 
 
 def test_features_of_another_length_than_the_clip_are_warned_of(tmp_path: Path) -> None:
