@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from abaw_emi.config.run import RunConfig
-from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision
+from abaw_emi.core.constants import EncoderKind, OnBadClip, Precision, Split
 from abaw_emi.core.errors import CorpusError, Problem, UsageError
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.suggest import suggest_name
@@ -136,11 +137,7 @@ def _plan_folder(
     data: DataFolder, name: str, model: str, presets: Sequence[str], wanted: set[str]
 ) -> Preparation:
     """What is to be made of a folder of transcripts or features, for the clips `wanted`."""
-    found = (
-        find_transcripts(data.root, data.features)
-        if name == TEXT_FOLDER
-        else find_features(data.root, data.features, name)
-    )
+    found = _find_made(data, name)
     return Preparation(
         name=name,
         model=model,
@@ -148,6 +145,34 @@ def _plan_folder(
         missing=len(wanted - set(found)),
         presets=tuple(dict.fromkeys(presets)),
     )
+
+
+def _find_made(data: DataFolder, name: str) -> dict[str, Path]:
+    """The files of a folder of transcripts or features that are there, by id."""
+    if name == TEXT_FOLDER:
+        return find_transcripts(data.root, data.features)
+    return find_features(data.root, data.features, name)
+
+
+def check_covered(configs: Mapping[str, RunConfig], data: DataFolder, split: Split) -> None:
+    """Passes if some clip of a split has each feature that presets read: told before hours of training.
+
+    Raises:
+        CorpusError: names each folder of which no clip has any.
+    """
+    ids = set(data.ids(split))
+    names = dict.fromkeys(
+        TEXT_FOLDER if feature.backbone else feature.name
+        for config in configs.values()
+        for feature in config.model.features
+    )
+    step = "no model that reads it can predict them: make it, or choose other presets"
+    if problems := [
+        Problem(f"{name}, read by these presets", f"no clip of {split} has any", next_step=step)
+        for name in names
+        if ids.isdisjoint(_find_made(data, name))
+    ]:
+        raise CorpusError(problems)
 
 
 def prepare(

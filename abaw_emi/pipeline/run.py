@@ -29,7 +29,7 @@ from abaw_emi.models.device import Runtime
 from abaw_emi.pipeline.begun import check_begun
 from abaw_emi.pipeline.models import check_models
 from abaw_emi.pipeline.plan import PipelinePlan
-from abaw_emi.pipeline.prepare import prepare
+from abaw_emi.pipeline.prepare import check_covered, prepare
 from abaw_emi.report.page import write_report
 from abaw_emi.report.sources import Sources
 from abaw_emi.runs.lock import find_holder
@@ -75,7 +75,8 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
 
     Raises:
         EmiError: whatever prevents a step; before the first one, where a pretrained model is missing, or a
-            run is there that was begun with other options.
+            run is there that was begun with other options; before training, where no test clip has what a
+            preset reads.
         SubmissionError: the submission is refused; the report is written all the same.
         Interrupted: a signal asked for a stop; typed again, the command goes on.
     """
@@ -92,6 +93,8 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
         on_bad=plan.on_bad_clip,
     )
     data = DataFolder(data.root, data.features)  # with what was made
+    if _has_test(data):
+        check_covered(plan.configs, data, "test")
     runs, full_runs = _train(plan, data, reporter)
     reporter.say("ensemble: the runs on train, on valid, out of fold")
     recipe, labels = Recipe(), data.label_file("valid")
@@ -105,7 +108,7 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
     reporter.warn(found.problems)
     reporter.say(f"score: mean Pearson {found.mean_pearson:.4f} on {found.n:,} clips of valid")
     submission, refused = None, list[Problem]()
-    if data.label_file("test").is_file() or set(data.files) - set(data.ids("train")) - set(data.ids("valid")):
+    if _has_test(data):
         reporter.say(f"ensemble: {'the runs on train+val' if full_runs else 'the same runs'}, on test")
         # Weights were fitted to other runs than those on train+val, which have seen valid.
         fitted = Recipe() if full_runs else recipe
@@ -118,6 +121,11 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
         reporter.say(f"report: {page}, without a submission")
         raise SubmissionError(refused)
     return PipelineResult(members=members, score=found, recipe=recipe, submission=submission, report=page)
+
+
+def _has_test(data: DataFolder) -> bool:
+    labelled = {*data.ids("train"), *data.ids("valid")}
+    return data.label_file("test").is_file() or not labelled.issuperset(data.files)
 
 
 def list_sources(out: Path, data: DataFolder) -> Sources:

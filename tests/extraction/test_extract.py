@@ -280,12 +280,11 @@ def test_a_transcript_gives_a_row_a_token(layer: int | None, data: DataFolder, t
     assert done.missing == ("00002", "00003")
 
 
-def test_transcripts_of_transcribe_are_found_and_those_of_the_data_come_first(
+def test_transcripts_of_transcribe_are_found_beside_those_of_the_data(
     data: DataFolder, tmp_path: Path
 ) -> None:
     (data.features / "text").mkdir(parents=True)
     (data.features / "text" / "00003.txt").write_text("so happy for you")
-    (data.features / "text" / "00001.txt").write_text("ha")
     found = read_all(run(write_text(tmp_path / "bert"), data))
     assert {filename: len(array) for filename, array in found.items()} == {
         "00000": 6, "00001": 5, "00003": 6, "00005": 16,

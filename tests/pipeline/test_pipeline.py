@@ -90,6 +90,15 @@ def test_it_ends_with_a_submission_and_typed_again_it_does_nothing_twice(
         assert (tmp_path / "out/runs" / name / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_what_no_test_clip_has_is_told_before_training(data: DataFolder, tmp_path: Path) -> None:
+    for clip in data.ids("test"):
+        (data.features / "text" / f"{clip}.txt").unlink()
+    plan = plan_of(tmp_path, "tiny", "text")
+    with pytest.raises(CorpusError, match=r"^text, read by these presets: no clip of test has any; .*"):
+        run_pipeline(plan, data, QUIET)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
 def test_clips_that_cannot_be_read_do_not_end_what_follows_their_training(
     data: DataFolder, tmp_path: Path
 ) -> None:
