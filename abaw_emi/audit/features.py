@@ -142,7 +142,7 @@ def _report_unread(name: str, unread: Sequence[Problem]) -> Iterator[Diagnostic]
         yield make_finding(
             "unread files",
             "warning",
-            f"{{n}} folders of {name} hold files that are not read",
+            f"{name} has files that are not read",
             "their clips have none for this package",
             "save them in a form that is read, under the clips' ids",
             examples=map(str, unread),
@@ -225,7 +225,7 @@ def _refused(name: str, error: EmiError) -> Diagnostic:
     return make_finding(
         "unusable features",
         "error",
-        f"{name} cannot be read as it is, {{n}} problems",
+        f"{name} cannot be read as it is",
         "every command that reads this folder refuses it",
         "mend what is named",
         examples=[str(problem) for problem in error.problems],
