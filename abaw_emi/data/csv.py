@@ -79,11 +79,8 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
     Rows of the wrong width are named and left out of what is returned. Blank lines at the end are no rows.
     """
     nothing = CsvText(name=name, header=(), rows=[], lines=[])
-    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
-    if kind:
-        return nothing, [Problem(name, f"is {kind}", "a CSV file of one row a clip")]
-    if foreign := recognise_foreign(content):
-        return nothing, [Problem(name, foreign[0], "a CSV file of one row a clip", foreign[1])]
+    if other := _recognise_other(content, name):
+        return nothing, [other]
     text, problems = _decode(content, name, strict=strict)
     if "\0" in text:  # no text, whatever else it may be
         return nothing, problems
@@ -112,23 +109,36 @@ def parse_csv(content: bytes, name: str, *, strict: bool = False) -> tuple[CsvTe
             elif len(rows) + len(problems) > MAX_ROWS:
                 where = f"{name}, line {reader.line_num}"
                 return nothing, [Problem(where, f"more than {MAX_ROWS:,} rows", "one row a clip")]
-            elif not row:
-                problems.append(Problem(f"{name}, line {reader.line_num}", "a blank line"))
-            elif not any(map(str.strip, row)):
-                problems.append(Problem(f"{name}, line {reader.line_num}", "a row of empty cells"))
-            elif len(row) != len(header):
-                found = f"{len(row)} values"
-                if len(row) == 2 * len(header) - 1:
-                    found += " (decimal commas?)"
-                problems.append(
-                    Problem(f"{name}, line {reader.line_num}", found, f"{len(header)}, as in the header")
-                )
+            elif found := _find_wrong(row, len(header)):
+                problems.append(Problem(f"{name}, line {reader.line_num}", *found))
             else:
                 rows.append(row)
                 lines.append(reader.line_num)
     except csv.Error as error:
         problems.append(Problem(f"{name}, line {reader.line_num}", f"not readable as CSV: {error}"))
     return CsvText(name=name, header=header, rows=rows, lines=lines), problems
+
+
+def _recognise_other(content: bytes, name: str) -> Problem | None:
+    """What a file is that is no table of text; None if it may be one."""
+    expected = "a CSV file of one row a clip"
+    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "")
+    if kind:
+        return Problem(name, f"is {kind}", expected)
+    foreign = recognise_foreign(content)
+    return Problem(name, foreign[0], expected, foreign[1]) if foreign else None
+
+
+def _find_wrong(row: list[str], width: int) -> tuple[str, ...]:
+    """What is wrong with the form of a row, and what is expected; () for nothing."""
+    if not row:
+        return ("a blank line",)
+    if not any(map(str.strip, row)):
+        return ("a row of empty cells",)
+    if len(row) == width:
+        return ()
+    commas = " (decimal commas?)" if len(row) == 2 * width - 1 else ""
+    return f"{len(row)} values{commas}", f"{width}, as in the header"
 
 
 def find_cut(content: bytes, name: str) -> list[Problem]:

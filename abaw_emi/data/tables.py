@@ -176,9 +176,8 @@ def _check_header(text: CsvText) -> list[Problem]:
     problems = [
         Problem(where, f"column {found!r}", repr(meant), "rename it") for found, meant in alike.items()
     ]
-    problems += [
-        Problem(where, f"column {column} is missing") for column in missing if column not in alike.values()
-    ]
+    lost = [column for column in missing if column not in alike.values()]
+    problems += [Problem(where, f"column {column} is missing") for column in lost]
     problems += [_unknown_column(where, column) for column in unknown if column not in alike]
     repeated = sorted(column for column, count in Counter(header).items() if count > 1)
     problems += [Problem(where, f"column {column!r} appears more than once") for column in repeated]
