@@ -202,6 +202,9 @@ def _read_labelled(
         problems.append(Problem("ensemble", found, "their predictions of the labelled clips"))
     if problems:
         raise ScoreError(problems)
+    if len(common) < len(labels):
+        found = f"{len(common):,} of {len(labels):,} clips are used, which all members have"
+        warnings.append(Problem(name, found))
     kept = {key: replace(member, table=member.table.filter(is_shared)) for key, member in members.items()}
     return common, kept, clusters, [*warnings, *diagnostics]
 

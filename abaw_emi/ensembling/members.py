@@ -30,6 +30,7 @@ class Member:
         trained_on: ids that it is known to have been trained on.
         trained_on_complete: whether those are all.
         runs: names of the runs that a file comes from; none where its record does not say.
+        skipped: ids that it leaves out because their clips cannot be read.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Member:
     trained_on: frozenset[str] = frozenset()
     trained_on_complete: bool = False
     runs: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +48,21 @@ class Members:
 
     Attributes:
         members: each with its predictions, in the order asked for.
-        skipped: ids left out because their clips cannot be read.
         read_from_video: see `Provenance`.
     """
 
     members: Sequence[Member] = ()
-    skipped: Sequence[str] = ()
     read_from_video: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[str, pl.DataFrame]:
         """What each member predicted, by its name."""
         return {member.name: member.table for member in self.members}
+
+    @property
+    def skipped(self) -> list[str]:
+        """The ids that any member leaves out because their clips cannot be read, sorted."""
+        return sorted(frozenset().union(*(member.skipped for member in self.members)))
 
 
 def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem], Sequence[Problem]]:
@@ -83,6 +88,7 @@ def _read_member(path: Path, split: str = "") -> tuple[Member, list[Problem], Se
         },
         trained_on=record.trained_on if record else frozenset(),
         trained_on_complete=bool(record and record.trained_on_complete),
+        skipped=frozenset(record.skipped if record else ()),
         runs=frozenset(str(run["run"]) for run in record.runs()) if record else frozenset(),
     )
     return member, problems, file.warnings

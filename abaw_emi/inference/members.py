@@ -60,12 +60,12 @@ def predict_runs(
             record=describe_run(run, runtime) | _describe_missing(inputs[run]),
             trained_on=run.trained_on or frozenset(),
             trained_on_complete=run.trained_on_complete,
+            skipped=frozenset(inputs[run].skipped),
         )
         for run in runs
     ]
     return Members(
         members=members,
-        skipped=tuple(sorted({filename for each in inputs.values() for filename in each.skipped})),
         read_from_video=_join_fallbacks(inputs.values()),
     )
 

@@ -339,14 +339,16 @@ def test_a_labelled_clip_that_one_member_lacks_is_filled_left_out_or_refused_as_
     lacking = VALID[6]
     arguments = ("ensemble", "--preds", *FIT[1:3], *FIT[4:], "--method", "weights", "--split", "valid")
     done = shell(*arguments, "--on-missing", "others", "--out", "v.csv")
+    used = "warning: valid.csv: 119 of 120 clips are used, which all members have"
     said = f"warning: valid-b.csv: 1 id missing; combined from the members that have them: {lacking}"
-    assert problems(done, 0) == [said]
+    assert problems(done, 0) == [used, said]
     assert "v.csv: out of fold, weights of 2, 120 clips" in done.stdout
     assert list(read(fitted / "v.csv")) == VALID
     done = shell(*arguments, "--on-missing", "drop", "--out", "v.csv")
-    assert problems(done, 0) == [f"warning: valid-b.csv: 1 id missing; left out: {lacking}"]
+    assert problems(done, 0) == [used, f"warning: valid-b.csv: 1 id missing; left out: {lacking}"]
     assert list(read(fitted / "v.csv")) == [name for name in VALID if name != lacking]
     assert problems(shell(*arguments, "--out", "w.csv"), 1) == [
-        f"valid-b.csv: 1 id missing, against valid-a.csv: {lacking}"
+        used,
+        f"valid-b.csv: 1 id missing, against valid-a.csv: {lacking}",
     ]
     assert not (fitted / "w.csv").exists()

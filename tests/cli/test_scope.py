@@ -193,3 +193,17 @@ def test_different_folds_have_no_clip_in_common(shell: Shell, folder: Path) -> N
     assert len(missing) == 2
     with pytest.raises(ScoreError, match="ids missing"):
         abaw_emi.score(folder / "data" / "valid_split.csv", folder / runs[0])
+
+
+def test_an_ensemble_of_files_says_which_clips_its_members_could_not_read(
+    shell: Shell, folder: Path, valid: pl.DataFrame
+) -> None:
+    for seed, letter in enumerate("ab"):
+        write_predictions(folder / f"{letter}.csv", valid, seed, skipped=[BAD])
+    done = shell("ensemble", "--preds", "a.csv", "b.csv", "--split", "valid", "--out", "e.csv", "--json")
+    assert json.loads(done.stdout)["skipped"] == [BAD]
+    assert json.loads(shell("score", "e.csv", "--json").stdout)["n"] == 23
+    fit = ("--labels", "data/valid_split.csv", "--method", "weights")
+    fitted = shell("ensemble", "--preds", "a.csv", "b.csv", "--split", "valid", "--out", "f.csv", *fit)
+    said = "warning: data/valid_split.csv: 23 of 24 clips are used, which all members have"
+    assert said in problems(fitted, 0)
