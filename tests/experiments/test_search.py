@@ -266,7 +266,7 @@ def test_no_options_are_tried_twice_and_a_finite_space_is_used_up(
                 study.tell(trial, state=TrialState.PRUNED)
     assert sorted(tried) == [("ccc", 1), ("ccc", 2), ("mse", 1), ("mse", 2)]
     assert "all 4 combinations of the options are tried, or being tried" in capsys.readouterr().err
-    found = summarise_search(plan, study)
+    found = summarise_search(plan, study, reporter)
     assert (found.pruned, found.running, found.failed) == (3, 1, 0)
 
 
