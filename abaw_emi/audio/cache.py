@@ -17,7 +17,7 @@ import numpy as np
 import soxr
 
 from abaw_emi.audio import clips
-from abaw_emi.audio.clips import Clips, Fallback, Sound, measure, read_sound
+from abaw_emi.audio.clips import Clips, Fallback, Sound, measure_waveform, read_sound
 from abaw_emi.core import constants
 from abaw_emi.core.arrays import Float32
 from abaw_emi.core.cache import Cache, CachedArray, Record
@@ -94,7 +94,7 @@ class ClipCache:
         self.decoded += 1
         assert isinstance(sound.array, np.ndarray)
         return sound.array, {  # no paths, since files move
-            "moments": [float(moment) for moment in measure(sound.array)],
+            "moments": [float(moment) for moment in measure_waveform(sound.array)],
             "silent": sound.silent,
             "warnings": [[problem.found, problem.expected, problem.next_step] for problem in sound.warnings],
         }

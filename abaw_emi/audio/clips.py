@@ -93,7 +93,7 @@ class Clip:
     @property
     def moments(self) -> tuple[np.float32, np.float32]:
         """Mean and variance of the waveform, as numpy computes them in float32."""
-        return self.sound.moments or measure(self.waveform)
+        return self.sound.moments or measure_waveform(self.waveform)
 
     def read_into(self, out: Waveform) -> None:
         """Fills `out`, float32 (T,) and contiguous, with the waveform; errors as `CachedArray.read_into`."""
@@ -104,7 +104,7 @@ class Clip:
             out[:] = array
 
 
-def measure(waveform: Waveform) -> tuple[np.float32, np.float32]:
+def measure_waveform(waveform: Waveform) -> tuple[np.float32, np.float32]:
     """Mean and variance of a waveform (T,)."""
     return waveform.mean(), waveform.var()
 

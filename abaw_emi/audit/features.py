@@ -24,7 +24,7 @@ from abaw_emi.features.files import (
     find_features,
     find_unread,
     read_array,
-    read_bytes,
+    read_feature_file,
 )
 from abaw_emi.features.lengths import advise_transposed, find_transposed_rows, find_unusual_lengths
 from abaw_emi.features.transcripts import (
@@ -161,7 +161,7 @@ def _check_transcripts(data: DataFolder, splits: Splits) -> Iterator[Diagnostic]
         return
     for clip, path in paths.items():
         try:
-            if not parse_transcript(path, read_bytes(path)):
+            if not parse_transcript(path, read_feature_file(path)):
                 empty.append(clip)
         except FeatureError as error:
             unusable[clip] = str(error)

@@ -17,7 +17,7 @@ from abaw_emi.core.ids import summarise
 from abaw_emi.core.progress import Reporter
 from abaw_emi.data.align import list_ids
 from abaw_emi.data.folder import DataFolder
-from abaw_emi.features.files import read_bytes
+from abaw_emi.features.files import read_feature_file
 from abaw_emi.features.reader import FeatureClip
 from abaw_emi.features.transcripts import find_transcripts, parse_transcript
 
@@ -83,7 +83,7 @@ def read_texts(
         if filename not in paths:
             continue
         try:
-            text = parse_transcript(paths[filename], read_bytes(paths[filename]))
+            text = parse_transcript(paths[filename], read_feature_file(paths[filename]))
             found[filename], was_cut = spec.read(filename, text)
         except EmiError as error:
             bad[filename] = error.problems

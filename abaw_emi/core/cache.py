@@ -108,7 +108,7 @@ class CachedArray:
         self._fill(out)
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """What the first line of an entry says."""
 
     shape: tuple[int, ...]
@@ -161,7 +161,7 @@ class Cache:
         out = np.empty(entry.shape, entry.dtype)
         return (out, entry.record) if self.find(key, out) else None
 
-    def find(self, key: str, out: _Array | None = None) -> Entry | None:
+    def find(self, key: str, out: _Array | None = None) -> CacheEntry | None:
         """What the first line of the entry of `key` says; None if there is none, or a damaged one.
 
         The array itself is read into `out` if that is given, and only then compared with its checksum.
@@ -173,7 +173,7 @@ class Cache:
                 if line[:16] != b"%016x" % _checksum(line[16:]):
                     raise ValueError
                 found, dtype, shape, record, checksum = json.loads(line[16:])
-                entry = Entry(tuple(shape), np.dtype(dtype), record)
+                entry = CacheEntry(tuple(shape), np.dtype(dtype), record)
                 size = math.prod(shape) * entry.dtype.itemsize
                 if found != key or os.fstat(file.fileno()).st_size != len(line) + size:
                     raise ValueError
@@ -186,7 +186,7 @@ class Cache:
             return None
         return entry
 
-    def keep(self, key: str, array: _Array, record: Record | None = None) -> Entry | None:
+    def keep(self, key: str, array: _Array, record: Record | None = None) -> CacheEntry | None:
         """Writes an entry; None if that is not possible, which is reported once and then not tried again."""
         if self._failed:
             return None
@@ -206,7 +206,7 @@ class Cache:
         finally:
             with suppress(OSError):  # it is there only if it was not written whole
                 part.unlink()
-        return Entry(array.shape, array.dtype, record or {})
+        return CacheEntry(array.shape, array.dtype, record or {})
 
     def has_room(self, size: int) -> bool:
         """Whether `size` more bytes can be written; reported if not."""

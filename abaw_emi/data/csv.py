@@ -148,7 +148,7 @@ def find_cut(content: bytes, name: str) -> list[Problem]:
     return [Problem(name, "ends without a line break", next_step="see that it is whole, and its last number")]
 
 
-def shorten(problems: list[Problem], name: str, step: str = "") -> list[Problem]:
+def cap_problems(problems: list[Problem], name: str, step: str = "") -> list[Problem]:
     """The first problems of a file; how many more there are, and what may be the cause, if there are many."""
     if len(problems) <= SHOWN:
         return problems

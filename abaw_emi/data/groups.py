@@ -17,7 +17,7 @@ from abaw_emi.core.constants import FILENAME
 from abaw_emi.core.errors import Problem, ScoreError, TableError
 from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.data.align import list_ids
-from abaw_emi.data.csv import BLANKS, MAX_BYTES, parse_csv, shorten
+from abaw_emi.data.csv import BLANKS, MAX_BYTES, cap_problems, parse_csv
 from abaw_emi.data.tables import find_ids
 
 GROUP = "Group"
@@ -36,7 +36,7 @@ def read_groups(path: AnyPath) -> pl.DataFrame:
     if len(text.header) != 2 or text.header[0] != FILENAME:
         found = f"columns {', '.join(text.header) or '(none)'}"
         wanted = Problem(f"{path}, line 1", found, f"two: {FILENAME}, and one that names the group")
-        raise TableError(shorten([wanted, *problems], str(path)))
+        raise TableError(cap_problems([wanted, *problems], str(path)))
     rows, bad_ids = find_ids(text)
     groups = {filename: text.rows[row][1].strip(BLANKS) for filename, row in rows.items()}
     problems += bad_ids
@@ -46,7 +46,7 @@ def read_groups(path: AnyPath) -> pl.DataFrame:
         if not group
     ]
     if problems:
-        raise TableError(shorten(problems, str(path), "is this a group file?"))
+        raise TableError(cap_problems(problems, str(path), "is this a group file?"))
     return pl.DataFrame(
         {FILENAME: list(groups), GROUP: list(groups.values())}, schema={FILENAME: pl.String, GROUP: pl.String}
     )

@@ -22,15 +22,15 @@ from abaw_emi.core.constants import COLUMNS, EMOTIONS, FILENAME, ID_WIDTH, INTEN
 from abaw_emi.core.errors import Problem, TableError
 from abaw_emi.core.files import AnyPath, read_bytes
 from abaw_emi.core.ids import parse_id
-from abaw_emi.data.csv import BLANKS, MAX_BYTES, CsvText, parse_csv, shorten
+from abaw_emi.data.csv import BLANKS, MAX_BYTES, CsvText, cap_problems, parse_csv
 
 if TYPE_CHECKING:
     import pandera.polars as pa
 
-Kind = Literal["labels", "predictions", "submission"]
+TableKind = Literal["labels", "predictions", "submission"]
 """What a table is: labels and submissions lie in [0, 1], raw predictions may lie outside."""
 
-_ASKED: dict[Kind, str] = {
+_ASKED: dict[TableKind, str] = {
     "labels": "is this a label file?",
     "predictions": "is this a prediction file?",
     "submission": "raw predictions are checked with --kind predictions; submit brings them into range",
@@ -78,13 +78,13 @@ def read_ids(path: Path) -> list[str]:
     text, problems = parse_csv(read_bytes(path, MAX_BYTES), str(path))
     if FILENAME not in text.header:
         missing = Problem(f"{path}, line 1", f"column {FILENAME} is missing")
-        raise TableError(shorten([missing, *problems], str(path)))
+        raise TableError(cap_problems([missing, *problems], str(path)))
     rows, found = find_ids(text)
     problems += found
     if not text.rows and not problems:
         problems.append(_no_rows(str(path)))
     if problems:
-        raise TableError(shorten(problems, str(path)))
+        raise TableError(cap_problems(problems, str(path)))
     return list(rows)
 
 
@@ -104,7 +104,7 @@ def find_ids(text: CsvText) -> tuple[dict[str, int], list[Problem]]:
     return rows, problems
 
 
-def parse_table(content: bytes, name: str, kind: Kind) -> pl.DataFrame:
+def parse_table(content: bytes, name: str, kind: TableKind) -> pl.DataFrame:
     """The table that the bytes of a CSV spell; `name` is what messages call it.
 
     Raises:
@@ -116,14 +116,14 @@ def parse_table(content: bytes, name: str, kind: Kind) -> pl.DataFrame:
     return frame
 
 
-def inspect_table(content: bytes, name: str, kind: Kind) -> tuple[pl.DataFrame | None, list[Problem]]:
+def inspect_table(content: bytes, name: str, kind: TableKind) -> tuple[pl.DataFrame | None, list[Problem]]:
     """The table that the bytes of a CSV spell, and every problem of it; see `inspect_text`."""
     text, problems = parse_csv(content, name, strict=kind == "submission")
     return inspect_text(text, problems, kind)
 
 
 def inspect_text(
-    text: CsvText, problems: Sequence[Problem], kind: Kind, bounds: tuple[float, float] = INTENSITY_RANGE
+    text: CsvText, problems: Sequence[Problem], kind: TableKind, bounds: tuple[float, float] = INTENSITY_RANGE
 ) -> tuple[pl.DataFrame | None, list[Problem]]:
     """The table of a parsed CSV, None where its header is unusable, and every problem of it.
 
@@ -139,7 +139,7 @@ def inspect_text(
     name = text.name
     problems = [*_check_header(text), *problems]
     if any(column not in text.header for column in COLUMNS):
-        return None, shorten(problems, name, _ASKED[kind])
+        return None, cap_problems(problems, name, _ASKED[kind])
     if not text.rows and not problems:
         problems.append(_no_rows(name))
     cells = {column: [row[text.header.index(column)] for row in text.rows] for column in COLUMNS}
@@ -152,7 +152,7 @@ def inspect_text(
     ).with_columns(pl.col(EMOTIONS).str.strip_chars(BLANKS).cast(pl.Float64, strict=False))
     limits = None if kind == "predictions" else bounds
     problems += _check_values(frame, text, cells, limits)
-    return frame, shorten(problems, name, _ASKED[kind])
+    return frame, cap_problems(problems, name, _ASKED[kind])
 
 
 def format_predictions(table: pl.DataFrame) -> bytes:

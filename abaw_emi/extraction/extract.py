@@ -33,7 +33,7 @@ from abaw_emi.data.shard import Shard
 from abaw_emi.extraction.audio import AudioEncoder, read_sounds
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Sources, check_frames, pack_frames
 from abaw_emi.extraction.output import ClipFolder, Written, check_place
-from abaw_emi.extraction.text import TextEncoder, read_texts
+from abaw_emi.extraction.text import TextFeatureEncoder, read_texts
 from abaw_emi.extraction.vision import VisionEncoder, find_pooling, read_faces
 from abaw_emi.features.faces import find_faces
 from abaw_emi.features.files import SUFFIXES
@@ -47,7 +47,7 @@ RECORD = "extraction.json"
 _ENCODERS: dict[EncoderKind, Callable[[Pretrained, EncoderSettings], FrameEncoder[Any, Any]]] = {
     "audio": AudioEncoder,
     "vision": VisionEncoder,
-    "text": TextEncoder,
+    "text": TextFeatureEncoder,
 }
 
 _BATCH: dict[EncoderKind, tuple[int, int]] = {"audio": (1, 16), "vision": (16, 128), "text": (8, 64)}

@@ -21,7 +21,7 @@ from abaw_emi.core.errors import Problem
 from abaw_emi.core.hashing import sha256
 from abaw_emi.data.align import list_ids
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
-from abaw_emi.features.files import read_bytes
+from abaw_emi.features.files import read_feature_file
 from abaw_emi.features.transcripts import parse_transcript
 from abaw_emi.models.hub import Pretrained
 from abaw_emi.models.load import find_longest, load_model, load_part
@@ -46,14 +46,14 @@ def read_texts(ids: Sequence[str], transcripts: Mapping[str, Path], on_bad: OnBa
         path = transcripts.get(filename)
         if path is None:
             return None
-        content = read_bytes(path)
+        content = read_feature_file(path)
         text = parse_transcript(path, content)
         return Source(filename, sha256(content), len(text), text) if text else None
 
     return read_sources(ids, read, on_bad)
 
 
-class TextEncoder(FrameEncoder[str, Tokens]):
+class TextFeatureEncoder(FrameEncoder[str, Tokens]):
     """Turns transcripts into frames.
 
     Raises:

@@ -28,7 +28,7 @@ from abaw_emi.core.hashing import sha256
 from abaw_emi.core.progress import Reporter
 from abaw_emi.extraction.encode import EncoderSettings, FrameEncoder, Source, Sources, read_sources
 from abaw_emi.features.faces import read_face
-from abaw_emi.features.files import read_bytes
+from abaw_emi.features.files import read_feature_file
 from abaw_emi.models.hub import Pretrained
 from abaw_emi.models.load import load_model, load_part
 
@@ -75,7 +75,7 @@ def read_faces(
         hashes = []
         for path in paths:
             with collect_errors(problems):
-                hashes.append(f"{path.name}:{sha256(read_bytes(path))}")
+                hashes.append(f"{path.name}:{sha256(read_feature_file(path))}")
         source = Source(filename, sha256(" ".join(hashes).encode()), len(paths), paths)
         if not problems and not is_done(filename, source.sha256):
             for path in paths:

@@ -23,7 +23,7 @@ from abaw_emi.core.foreign import recognise_foreign
 from abaw_emi.core.ids import summarise
 from abaw_emi.data.layout import PACKAGES, find_files, parse_stem
 from abaw_emi.features.pickles.arrays import Numbers, parse_pickle, widen_bfloat16
-from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
+from abaw_emi.features.pickles.refusal import RefusedError, quote, refuse_damaged
 
 MAX_UNPACKED = 2**29
 """Bytes that a compressed file may become; the longest official clip's wav2vec2 features have 192 MB."""
@@ -160,7 +160,7 @@ def read_array(path: Path) -> Float32:
     Raises:
         FeatureError: the file cannot be read, is damaged, or holds something else.
     """
-    return parse_array(path, read_bytes(path))
+    return parse_array(path, read_feature_file(path))
 
 
 def find_constant(frames: Float32) -> float | None:
@@ -169,7 +169,7 @@ def find_constant(frames: Float32) -> float | None:
     return low if low == high and frames.size > 1 else None
 
 
-def read_bytes(path: Path) -> bytes:
+def read_feature_file(path: Path) -> bytes:
     """The bytes of a feature file.
 
     Raises:
@@ -259,7 +259,7 @@ def _parse_safetensors(content: bytes) -> Numbers:
 
 
 def _count_arrays(names: list[str]) -> str:
-    listed = f" ({show_first([shorten(name) for name in sorted(names)], 3)})" if names else ""
+    listed = f" ({show_first([quote(name) for name in sorted(names)], 3)})" if names else ""
     return f"holds {len(names)} arrays{listed}"
 
 

@@ -21,7 +21,7 @@ from abaw_emi.core.cache import Cache, CachedArray, Record
 from abaw_emi.core.errors import FeatureError, Problem, collect_errors
 from abaw_emi.core.hashing import FileHashes, sha256
 from abaw_emi.core.progress import Reporter
-from abaw_emi.features.files import CONSTANT_STEP, find_constant, parse_array, read_bytes
+from abaw_emi.features.files import CONSTANT_STEP, find_constant, parse_array, read_feature_file
 from abaw_emi.features.lengths import advise_transposed, find_transposed_rows, find_unusual_lengths
 
 READER = 2
@@ -167,14 +167,15 @@ class FeatureCache:
 
     def _read(self, path: Path, limits: FrameLimits) -> _Read:
         """A file's array, from the cache if it is there, and kept there if it is not."""
-        source_hash = self._hashes.get(path) or sha256(read_bytes(path))  # which says why it cannot be read
+        # Reading says why a file without a hash cannot be read.
+        source_hash = self._hashes.get(path) or sha256(read_feature_file(path))
         key = f"{source_hash}{path.suffix.lower()}:{limits}"
         return _Read(
             path, source_hash, self._cache.cached(key, partial(self._parse, path, source_hash, limits))
         )
 
     def _parse(self, path: Path, source_hash: str, limits: FrameLimits) -> tuple[Float32, Record]:
-        content = read_bytes(path)
+        content = read_feature_file(path)
         if sha256(content) != source_hash:
             raise FeatureError(Problem(str(path), "changed while it was in use", next_step="start again"))
         frames = parse_array(path, content)

@@ -60,7 +60,7 @@ class Inference:
     """Runs a model, which stays as it is; it is in evaluation mode already.
 
     Args:
-        model: its encoder may have half-precision weights (`predict.load_model`), which need no autocast.
+        model: its encoder may have half-precision weights (`predict.load_run`), which need no autocast.
         runtime: what it runs with.
 
     Attributes:

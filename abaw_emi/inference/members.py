@@ -26,7 +26,7 @@ from abaw_emi.ensembling.members import Member, Members
 from abaw_emi.inference.engine import ARITHMETIC
 from abaw_emi.inference.frozen_encoder import SharedParts
 from abaw_emi.inference.groups import GroupedPredictions
-from abaw_emi.inference.predict import describe_run, load_model, read_spec, verify_weights
+from abaw_emi.inference.predict import describe_run, load_run, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
@@ -174,7 +174,7 @@ def _predict_all(
         runtime.reporter.say(f"{found}: taken from the cache")
     shared = SharedParts(len(to_do), runtime)
     # The next run's weights are read while this one's predict.
-    models = run_ahead(lambda run: load_model(run, runtime.device, runtime.precision), to_do, 1)
+    models = run_ahead(lambda run: load_run(run, runtime.device, runtime.precision), to_do, 1)
     for run in to_do:
         if done := made[run].done:
             runtime.reporter.say(f"{run.folder}: {done:,} of {made[run].total:,} clips were predicted before")

@@ -121,7 +121,7 @@ def verify_weights(run: Run) -> str:
     return str(found["weights_sha256"])
 
 
-def load_model(run: Run, device: torch.device, precision: Precision = "fp32") -> EmiModel:
+def load_run(run: Run, device: torch.device, precision: Precision = "fp32") -> EmiModel:
     """The model of a run whose record names its weights, on `device`, in evaluation mode.
 
     Args:

@@ -29,7 +29,7 @@ from abaw_emi.ensembling.combine import write_ensemble
 from abaw_emi.features.reader import FeatureClip
 from abaw_emi.inference.arguments import Input, check_arguments, check_waveform, hold_features
 from abaw_emi.inference.members import predict_runs
-from abaw_emi.inference.predict import load_model, predict, read_spec, verify_weights
+from abaw_emi.inference.predict import load_run, predict, read_spec, verify_weights
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.publish import PUBLISHED, stage_run
@@ -263,7 +263,7 @@ def load(
     local = path.is_dir() or path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir())
     found = find_run(path if local else find_folder(str(run), revision, PUBLISHED, "load")[0])
     runtime = Runtime.for_prediction(str(device), precision, Reporter(quiet=quiet))
-    model = load_model(found, runtime.device, runtime.precision)
+    model = load_run(found, runtime.device, runtime.precision)
     return Predictor(model, found.read_config(), read_spec(found), runtime, found)
 
 

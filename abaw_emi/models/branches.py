@@ -56,7 +56,7 @@ class Branch(nn.Module):
             if kind == "tcn":
                 layers.append(TemporalConvolutions(width, hidden, config))
             elif kind == "transformer":
-                layers.append(Transformer(width, hidden, config))
+                layers.append(TransformerBranch(width, hidden, config))
             else:
                 layers.append(Recurrent(kind, width, hidden, config))
                 hidden *= 1 + config.bidirectional
@@ -239,7 +239,7 @@ class TemporalConvolutions(nn.Module):
         return frames
 
 
-class Transformer(nn.Module):
+class TransformerBranch(nn.Module):
     """Self-attention over a clip's frames (Vaswani et al., arXiv 1706.03762), with sines for their places."""
 
     def __init__(self, width: int, hidden: int, config: FeatureConfig) -> None:

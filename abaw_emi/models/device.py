@@ -117,7 +117,7 @@ def choose_for_prediction(name: str, asked: Precision) -> tuple[torch.device, Pr
     """Device and arithmetic of a model that is not trained.
 
     Under `torchrun`, "cuda" is the GPU of this process. On a CPU, bf16 means weights of the encoder in
-    bfloat16 (`inference.predict.load_model`).
+    bfloat16 (`inference.predict.load_run`).
 
     Raises:
         UsageError: no such device, or bf16 on a CPU that would have to imitate it, many times slower than

@@ -175,7 +175,7 @@ def check_covered(configs: Mapping[str, RunConfig], data: DataFolder, split: Spl
         raise CorpusError(problems)
 
 
-def prepare(
+def prepare_data(
     planned: Sequence[Preparation],
     data: DataFolder,
     reporter: Reporter,

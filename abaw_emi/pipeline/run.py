@@ -29,9 +29,9 @@ from abaw_emi.models.device import Runtime
 from abaw_emi.pipeline.begun import check_begun
 from abaw_emi.pipeline.models import check_models
 from abaw_emi.pipeline.plan import PipelinePlan
-from abaw_emi.pipeline.prepare import check_covered, prepare
+from abaw_emi.pipeline.prepare import check_covered, prepare_data
 from abaw_emi.report.page import write_report
-from abaw_emi.report.sources import Sources
+from abaw_emi.report.sources import ReportSources
 from abaw_emi.runs.lock import find_holder
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.ledger import LEDGER, read_ledger
@@ -84,7 +84,7 @@ def run_pipeline(plan: PipelinePlan, data: DataFolder, reporter: Reporter) -> Pi
     check_models(plan.unfinished, plan.preparations)
     _audit(plan, data, reporter)
     reporter.say("prepare: what the presets read")
-    prepare(
+    prepare_data(
         plan.preparations,
         data,
         reporter,
@@ -128,10 +128,10 @@ def _has_test(data: DataFolder) -> bool:
     return data.label_file("test").is_file() or not labelled.issuperset(data.files)
 
 
-def list_sources(out: Path, data: DataFolder) -> Sources:
+def list_sources(out: Path, data: DataFolder) -> ReportSources:
     """What the report of a pipeline in the folder `out` shows."""
     submissions = out / "submissions"
-    return Sources(
+    return ReportSources(
         data=data.root,
         runs=[out / "runs"],
         predictions=sorted((out / "predictions").glob("ensemble-*.csv")),

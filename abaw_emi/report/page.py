@@ -27,7 +27,7 @@ from abaw_emi.report.charts.style import DARK, LIGHT
 from abaw_emi.report.history import find_durations
 from abaw_emi.report.layout import lay_out
 from abaw_emi.report.results import Results, compute_results
-from abaw_emi.report.sources import Material, Sources, read_material
+from abaw_emi.report.sources import Material, ReportSources, read_material
 
 TITLE = "Emotional mimicry intensity"
 
@@ -72,7 +72,7 @@ def _declare(variables: dict[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class PageFiles:
     """What was written.
 
     Attributes:
@@ -93,13 +93,13 @@ class Written:
 
 
 def write_report(
-    sources: Sources,
+    sources: ReportSources,
     out: Path,
     figures: Path | None = None,
     *,
     title: str = TITLE,
     track: Track = track_nothing,
-) -> Written:
+) -> PageFiles:
     """Makes a report; the page is written whole or not at all.
 
     Args:
@@ -129,7 +129,7 @@ def write_report(
     content = render_page(report, title, date).encode()
     written = [] if figures is None else _write_figures(report, figures, track)
     write_bytes(out, content)
-    return Written(
+    return PageFiles(
         page=out, size=len(content), figures=written, report=report, material=material, results=results
     )
 

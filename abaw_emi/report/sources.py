@@ -24,7 +24,7 @@ LABELLED: tuple[Split, ...] = ("train", "valid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class ReportSources:
     """What to read.
 
     Attributes:
@@ -110,7 +110,7 @@ class Material:
         self.inputs.append(Input(what=what, path=path, sha256=hash_file(path), rows=rows))
 
 
-def read_material(sources: Sources) -> Material:
+def read_material(sources: ReportSources) -> Material:
     """Reads everything.
 
     Raises:
@@ -154,7 +154,7 @@ def read_validation(entry: Entry) -> tuple[float | None, float | None, float | N
     return mean, low, high
 
 
-def _read_data(sources: Sources, material: Material, problems: list[Problem]) -> None:
+def _read_data(sources: ReportSources, material: Material, problems: list[Problem]) -> None:
     assert sources.data is not None
     folder = DataFolder(sources.data)
     with collect_errors(problems):

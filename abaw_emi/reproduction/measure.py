@@ -25,7 +25,7 @@ from abaw_emi.evaluation.pearson import pearson
 from abaw_emi.evaluation.score import score, sign
 from abaw_emi.evaluation.significance import MEAN
 from abaw_emi.reproduction.rows import RowPlan, inspect_runs
-from abaw_emi.reproduction.table import Measured, Outcome, State, Tested
+from abaw_emi.reproduction.table import Measured, RowOutcome, State, Tested
 from abaw_emi.runs.kfold import find_fold_runs, score_folds
 from abaw_emi.runs.run import Run
 from abaw_emi.submission.check import MANIFEST
@@ -44,7 +44,7 @@ class _Manifest(TypedDict):
 
 def read_outcome(
     plan: RowPlan, data: DataFolder, submissions: Path, failure: tuple[State, Sequence[Problem]] | None = None
-) -> Outcome:
+) -> RowOutcome:
     """A row with its scores, as far as there are any.
 
     Args:
@@ -58,7 +58,7 @@ def read_outcome(
     if state == "finished":
         found: list[Problem] = []
         with collect_errors(found):
-            measured, problems = measure(plan, data)
+            measured, problems = measure_row(plan, data)
         with collect_errors(found):
             tested, more = find_test_score(plan, submissions)
             problems = [*problems, *more]
@@ -66,12 +66,12 @@ def read_outcome(
             state, problems = "refused", [*found, *problems]
     elif failure is not None:
         state, problems = failure[0], list(failure[1])
-    return Outcome(
+    return RowOutcome(
         row=plan.row, runs=plan.run_names, state=state, measured=measured, tested=tested, problems=problems
     )
 
 
-def measure(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, list[Problem]]:
+def measure_row(plan: RowPlan, data: DataFolder) -> tuple[Measured | None, list[Problem]]:
     """The score of a row's finished runs on the clips that they held out, and warnings.
 
     Runs on train+val hold no clip out. Their score is that of K-fold runs with the same config in the same

@@ -56,7 +56,7 @@ def find_failures(
         if not problems:
             with collect_errors(problems):
                 problems += find_missing(plan.config, data, skip_bad=skip_bad).values()
-            for name, revision in list_encoders(plan).items():
+            for name, revision in list_row_encoders(plan).items():
                 problems += _check_encoder(plan, name, revision)
         if problems:
             failures[plan.row.name] = failed, problems
@@ -120,7 +120,7 @@ def _find_empty(
     return {"clips": Problem(str(data.root), what, next_step=f"{advice}; or --on-bad-clip skip")}
 
 
-def list_encoders(plan: RowPlan) -> dict[str, str]:
+def list_row_encoders(plan: RowPlan) -> dict[str, str]:
     """The pretrained encoders of a row, of speech and of text, with their revisions."""
     encoders = pretrained.list_encoders(plan.config) if plan.runs else []
     return {encoder.name: encoder.revision for encoder in encoders}
@@ -144,7 +144,7 @@ def list_row(plan: RowPlan, data: DataFolder) -> dict[str, Any]:
     row = plan.row
     state, problems = inspect_runs(plan)
     missing: dict[str, Problem] = {}
-    encoders = list_encoders(plan)
+    encoders = list_row_encoders(plan)
     if plan.runs:
         with collect_errors(problems):
             missing |= find_missing(plan.config, data)

@@ -63,7 +63,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RowOutcome:
     """A row and its results.
 
     Attributes:
@@ -121,13 +121,13 @@ class Outcome:
         }
 
 
-def table_to_json(table: TableName, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def table_to_json(table: TableName, outcomes: Sequence[RowOutcome]) -> dict[str, Any]:
     """A table, unrounded, as JSON values."""
     rows = [outcome.to_json() for outcome in outcomes]
     return {"table": table, "title": TITLES[table], "remarks": _describe_table(outcomes), "rows": rows}
 
 
-def render_table(table: TableName, outcomes: Sequence[Outcome], form: str = "table") -> str:
+def render_table(table: TableName, outcomes: Sequence[RowOutcome], form: str = "table") -> str:
     """A table as text, with remarks below it (in LaTeX as comments, in CSV as a column).
 
     Args:
@@ -169,7 +169,7 @@ def _subtract(measured: Measured | Tested | None, published: float | None) -> fl
     return None if measured is None or published is None else measured.mean_pearson - published
 
 
-def _describe_table(outcomes: Sequence[Outcome]) -> list[str]:
+def _describe_table(outcomes: Sequence[RowOutcome]) -> list[str]:
     """What a reader must know about all rows."""
     remarks = ["published: on the official valid and test splits, as scored by the authors"]
     sizes = sorted({o.measured.n for o in outcomes if o.measured and o.measured.on == "valid"})
@@ -186,9 +186,9 @@ def _describe_table(outcomes: Sequence[Outcome]) -> list[str]:
     return [*remarks, *sorted(signatures)]
 
 
-def _rounded(table: TableName, outcomes: Sequence[Outcome]) -> TextTable:
+def _rounded(table: TableName, outcomes: Sequence[RowOutcome]) -> TextTable:
     """The table as text, without columns that would be empty."""
-    columns: dict[str, Callable[[Outcome], str]] = {
+    columns: dict[str, Callable[[RowOutcome], str]] = {
         "System": lambda o: o.row.system,
         "Published": lambda o: format_published(o.row.valid, words=o.row.words, marked=bool(o.row.marks)),
         "Measured": lambda o: _format_measured(o.measured),
@@ -225,7 +225,7 @@ def _format_measured(measured: Measured | None) -> str:
     return text if measured.on == "valid" else f"{text}*"
 
 
-def _describe_runs(outcome: Outcome) -> str:
+def _describe_runs(outcome: RowOutcome) -> str:
     """The measured seeds and the submission, or the state of the runs."""
     if outcome.state != "finished":
         return outcome.state
@@ -235,14 +235,14 @@ def _describe_runs(outcome: Outcome) -> str:
     return "; ".join(filter(None, [named, submitted])) or outcome.state
 
 
-def _unrounded(outcomes: Sequence[Outcome]) -> TextTable:
+def _unrounded(outcomes: Sequence[RowOutcome]) -> TextTable:
     """The table with unrounded numbers, one row per system."""
     rows = [_to_cells(outcome) for outcome in outcomes]
     cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
     return TextTable(list(rows[0]) if rows else [], cells)
 
 
-def _to_cells(outcome: Outcome) -> dict[str, Any]:
+def _to_cells(outcome: RowOutcome) -> dict[str, Any]:
     row, measured = outcome.row, outcome.measured
     low, high = (measured and measured.interval) or (None, None)
     ensemble_low, ensemble_high = (measured and measured.ensemble_interval) or (None, None)

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import PureWindowsPath
 
 from abaw_emi.core.errors import Problem, SubmissionError
-from abaw_emi.data.csv import MAX_BYTES, shorten
+from abaw_emi.data.csv import MAX_BYTES, cap_problems
 from abaw_emi.submission.format import SubmissionFormat
 
 _ZIP_END = b"PK\x05\x06"
@@ -71,7 +71,7 @@ def _check_archive(archive: zipfile.ZipFile, content: bytes, name: str) -> list[
     if not content.startswith((b"PK\x03\x04", _ZIP_END)) or archive.comment or end != len(content):
         found = "bytes before or after the zip, or a comment in it"
         problems.append(Problem(name, found, "the zip alone"))
-    return shorten(problems, name)
+    return cap_problems(problems, name)
 
 
 def is_csv(member: str) -> bool:
@@ -103,4 +103,4 @@ def check_members(members: Sequence[str], name: str, profile: SubmissionFormat) 
         problems.append(Problem(name, f"{len(csv_names)} CSV files in the zip", "exactly one"))
     elif "csv_name" in profile.given and csv_names != [profile.csv_name]:
         problems.append(Problem(name, f"the CSV is named {csv_names[0]}", profile.csv_name))
-    return shorten(problems, name)
+    return cap_problems(problems, name)

@@ -24,9 +24,9 @@ from abaw_emi.core.ids import parse_id
 from abaw_emi.core.records import read_json
 from abaw_emi.core.suggest import check_choice
 from abaw_emi.data.align import compare_ids
-from abaw_emi.data.csv import MAX_BYTES, CsvText, find_cut, parse_csv, shorten
+from abaw_emi.data.csv import MAX_BYTES, CsvText, cap_problems, find_cut, parse_csv
 from abaw_emi.data.frames import Ids, Table, read_clip_ids, read_table
-from abaw_emi.data.tables import Kind, inspect_text
+from abaw_emi.data.tables import TableKind, inspect_text
 from abaw_emi.evaluation.diagnostics import find_constant, inspect_values
 from abaw_emi.submission.archive import check_members, is_csv, read_zip
 from abaw_emi.submission.format import DEFAULT_PROFILE, SubmissionFormat, find_profile
@@ -55,7 +55,7 @@ class Check:
 def check_path(
     path: AnyPath,
     test_ids: Ids,
-    kind: Kind = "submission",
+    kind: TableKind = "submission",
     profile: SubmissionFormat | AnyPath = DEFAULT_PROFILE,
 ) -> Check:
     """Checks a CSV, a zip or a submission folder against the ids of the test clips.
@@ -71,7 +71,7 @@ def check_path(
         TableError: `path` does not exist or cannot be read, or there is no test id.
         UsageError: no such kind.
     """
-    check_choice("kind", kind, get_args(Kind))
+    check_choice("kind", kind, get_args(TableKind))
     path, profile = Path(path), find_profile(profile)
     ids = list_test_ids(test_ids)
     if path.is_dir():
@@ -124,7 +124,7 @@ def check_csv(
     content: bytes,
     name: str,
     test_ids: Sequence[str],
-    kind: Kind = "submission",
+    kind: TableKind = "submission",
     profile: SubmissionFormat = DEFAULT_PROFILE,
 ) -> Check:
     """Checks the bytes of a prediction CSV: form, header, ids, order of rows, values."""
@@ -152,7 +152,7 @@ def check_zip(
     content: bytes,
     name: str,
     test_ids: Sequence[str],
-    kind: Kind = "submission",
+    kind: TableKind = "submission",
     profile: SubmissionFormat = DEFAULT_PROFILE,
 ) -> Check:
     """Checks the bytes of a zip: sound, exactly one CSV at its root and nothing else, and that CSV."""
@@ -173,7 +173,7 @@ def check_zip(
     )
 
 
-def _check_folder(folder: Path, test_ids: Sequence[str], kind: Kind, profile: SubmissionFormat) -> Check:
+def _check_folder(folder: Path, test_ids: Sequence[str], kind: TableKind, profile: SubmissionFormat) -> Check:
     """Checks a submission folder: its CSV, its zip, and that both and the manifest agree."""
     shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     tables = [path for path in shown if path.suffix.lower() == ".csv"]
@@ -220,7 +220,7 @@ def _check_ids(table: pl.DataFrame, text: CsvText, test_ids: Sequence[str]) -> l
         if parse_id(filename) and filename not in known
     ]
     missing = compare_ids(test_ids, [*known.intersection(table[FILENAME])], text.name, "the test ids")
-    return [*shorten(others, text.name, "is this a file of another split, or a label file?"), *missing]
+    return [*cap_problems(others, text.name, "is this a file of another split, or a label file?"), *missing]
 
 
 def _check_spelling(text: CsvText) -> list[Problem]:

@@ -34,7 +34,7 @@ from abaw_emi.core.errors import Problem, SubmissionError, UsageError
 from abaw_emi.core.files import AnyPath
 from abaw_emi.core.ids import parse_id
 from abaw_emi.core.records import read_toml
-from abaw_emi.data.csv import BLANKS, CsvText, shorten
+from abaw_emi.data.csv import BLANKS, CsvText, cap_problems
 from abaw_emi.data.tables import format_predictions
 
 IdForm = Literal["padded", "plain"]
@@ -168,7 +168,7 @@ class SubmissionFormat:
                 problems += self._check_decimals(values, text.where(row))
             rows.append([spelled, *values])
         step = f"is this file written as {self.source} says?"
-        return replace(text, header=COLUMNS, rows=rows), shorten(problems, text.name, step)
+        return replace(text, header=COLUMNS, rows=rows), cap_problems(problems, text.name, step)
 
     def _check_decimals(self, values: list[str], where: str) -> list[Problem]:
         return [

@@ -245,7 +245,7 @@ def amend(out: Path, name: str, **changes: Any) -> Entry:
     return entry
 
 
-def shorten(out: Path, size: int) -> None:
+def truncate(out: Path, size: int) -> None:
     """Takes away what was appended after the ledger had `size` bytes; to be called under the lock."""
     path = out / LEDGER
     if path.is_file() and path.stat().st_size > size:
@@ -281,7 +281,7 @@ def _clear_up(out: Path) -> None:
         except (ValueError, KeyError, TypeError):
             void = False
         if void:
-            shorten(out, sum(map(len, whole)))
+            truncate(out, sum(map(len, whole)))
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -45,7 +45,7 @@ class Ready:
         return frozenset({sha256(self.content), self.record["source"].get("sha256", "")} - {""})
 
 
-def prepare(
+def prepare_submission(
     table: pl.DataFrame,
     test_ids: Sequence[str],
     *,

@@ -37,10 +37,10 @@ from abaw_emi.submission.ledger import (
     locked,
     partial_folder,
     read_ledger,
-    shorten,
     size_of,
+    truncate,
 )
-from abaw_emi.submission.prepare import Ready, doubt, prepare
+from abaw_emi.submission.prepare import Ready, doubt, prepare_submission
 
 _NAME = re.compile(r"\w[\w .-]{0,99}(?<![ .])")
 """Names that every system takes for a folder, and that no CSV, JSON or shell misreads."""
@@ -146,7 +146,7 @@ def write_submission(
         raise UsageError(Problem("name", repr(name), "a plain folder name: letters, digits, . _ - or spaces"))
     check_choice("bounds", bounds, get_args(Bounds))
     ids, profile = list_test_ids(test_ids), find_profile(profile)
-    ready = prepare(
+    ready = prepare_submission(
         read_table(table, where, "predictions").table,
         ids,
         bounds=bounds,
@@ -243,7 +243,7 @@ def _commit(
     except BaseException as error:
         # Stopped before it was reported as done: as if it had never begun.
         shutil.rmtree(folder, ignore_errors=True)
-        shorten(out, size)
+        truncate(out, size)
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError):
             found = f"cannot be written: {error.strerror or error!r}"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from abaw_emi.config.parts import SOUND
 from abaw_emi.core.errors import Problem, RunError
-from abaw_emi.inference.predict import load_model
+from abaw_emi.inference.predict import load_run
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.run import Run
 
@@ -27,7 +27,7 @@ def copy_branches(model: EmiModel, run: Run) -> list[str]:
     Raises:
         RunError: they share none, or a branch has other weights there.
     """
-    before = load_model(run, torch.device("cpu"))
+    before = load_run(run, torch.device("cpu"))
     given = _list_branches(before)
     wanted = _list_branches(model)
     shared = [name for name in wanted if name in given]

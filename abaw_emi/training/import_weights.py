@@ -17,7 +17,7 @@ from abaw_emi.core.errors import Problem, RunError, UsageError
 from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Reporter
 from abaw_emi.core.records import timestamp
-from abaw_emi.inference.predict import describe_files, load_model
+from abaw_emi.inference.predict import describe_files, load_run
 from abaw_emi.models.hub import Pretrained, find_backbone, find_text_encoder
 from abaw_emi.models.load import check_tokens, load_part
 from abaw_emi.models.released import ReleasedPreset, import_released
@@ -110,7 +110,7 @@ def _import(file: Path, config: RunConfig, preset: ReleasedPreset, out: Path) ->
             }
         )
         write_card(staging)
-        load_model(staging, torch.device("cpu"))  # as whoever uses the run will
+        load_run(staging, torch.device("cpu"))  # as whoever uses the run will
         staging.folder.rename(out)
     except BaseException:
         shutil.rmtree(staging.folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from abaw_emi.config.run import RunConfig
 from abaw_emi.core.constants import SAMPLE_RATE
 from abaw_emi.core.errors import Problem, RunError, UsageError, WeightsError, collect_errors
 from abaw_emi.core.progress import Reporter
-from abaw_emi.inference.predict import load_model
+from abaw_emi.inference.predict import load_run
 from abaw_emi.models.branches import Branch
 from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.device import Runtime
@@ -158,7 +158,7 @@ def fit_scales(model: EmiModel, examples: Sequence[Example], device: torch.devic
 
 
 def _continue_from(run: Run, config: RunConfig, widths: Mapping[str, int]) -> EmiModel:
-    before = load_model(run, torch.device("cpu"))
+    before = load_run(run, torch.device("cpu"))
     if before.parts.encoder != config.model.encoder:
         found = f"its encoder is {before.parts.encoder}"
         raise RunError(Problem(str(run.folder), found, f"{config.model.encoder}, as the run asks for"))

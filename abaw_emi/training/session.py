@@ -10,7 +10,7 @@ from abaw_emi.core.errors import Problem, RunError
 from abaw_emi.core.records import timestamp
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.inference.frozen_encoder import name_top
-from abaw_emi.inference.predict import describe_files, describe_run, load_model, predict
+from abaw_emi.inference.predict import describe_files, describe_run, load_run, predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.runs.card import write_card
@@ -106,7 +106,7 @@ class Session:
             **describe_files(run),
         }
         run.write_provenance(record)
-        model = load_model(run, self.runtime.device)  # as whoever uses the run will; NaN and holes end here
+        model = load_run(run, self.runtime.device)  # as whoever uses the run will; NaN and holes end here
         if model.encoder is not None:
             write_preprocessor(run, standardises=model.standardises)
         if self.data.valid:

@@ -17,7 +17,7 @@ from abaw_emi.core.files import write_bytes
 from abaw_emi.core.ids import pack_ids, parse_id, unpack_ids
 from abaw_emi.data.frames import write_predictions
 from abaw_emi.data.tables import (
-    Kind,
+    TableKind,
     format_predictions,
     inspect_table,
     read_ids,
@@ -28,10 +28,10 @@ from abaw_emi.submission.check import check_csv
 from tests.csv_tables import COLUMNS, EMOTIONS, HEADER, MUTATIONS, Grid, grids, ids, to_csv
 from tests.data.regenerate import golden_files, messages_of
 
-KINDS: dict[str, Kind] = {"l": "labels", "p": "predictions", "s": "submission"}
+KINDS: dict[str, TableKind] = {"l": "labels", "p": "predictions", "s": "submission"}
 
 
-def check(content: bytes, kind: Kind, names: list[str]) -> tuple[Problem, ...]:
+def check(content: bytes, kind: TableKind, names: list[str]) -> tuple[Problem, ...]:
     """What the strictest door of a kind says: label files have no list of ids to be compared with."""
     if kind == "labels":
         return tuple(inspect_table(content, "x.csv", kind)[1])

@@ -33,7 +33,7 @@ from abaw_emi.core.hashing import hash_file
 from abaw_emi.core.progress import Bar, Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.members import Members, predict_runs
-from abaw_emi.inference.predict import load_model, predict
+from abaw_emi.inference.predict import load_run, predict
 from abaw_emi.models.device import Runtime
 from abaw_emi.models.distributed import World
 from abaw_emi.models.emi import EmiModel
@@ -310,7 +310,7 @@ def test_what_was_predicted_before_is_not_run_again(
     def fail(*_: object) -> EmiModel:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("abaw_emi.inference.members.load_model", fail)
+    monkeypatch.setattr("abaw_emi.inference.members.load_run", fail)
     again = predict_valid(runs, data)
     assert [member.table.rows() for member in again.members] == [
         member.table.rows() for member in both.members
@@ -380,7 +380,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(runs: list[Run], data: Data
 @needs_bfloat16
 def test_bf16_on_a_cpu_is_the_encoder_alone(data: DataFolder, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", small_model("layer", backbone={"hidden_size": 64}))
-    model = load_model(run, CPU.device, "bf16")
+    model = load_run(run, CPU.device, "bf16")
     half = {name for name, weight in model.named_parameters() if weight.dtype == torch.bfloat16}
     assert half == {
         name for name, _ in model.named_parameters() if name.startswith(("encoder.", "vad_head."))
@@ -400,9 +400,9 @@ def test_bf16_on_a_cpu_is_close_or_refused(width: int, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", small_model("layer", backbone={"hidden_size": width}))
     batch = make_batch([make_example(0, 50_000)])
     with torch.inference_mode():
-        expected, _ = load_model(run, CPU.device).encode(batch.waveforms, batch.lengths)
+        expected, _ = load_run(run, CPU.device).encode(batch.waveforms, batch.lengths)
         try:
-            found, _ = load_model(run, CPU.device, "bf16").encode(batch.waveforms, batch.lengths)
+            found, _ = load_run(run, CPU.device, "bf16").encode(batch.waveforms, batch.lengths)
         except UsageError as error:
             assert "bf16 on this CPU gives frames that are off by" in str(error)  # noqa: PT017
         else:

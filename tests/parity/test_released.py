@@ -18,7 +18,7 @@ from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.core.errors import RunError, WeightsError
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.inference.members import predict_runs
-from abaw_emi.inference.predict import load_model, predict
+from abaw_emi.inference.predict import load_run, predict
 from abaw_emi.runs.run import find_run
 from abaw_emi.training.import_weights import import_run
 from tests.backbones import backbone_weights, small_config
@@ -88,7 +88,7 @@ def bring_in(weights: Weights, backbone: Path, name: str = "run") -> Path:
 
 
 def predict_all(run: Path, clips: list[Example]) -> np.ndarray:
-    table = predict(load_model(find_run(run), CPU.device), clips, CPU)
+    table = predict(load_run(find_run(run), CPU.device), clips, CPU)
     assert table["Filename"].to_list() == [clip.filename for clip in clips]
     return table.select(EMOTIONS).to_numpy()
 
@@ -362,7 +362,7 @@ def test_an_imported_run_whose_weights_were_changed_is_refused(backbone: Path) -
     content[-1] ^= 1
     run.weights_file.write_bytes(bytes(content))
     with pytest.raises(RunError, match="SHA-256"):
-        load_model(run, CPU.device)
+        load_run(run, CPU.device)
 
 
 def test_an_import_that_breaks_off_leaves_nothing_behind(

@@ -21,7 +21,7 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.pipeline.models import find_missing_models
 from abaw_emi.pipeline.plan import PipelinePlan
-from abaw_emi.pipeline.prepare import parse_models, plan_preparation, prepare
+from abaw_emi.pipeline.prepare import parse_models, plan_preparation, prepare_data
 from abaw_emi.pipeline.run import estimate, run_pipeline
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.runs.run import Run
@@ -195,7 +195,7 @@ def test_what_is_missing_is_made_and_made_once(tmp_path: Path) -> None:
         ("vit-huge", 1, 1),
     ]
     assert planned[0].command == f"abaw-emi transcribe {models['text']}"
-    prepare(planned, data, QUIET, device="cpu")
+    prepare_data(planned, data, QUIET, device="cpu")
     again = plan_preparation(find_presets(["winner-2025"], ()), data, models)
     assert [each.missing for each in again] == [0, 0]
     assert "nothing is missing" in str(again[0])

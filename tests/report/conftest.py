@@ -16,8 +16,8 @@ from abaw_emi.config.read import format_config
 from abaw_emi.config.run import RunConfig
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.report.charts.chart import Chart
-from abaw_emi.report.page import Written, write_report
-from abaw_emi.report.sources import Sources
+from abaw_emi.report.page import PageFiles, write_report
+from abaw_emi.report.sources import ReportSources
 from tests.csv_tables import EMOTIONS
 from tests.simulated import draw_labels, name
 
@@ -102,8 +102,8 @@ def make_folder(folder: Path) -> None:
         make_wav(made / f"{number:05}.wav", 0.3 + 0.01 * (number % 7))
 
 
-def sources_of(folder: Path) -> Sources:
-    return Sources(
+def sources_of(folder: Path) -> ReportSources:
+    return ReportSources(
         data=folder / "data",
         runs=[folder / "runs"],
         predictions=sorted((folder / "predictions").glob("*.csv")),
@@ -114,7 +114,7 @@ def sources_of(folder: Path) -> Sources:
 @dataclass
 class Made:
     folder: Path
-    written: Written
+    written: PageFiles
     html: str
 
 

@@ -13,7 +13,7 @@ from abaw_emi.core.constants import EMOTIONS
 from abaw_emi.evaluation.pearson import mean_pearson
 from abaw_emi.report.charts.intensities import MOST_POINTS, chart_labels
 from abaw_emi.report.page import write_report
-from abaw_emi.report.sources import Sources
+from abaw_emi.report.sources import ReportSources
 from tests.report.conftest import TRAIN, VALID, Made, make_ledger, make_predictions
 from tests.simulated import draw_labels
 from tests.simulated import name as name_clips
@@ -113,7 +113,7 @@ def test_many_clips_are_a_density_that_counts_each_once(tmp_path: Path) -> None:
     name_clips(labels[:TRAIN], 0).write_csv(tmp_path / "data" / "train_split.csv")
     name_clips(labels[TRAIN:], TRAIN).write_csv(tmp_path / "data" / "valid_split.csv")
     make_predictions(tmp_path / "a.csv", labels[TRAIN:] + 0.1 * rng.standard_normal((400, 6)))
-    sources = Sources(data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
+    sources = ReportSources(data=tmp_path / "data", predictions=[tmp_path / "a.csv"])
     report = write_report(sources, tmp_path / "report.html").report
     (chart,) = [chart for chart in report.charts if chart.name == "predicted-against-true"]
     assert chart.data.header[-1] == "clips"
@@ -164,7 +164,7 @@ def test_figures_leave_other_files_of_the_folder_alone(made: Made, tmp_path: Pat
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mine.txt").write_text("mine")
     written = write_report(
-        Sources(submissions=tmp_path / "submissions"), tmp_path / "report.html", tmp_path / "figures"
+        ReportSources(submissions=tmp_path / "submissions"), tmp_path / "report.html", tmp_path / "figures"
     )
     assert len(written.figures) == 3
     assert (tmp_path / "figures" / "mine.txt").read_text() == "mine"

@@ -16,7 +16,7 @@ from abaw_emi.core.constants import OFFICIAL_COUNTS, VERSION
 from abaw_emi.core.errors import EmiError
 from abaw_emi.data.folder import DataFolder
 from abaw_emi.report.page import write_report
-from abaw_emi.report.sources import Sources
+from abaw_emi.report.sources import ReportSources
 from tests.report.conftest import (
     DATE,
     HOSTILE,
@@ -37,7 +37,7 @@ SECTIONS = ["about", "data", "training", "validation", "comparison", "submission
 
 
 def write(folder: Path, **changes: object) -> Page:
-    written = write_report(Sources(**changes), folder / "report.html")  # type: ignore[arg-type]
+    written = write_report(ReportSources(**changes), folder / "report.html")  # type: ignore[arg-type]
     return Page(written.page.read_text(encoding="utf-8"))
 
 
@@ -136,7 +136,7 @@ def test_the_page_says_when_and_with_what_it_was_made(made: Made) -> None:
 @pytest.mark.usefixtures("no_pictures")
 def test_the_title_is_that_of_the_user(tmp_path: Path) -> None:
     make_ledger(tmp_path / "submissions")
-    sources = Sources(submissions=tmp_path / "submissions")
+    sources = ReportSources(submissions=tmp_path / "submissions")
     written = write_report(sources, tmp_path / "report.html", title="Our <best> runs")
     page = Page(written.page.read_text(encoding="utf-8"))
     assert page.text_of("title") == page.text_of("h1") == ["Our <best> runs"]
@@ -228,7 +228,7 @@ def test_what_is_missing_is_said_and_the_rest_is_there(
     make_folder(tmp_path)
     whole = sources_of(tmp_path)
     written = write_report(
-        Sources(**{part: getattr(whole, part) for part in parts}),  # type: ignore[arg-type]
+        ReportSources(**{part: getattr(whole, part) for part in parts}),  # type: ignore[arg-type]
         tmp_path / "report.html",
     )
     assert set(written.report.missing) == missing
@@ -241,13 +241,13 @@ def test_what_is_missing_is_said_and_the_rest_is_there(
 
 def test_nothing_at_all_is_an_error_and_no_page(tmp_path: Path) -> None:
     with pytest.raises(EmiError, match="nothing to report"):
-        write_report(Sources(), tmp_path / "report.html")
+        write_report(ReportSources(), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_everything_that_was_chosen_and_is_wrong_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("Filename\n1\n")
-    chosen = Sources(
+    chosen = ReportSources(
         data=tmp_path / "nowhere",
         runs=[tmp_path / "no-run"],
         predictions=[tmp_path / "bad.csv", tmp_path / "none.csv"],
@@ -265,7 +265,9 @@ def test_everything_that_was_chosen_and_is_wrong_is_named_at_once(tmp_path: Path
 def test_what_was_only_found_and_is_wrong_is_left_out_with_a_warning(tmp_path: Path) -> None:
     make_labels(tmp_path / "data")
     (tmp_path / "bad.csv").write_text("Filename\n1\n")
-    found = Sources(data=tmp_path / "data", predictions=[tmp_path / "bad.csv"], chosen=frozenset({"data"}))
+    found = ReportSources(
+        data=tmp_path / "data", predictions=[tmp_path / "bad.csv"], chosen=frozenset({"data"})
+    )
     written = write_report(found, tmp_path / "report.html")
     assert any("bad.csv" in str(problem) for problem in written.material.warnings)
     assert "bad.csv" in Page(written.page.read_text(encoding="utf-8")).text

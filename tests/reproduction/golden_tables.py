@@ -11,7 +11,7 @@ from pathlib import Path
 from abaw_emi.core.errors import Problem
 from abaw_emi.evaluation.text_tables import FORMATS
 from abaw_emi.reproduction.published import find_rows
-from abaw_emi.reproduction.table import Measured, Outcome, Tested, render_table
+from abaw_emi.reproduction.table import Measured, RowOutcome, Tested, render_table
 from tests.csv_tables import EMOTIONS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 _PER_EMOTION = {emotion: place / 10 for place, emotion in enumerate(EMOTIONS)}
 
 
-def make_outcomes() -> list[Outcome]:
+def make_outcomes() -> list[RowOutcome]:
     """A row in each of the states, with one seed, with three, scored by folds, on test, and not at all."""
     names = ["baseline-av", "zhang", "vision", "frozen", "paper", "paper-dropout", "paper-trainval"]
     rows = {row.name: row for row in find_rows("1", names)}
@@ -53,13 +53,13 @@ def make_outcomes() -> list[Outcome]:
     lack = Problem("feature folder gte", "no clip of train has any", next_step="put it under data/gte/")
     tested = Tested(mean_pearson=0.4655, submission="submission-2")
     return [
-        Outcome(row=rows["baseline-av"], runs=["baseline-av-seed1"], state="finished", measured=one),
-        Outcome(row=rows["zhang"], runs=["zhang-seed1"], state="lacks inputs", problems=[lack]),
-        Outcome(row=rows["vision"], runs=["vision-seed1"], state="not run"),
-        Outcome(row=rows["frozen"], runs=["frozen-seed1"], state="finished", measured=one),
-        Outcome(row=rows["paper"], runs=["a", "b", "c"], state="finished", measured=three, tested=tested),
-        Outcome(row=rows["paper-dropout"], runs=["paper-dropout-seed1"], state="unfinished"),
-        Outcome(row=rows["paper-trainval"], runs=["d"], state="finished", measured=folds, tested=tested),
+        RowOutcome(row=rows["baseline-av"], runs=["baseline-av-seed1"], state="finished", measured=one),
+        RowOutcome(row=rows["zhang"], runs=["zhang-seed1"], state="lacks inputs", problems=[lack]),
+        RowOutcome(row=rows["vision"], runs=["vision-seed1"], state="not run"),
+        RowOutcome(row=rows["frozen"], runs=["frozen-seed1"], state="finished", measured=one),
+        RowOutcome(row=rows["paper"], runs=["a", "b", "c"], state="finished", measured=three, tested=tested),
+        RowOutcome(row=rows["paper-dropout"], runs=["paper-dropout-seed1"], state="unfinished"),
+        RowOutcome(row=rows["paper-trainval"], runs=["d"], state="finished", measured=folds, tested=tested),
     ]
 
 

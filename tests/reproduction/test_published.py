@@ -12,7 +12,7 @@ from abaw_emi.config.presets import PRESETS
 from abaw_emi.core.errors import UsageError
 from abaw_emi.evaluation.text_tables import FORMATS
 from abaw_emi.reproduction.published import MARKS, ROWS, TABLES, PublishedRow, find_rows
-from abaw_emi.reproduction.table import Outcome, render_table
+from abaw_emi.reproduction.table import RowOutcome, render_table
 from tests.reproduction.golden_tables import GOLDEN, make_outcomes, render_golden
 
 # Typed from the issue that asked for the tables, not from the package: valid, test.
@@ -191,7 +191,7 @@ def test_csv_and_json_hold_the_same_unrounded_numbers() -> None:
 
 
 def test_columns_in_which_nothing_would_stand_are_left_out() -> None:
-    alone = [Outcome(row=row, runs=[], state="not run") for row in find_rows("2")]
+    alone = [RowOutcome(row=row, runs=[], state="not run") for row in find_rows("2")]
     header = render_table("2", alone, "markdown").splitlines()[2]
     assert header == "| System | Published | Measured | 95 % interval | Difference | Runs |"
     with pytest.raises(UsageError, match="'html'"):

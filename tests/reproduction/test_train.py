@@ -23,9 +23,9 @@ from abaw_emi.models.config import EmiConfig
 from abaw_emi.models.emi import EmiModel
 from abaw_emi.reproduction.measure import read_outcome
 from abaw_emi.reproduction.published import ROWS, PublishedRow, find_rows
-from abaw_emi.reproduction.requirements import Failure, find_failures, list_encoders, list_row
+from abaw_emi.reproduction.requirements import Failure, find_failures, list_row, list_row_encoders
 from abaw_emi.reproduction.rows import BACKBONES, RowPlan, plan_rows
-from abaw_emi.reproduction.table import Outcome
+from abaw_emi.reproduction.table import RowOutcome
 from abaw_emi.reproduction.train import train_rows
 from abaw_emi.runs.lock import lock_runs
 from abaw_emi.training.plan import Plan
@@ -72,7 +72,7 @@ def plan(
 
 def run(
     world: Path, plans: Sequence[RowPlan], data: str = "data"
-) -> tuple[dict[str, Failure], list[Outcome]]:
+) -> tuple[dict[str, Failure], list[RowOutcome]]:
     folder = DataFolder(world / data, world / "features")
     folder.read_labels("train", "valid")
     failures = find_failures(plans, folder, Reporter(quiet=True))
@@ -372,5 +372,5 @@ def test_a_row_that_starts_from_a_run_reads_no_published_encoder(world: Path, tm
         (plain,), (started,) = (
             plan(world, tmp_path, [name], changes=changes) for changes in ((), ["training.init_from=runs/a"])
         )
-        assert list_encoders(plain)
-        assert list_encoders(started) == {}
+        assert list_row_encoders(plain)
+        assert list_row_encoders(started) == {}

@@ -15,8 +15,8 @@ from abaw_emi.cli.output import print_line, print_result, score_to_json
 from abaw_emi.core.installation import REPORT, require
 
 if TYPE_CHECKING:
-    from abaw_emi.report.page import Written
-    from abaw_emi.report.sources import Sources
+    from abaw_emi.report.page import PageFiles
+    from abaw_emi.report.sources import ReportSources
 
 _PREDICTIONS = Path("predictions")
 _SUBMISSIONS = Path("submissions")
@@ -83,13 +83,13 @@ def report(
 
 def _choose(
     data: Path, runs: list[Path] | None, preds: list[Path] | None, submissions: Path | None
-) -> Sources:
+) -> ReportSources:
     """The sources that the user named; for the others, what is in their default places."""
-    from abaw_emi.report.sources import Sources
+    from abaw_emi.report.sources import ReportSources
 
     named = {"data": data != DEFAULT_DATA, "runs": runs, "predictions": preds, "submissions": submissions}
     found_runs = [DEFAULT_RUNS] if any(DEFAULT_RUNS.glob("[!.]*/run.toml")) else []
-    return Sources(
+    return ReportSources(
         data=data if data != DEFAULT_DATA or data.is_dir() else None,
         runs=found_runs if runs is None else runs,
         predictions=sorted(_PREDICTIONS.glob("*.csv")) if preds is None else preds,
@@ -98,7 +98,7 @@ def _choose(
     )
 
 
-def _say(written: Written) -> None:
+def _say(written: PageFiles) -> None:
     charts = written.report.charts
     print_line(f"{written.page}: {len(charts)} figures, {written.size / 2**20:.1f} MiB")
     if written.figures:
@@ -111,7 +111,7 @@ def _say(written: Written) -> None:
     print_words(f"open {written.page} in a browser")
 
 
-def _to_json(written: Written) -> dict[str, object]:
+def _to_json(written: PageFiles) -> dict[str, object]:
     results = written.results
     return {
         "report": str(written.page),

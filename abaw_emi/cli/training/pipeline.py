@@ -69,8 +69,7 @@ def prepare(
     """Make what presets read and is missing: transcripts, features of words and of faces."""
     from abaw_emi.config.presets import find_presets
     from abaw_emi.data.folder import DataFolder
-    from abaw_emi.pipeline.prepare import parse_models, plan_preparation
-    from abaw_emi.pipeline.prepare import prepare as make
+    from abaw_emi.pipeline.prepare import parse_models, plan_preparation, prepare_data
 
     configs, models = find_presets(presets or WINNERS, ()), parse_models(model or [])
     folder = options.open_folder(data, features)
@@ -81,7 +80,7 @@ def prepare(
         from abaw_emi.pipeline.models import check_models
 
         check_models((), planned)
-        make(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
+        prepare_data(planned, folder, reporter, device=device, precision=precision, on_bad=on_bad_clip)
         planned = plan_preparation(configs, DataFolder(data, features), models)
 
     def show() -> None:

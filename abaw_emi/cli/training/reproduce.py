@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from abaw_emi.data.folder import DataFolder
     from abaw_emi.reproduction.requirements import Failure
     from abaw_emi.reproduction.rows import RowPlan
-    from abaw_emi.reproduction.table import Outcome
+    from abaw_emi.reproduction.table import RowOutcome
 
 _BAD = ("lacks inputs", "failed", "refused")
 """States of a row without numbers that make the command exit with 1."""
@@ -171,7 +171,10 @@ def _refuse_torchrun() -> None:
 
 
 def _report(
-    plans: Sequence[RowPlan], outcomes: Sequence[Outcome], failures: Mapping[str, Failure], reporter: Reporter
+    plans: Sequence[RowPlan],
+    outcomes: Sequence[RowOutcome],
+    failures: Mapping[str, Failure],
+    reporter: Reporter,
 ) -> list[str]:
     """Reports what was not reported yet; returns the problems of rows without numbers, for JSON."""
     from abaw_emi.reproduction.rows import name_problems

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from abaw_emi.features.pickles.notes import TORCH_TYPES, Note, Storage, describe, load
-from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
+from abaw_emi.features.pickles.refusal import RefusedError, quote, refuse_damaged
 
 Numbers = npt.NDArray[Any]
 
@@ -196,5 +196,5 @@ def _find_dtype(note: object) -> np.dtype[Any]:
         case Note("numpy.dtype", (str(name), _, _), (_, "<" | ">" | "|" as order, None, None, None, _, _, _)):
             if name in _NUMPY_TYPES:
                 return np.dtype(f"{order}{name}")
-            found = f"numpy type {shorten(name)}"
+            found = f"numpy type {quote(name)}"
     raise RefusedError(f"holds an array of something else than numbers ({found})")

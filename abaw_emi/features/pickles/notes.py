@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from abaw_emi.features.pickles.opcodes import check_opcodes
-from abaw_emi.features.pickles.refusal import RefusedError, refuse_damaged, shorten
+from abaw_emi.features.pickles.refusal import RefusedError, quote, refuse_damaged
 
 _MAX_ARGUMENTS = 7  # of torch's _rebuild_tensor_v2
 
@@ -88,7 +88,7 @@ class _Unpickler(pickle.Unpickler):
         """The name, if arrays need it."""
         full = f"{module}.{name}".replace("numpy.core.", "numpy._core.", 1)  # as NumPy 2 calls it
         if full not in _NAMES:
-            raise RefusedError(f"names {shorten(full)}, which is neither imported nor called")
+            raise RefusedError(f"names {quote(full)}, which is neither imported nor called")
         return Note(full)
 
     def persistent_load(self, reference: object) -> Storage:
@@ -171,7 +171,7 @@ def _load_zip(stream: BinaryIO) -> object:
 def describe(value: object) -> str:
     """What kind of value it is, in a few words that are safe to print."""
     if isinstance(value, dict):
-        keys = [shorten(str(key)) for key in list(value)[:3]] + ["..."] * (len(value) > 3)
+        keys = [quote(str(key)) for key in list(value)[:3]] + ["..."] * (len(value) > 3)
         return f"a dict of {_count_entries(value)} ({', '.join(keys)})"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {_count_entries(value)}"

@@ -28,10 +28,10 @@ def refuse_damaged(what: str) -> Iterator[None]:
     except RefusedError:
         raise
     except Exception as error:  # parsers do not document all that they raise
-        raise RefusedError(f"{what} ({shorten(str(error)) or type(error).__name__})") from error
+        raise RefusedError(f"{what} ({quote(str(error)) or type(error).__name__})") from error
 
 
-def shorten(text: str) -> str:
+def quote(text: str) -> str:
     r"""A foreign text, safe to print.
 
     >>> shorten("a\x1b[31m")
