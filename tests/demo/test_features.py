@@ -186,6 +186,7 @@ def pooled(clips: Sequence[DemoClip], seed: int) -> dict[str, NDArray[np.float64
     }
 
 
+@pytest.mark.exact
 def test_no_modality_has_it_all_and_together_they_have_more() -> None:
     count = 200
     clips = list(plan_corpus(seed=1, train=count, valid=100, test=0))

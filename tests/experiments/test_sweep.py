@@ -124,6 +124,7 @@ def test_a_sweep_that_fails_itself_leaves_no_process(tmp_path: Path, monkeypatch
         os.kill(int(log.read_text()), 0)
 
 
+@pytest.mark.exact
 def test_ctrl_c_saves_every_run_and_the_command_goes_on(data_root: Path, tmp_path: Path) -> None:
     options = ("--seeds", "1", "2", "--jobs", "2", "--out", tmp_path, "--data", data_root, *LONG)
     process = start(*options, start_new_session=True)

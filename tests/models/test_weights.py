@@ -446,7 +446,7 @@ def test_a_hub_that_refuses_does_not_hide_the_local_cache(
     assert requests
 
 
-@pytest.mark.parametrize("network", ["refuses", "is silent"])
+@pytest.mark.parametrize("network", ["refuses", pytest.param("is silent", marks=pytest.mark.exact)])
 def test_the_environment_names_the_cache_and_a_dead_network_does_not_hang(
     network: str, tmp_path: Path
 ) -> None:

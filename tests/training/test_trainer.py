@@ -211,7 +211,7 @@ def test_bad_clips_are_all_named_at_once_or_left_out_listed_and_missing(
     assert "00002" not in (run.trained_on or ())
     assert "00013" not in read_predictions(run.valid_predictions)["Filename"]
     members = predict_runs([run], DataFolder(root), "test", CPU, on_bad="skip")
-    assert members.skipped == ("00021",)
+    assert members.skipped == ["00021"]
     (member,) = members.members
     assert "00021" not in member.table["Filename"]
     assert len(member.table) == 5

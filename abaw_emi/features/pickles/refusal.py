@@ -34,7 +34,7 @@ def refuse_damaged(what: str) -> Iterator[None]:
 def quote(text: str) -> str:
     r"""A foreign text, safe to print.
 
-    >>> shorten("a\x1b[31m")
+    >>> quote("a\x1b[31m")
     'a\\x1b[31m'
     """
     text = text.encode("unicode_escape").decode("ascii")

@@ -170,7 +170,8 @@ def test_compiled_whole_it_is_one_graph_that_computes_the_same() -> None:
     assert any(name.endswith("masked_spec_embed") for name in eager)
 
 
-@pytest.mark.parametrize("norm", ["layer", pytest.param("group", marks=pytest.mark.exact)])
+@pytest.mark.exact
+@pytest.mark.parametrize("norm", NORMS)
 def test_compiled_by_regions_it_computes_the_same_under_the_same_names(norm: str) -> None:
     model, masks = drawing_model(norm, num_hidden_layers=10)
     names = list(model.state_dict())
