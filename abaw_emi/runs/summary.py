@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw_emi.core.errors import Problem, RunError, collect_errors
@@ -45,11 +45,13 @@ class Summary:
     finished: str | None
 
 
-def summarise_runs(folder: Path) -> list[Summary]:
-    """The runs in `folder`, by name; whatever else lies there is no run.
+def summarise_runs(folder: Path) -> tuple[list[Summary], list[Problem]]:
+    """The runs in `folder`, by name, and what is wrong with those whose records are damaged.
+
+    Whatever else lies there is no run.
 
     Raises:
-        RunError: there is no such folder, or records of runs are damaged.
+        RunError: there is no such folder.
     """
     if not folder.is_dir():
         raise RunError(Problem(str(folder), "no such folder", "a folder of run folders, as train makes them"))
@@ -61,9 +63,8 @@ def summarise_runs(folder: Path) -> list[Summary]:
     for run in find_runs(folder):
         with collect_errors(problems):
             summaries.append(summarise_run(run))
-    if problems:
-        raise RunError(problems)
-    return summaries
+    step = "move it away, or train it again with --overwrite"
+    return summaries, [replace(problem, next_step=problem.next_step or step) for problem in problems]
 
 
 def summarise_run(run: Run) -> Summary:

@@ -109,6 +109,13 @@ def test_no_folder_no_runs_and_damaged_records(shell_without_torch: Shell, folde
     assert [line.partition(":")[0] for line in told] == [
         f"runs/{name}/provenance.json" for name in ("a", "b")
     ]
+    write_run(folder / "runs" / "paper-seed1", [0.3])
+    done = shell_without_torch("runs")
+    assert [line.split()[0] for line in done.stdout.splitlines()[:2]] == ["run", "paper-seed1"]
+    assert problems(done, 1) == told
+    assert told[0].endswith("move it away, or train it again with --overwrite")
+    found = json.loads(shell_without_torch("runs", "--json").stdout)
+    assert ([row["run"] for row in found["runs"]], found["problems"]) == (["runs/paper-seed1"], told)
 
 
 def test_the_clipped_score_is_shown_where_it_differs_in_the_third_decimal(shell: Shell, runs: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_run_that_was_being_removed_is_listed_nowhere_and_named(tmp_path: Path
         run.write_config(RunConfig())
         run.write_provenance({"preset": "paper", "seed": 1, "fold": "1/2", "train_plus_val": False})
     assert [run.name for run in find_runs(tmp_path)] == ["paper-fold1of2-seed1"]
-    assert [summary.run.name for summary in summarise_runs(tmp_path)] == ["paper-fold1of2-seed1"]
+    assert [summary.run.name for summary in summarise_runs(tmp_path)[0]] == ["paper-fold1of2-seed1"]
     assert all("removed" not in str(problem) for problem in find_fold_runs(tmp_path, "paper")[1])
     (warning,) = find_leftovers(tmp_path)
     assert str(warning) == (

@@ -37,16 +37,21 @@ def runs(folder: Annotated[Path, typer.Argument(help="The folder of run folders.
     from abaw_emi.core.progress import Reporter
     from abaw_emi.runs.summary import find_leftovers, summarise_runs
 
-    found, leftovers = summarise_runs(folder), find_leftovers(folder)
-    Reporter().warn(leftovers)
+    found, damaged = summarise_runs(folder)
+    leftovers = find_leftovers(folder)
+    reporter = Reporter()
+    reporter.warn(leftovers)
     inside = folder / "runs"
     step = f"did you mean {inside}?" if inside.is_dir() else "make one with abaw-emi train"
-    none = f"{folder}: no runs yet; {step}"
+    none = f"{folder}: no run that can be read" if damaged else f"{folder}: no runs yet; {step}"
     print_result(
         {"runs": [_to_json(summary) for summary in found]},
         partial(_print_runs, found) if found else none,
-        leftovers,
+        [*leftovers, *damaged],
     )
+    if damaged:
+        reporter.fail(damaged)
+        raise typer.Exit(1)
 
 
 def import_weights(
