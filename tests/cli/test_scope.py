@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import polars as pl
 import pytest
 
@@ -18,9 +17,6 @@ from abaw_emi.core.progress import Reporter
 from abaw_emi.data.folds import hold_out
 from abaw_emi.data.provenance import Provenance, write_with_provenance
 from abaw_emi.data.tables import read_labels
-from abaw_emi.experiments.search import summarise_search
-from abaw_emi.experiments.space import Dimension
-from abaw_emi.experiments.study import SearchPlan, open_study
 from tests.cli.conftest import Shell, problems, values, write_csv
 from tests.simulated import name, predict
 
@@ -139,7 +135,11 @@ def test_the_validation_score_of_a_submission_is_that_of_the_clips_that_could_be
 def test_a_search_says_how_good_its_choice_is_where_a_clip_could_not_be_read(
     folder: Path, valid: pl.DataFrame
 ) -> None:
-    pytest.importorskip("optuna")
+    optuna = pytest.importorskip("optuna")
+    from abaw_emi.experiments.search import summarise_search
+    from abaw_emi.experiments.space import Dimension
+    from abaw_emi.experiments.study import SearchPlan, open_study
+
     plan = SearchPlan(
         name="s",
         config=find_preset("tiny"),
