@@ -126,6 +126,6 @@ def _compare(job: Job, config: RunConfig, *, fold: str, seed: int) -> list[Probl
     if not job.run.config_file.is_file():
         return []
     again = [word for word in job.command if word != "--resume"]
-    step = f"move it away, or train it anew: {shlex.join([*again, '--overwrite'])}"
+    step = f"move it away, or train it again: {shlex.join([*again, '--overwrite'])}"
     asked = {"data.fold": fold or None, "training.seed": seed}
     return check_config(job.run, replace_values(config, asked, job.run.name), step)

@@ -13,7 +13,7 @@ def check_begun(plan: PipelinePlan, data: DataFolder) -> None:
     """Passes where all runs that are there were begun with the options that the plan has for them.
 
     Raises:
-        RunError: names those that were not, with the command that makes each anew.
+        RunError: names those that were not, with the command that trains each again.
     """
     places = ("--data", str(data.root), "--features", str(data.features))
     problems: list[Problem] = []
@@ -23,7 +23,7 @@ def check_begun(plan: PipelinePlan, data: DataFolder) -> None:
             if run.config_file.is_file():
                 again = name_training(run, asked, *places, "--overwrite")
                 with collect_errors(problems):
-                    problems += check_config(run, asked, f"move it away, or train it anew: {again}")
+                    problems += check_config(run, asked, f"move it away, or train it again: {again}")
     if problems:
         raise RunError(problems)
 

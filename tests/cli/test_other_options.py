@@ -55,7 +55,7 @@ def test_sweep_refuses_runs_with_other_options_and_names_all_of_them(shell: Shel
     first, second = problems(shell(*words), 1)
     assert first.startswith(
         "runs/tiny-seed1: model.logmel.dropout is 0.3, not 0.1; expected the config it was started with; "
-        "move it away, or train it anew: abaw-emi train --preset tiny --seeds 1 --runs runs --data data"
+        "move it away, or train it again: abaw-emi train --preset tiny --seeds 1 --runs runs --data data"
     )
     assert first.endswith(" --overwrite")
     assert second.startswith("runs/tiny-seed2: training.epochs is ")

@@ -284,7 +284,7 @@ def test_runs_with_other_options_are_refused_by_the_dry_run_as_by_the_pipeline(
     first, _ = refused.stderr.splitlines()
     assert first == (
         f"{begun.folder}: training.epochs is 3, not 2; expected the config it was started with; "
-        "move it away, or train it anew: abaw-emi train --preset tiny --seeds 2 "
+        "move it away, or train it again: abaw-emi train --preset tiny --seeds 2 "
         f"--set training.epochs=3 training.patience=0 --runs {runs} "
         f"--data {data.root} --features {data.features} --overwrite"
     )
