@@ -20,7 +20,7 @@ from abaw_emi.cli.options import (
     Seed,
     TableFormat,
 )
-from abaw_emi.core.errors import Problem
+from abaw_emi.core.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from abaw_emi.evaluation.systems import Systems
@@ -176,7 +176,6 @@ def compare(
     """Rank systems on the same clips: who beats whom, and what combining two of them would gain."""
     from abaw_emi.cli.evaluation.inputs import refuse_swapped
     from abaw_emi.cli.output import print_json, print_line, print_text, texts, wants_json
-    from abaw_emi.core.errors import Problem, UsageError
     from abaw_emi.core.progress import Reporter
     from abaw_emi.data.provenance import find_prediction_file
     from abaw_emi.evaluation.compare import compare as compare_tables

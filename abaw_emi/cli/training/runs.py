@@ -34,7 +34,6 @@ IMPORT_EXAMPLES = (
 
 def runs(folder: Annotated[Path, typer.Argument(help="The folder of run folders.")] = Path("runs")) -> None:
     """List the runs: preset, seed, best epoch, validation per emotion, and whether finished or in use."""
-    from abaw_emi.core.progress import Reporter
     from abaw_emi.runs.summary import find_leftovers, summarise_runs
 
     found, damaged = summarise_runs(folder)
